@@ -1,0 +1,37 @@
+# make setup | fid | test | proof. Each sets up first; nothing is done twice.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: setup fid test proof clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+# uv installs in seconds where pip takes minutes; pip is the fallback
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "sdvar needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv || true
+	@if $(PY) -m uv --version >/dev/null 2>&1; \
+	    then $(PY) -m uv pip install --python $(PY) --editable '.[test,train]' --constraint constraints.txt; \
+	    else $(PY) -m pip install --editable '.[test,train]' --constraint constraints.txt; fi
+	@touch $@
+
+# the main job on the bundled pair; options go in ARGS, such as make fid ARGS="--images_per_class 2"
+fid: $(STAMP)
+	$(PY) eval/fid.py $(ARGS)
+
+test: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest $(ARGS)
+
+proof: $(STAMP)
+	$(PY) -m pytest -m "proof or not proof" $(ARGS)
+
+clean:
+	rm -rf $(VENV) *.egg-info build

@@ -1,0 +1,45 @@
+"""SDVAR: speculative decoding for visual autoregressive models (VAR, next-scale prediction)."""
+
+from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
+from sdvar.decoding import decode
+from sdvar.decoding.acceptance import Acceptance, Coupled, Match, Proposal, Verdict
+from sdvar.decoding.baseline import Baseline
+from sdvar.decoding.compare import NEAR_TIE, first_differences
+from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.result import DecodeResult, DecodeStats
+from sdvar.decoding.schedule import Fixed
+from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.strategy import Strategy
+from sdvar.models.tokenizer import VQVAE
+from sdvar.models.transformer import VAR
+from sdvar.pair import ModelPair
+from sdvar.pyramid import ScalePyramid
+from sdvar.sampling import Sampling, filtered_probabilities
+
+__all__ = [
+    "NEAR_TIE",
+    "VAR",
+    "VQVAE",
+    "Acceptance",
+    "Baseline",
+    "CheckpointError",
+    "Coupled",
+    "DecodeResult",
+    "DecodeStats",
+    "Fixed",
+    "Handoff",
+    "Match",
+    "ModelPair",
+    "Proposal",
+    "Sampling",
+    "ScalePyramid",
+    "Speculative",
+    "Strategy",
+    "Verdict",
+    "decode",
+    "filtered_probabilities",
+    "first_differences",
+    "load_pair",
+    "load_tokenizer",
+    "load_var",
+]

@@ -1,0 +1,83 @@
+"""Decoding: strategies that share the work between a draft and a target VAR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdvar.decoding.result import DecodeResult
+from sdvar.decoding.session import Session
+from sdvar.decoding.strategy import Strategy
+from sdvar.pair import ModelPair
+from sdvar.sampling import Sampling
+
+
+@torch.no_grad()
+def decode(
+    pair: ModelPair,
+    labels: Sequence[int] | Tensor,
+    seeds: Sequence[int] | Tensor,
+    strategy: Strategy,
+    sampling: Sampling | None = None,
+    images: bool = True,
+) -> DecodeResult:
+    """Decode one image a label.
+
+    An image depends on (weights, label, seed, strategy, sampling) alone, not on the others of the batch; only float
+    rounding may differ with the batch size, the thread count and the kernels.
+
+    Args:
+        pair: the models.
+        labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
+        seeds: B seeds, any 64-bit ints.
+        strategy: Baseline, Speculative, Handoff.
+        sampling: guidance and filters; ``Sampling()`` if None.
+        images: whether to run the tokenizer's decoder.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
+    """
+    sampling = Sampling() if sampling is None else sampling
+    labels, seeds = check_batch(pair, labels, seeds)
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy: expected a strategy such as sdvar.Baseline(), got {strategy!r}")
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
+    strategy.check(len(pair.pyramid))
+    sampling.check_scales(len(pair.pyramid))
+
+    session = Session(pair, labels, seeds, sampling)
+    strategy.run(session)
+    tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
+    pixels = None
+    if images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
+        pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
+    return DecodeResult(pixels, tokens, session.stats())
+
+
+def check_batch(
+    pair: ModelPair, labels: Sequence[int] | Tensor, seeds: Sequence[int] | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Labels and seeds as int64 (B,) tensors on the pair's device, or one clear error."""
+    labels, seeds = _int64("labels", labels), _int64("seeds", seeds)
+    if not len(labels):
+        raise ValueError("labels: expected at least one label, got none")
+    if len(labels) != len(seeds):
+        raise ValueError(f"seeds: expected one a label, got {len(labels)} labels and {len(seeds)} seeds")
+    outside = labels[(labels < 0) | (labels > pair.num_classes)]
+    if len(outside):
+        allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"
+        raise ValueError(f"labels: expected {allowed}, got {outside[0].item()}")
+    return labels.to(pair.device), seeds.to(pair.device)
+
+
+def _int64(name: str, values: Sequence[int] | Tensor) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values) if len(values) else torch.empty(0, dtype=torch.int64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{name}: expected a list or 1-D tensor of 64-bit ints, got {values!r}") from None
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name}: expected a list or 1-D tensor of 64-bit ints, got {values!r}")
+    return tensor.to(torch.int64)

@@ -1,0 +1,33 @@
+"""Plain VAR decoding: K passes of one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sdvar.decoding.strategy import Strategy, check_choice
+
+if TYPE_CHECKING:
+    from sdvar.decoding.session import Session
+
+
+@dataclass(frozen=True)
+class Baseline(Strategy):
+    """Plain next-scale decoding with one model (VAR, Tian et al. 2024).
+
+    Args:
+        model: "target" or "draft".
+    """
+
+    model: str = "target"
+
+    def __post_init__(self) -> None:
+        check_choice("model", self.model, ("target", "draft"))
+
+    @property
+    def lossless(self) -> bool:
+        """True for the target: it is its own reference."""
+        return self.model == "target"
+
+    def run(self, session: Session) -> None:
+        session.decode_plain(self.model, len(session.pyramid))

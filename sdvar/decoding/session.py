@@ -1,0 +1,123 @@
+"""The state of one decode: committed token maps, f-hat, the noise, and the two models' steppers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdvar import noise
+from sdvar.decoding.result import DecodeStats, ScaleCounts
+from sdvar.decoding.stepper import Stepper
+from sdvar.models.quantizer import MultiScaleQuantizer
+from sdvar.pair import ModelPair
+from sdvar.sampling import Sampling, filtered_logits, pick
+
+
+class Canvas:
+    """Committed token maps of a batch and what follows from them. The only place where a scale is committed.
+
+    Attributes:
+        scales: committed scales of each image.
+        tokens: int64 (B, L).
+        f_hat: (B, C_vae, S, S) of the committed scales, the last scale left out.
+        inputs: (B, L, C_vae) input of every scale up to the next one; the positions of scale 0 are unused.
+    """
+
+    def __init__(self, quantizer: MultiScaleQuantizer, batch: int) -> None:
+        self.quantizer = quantizer
+        self.pyramid = quantizer.pyramid
+        self.scales = [0] * batch
+        self.f_hat = quantizer.empty_f_hat(batch)
+        self.tokens = torch.zeros(batch, self.pyramid.length, dtype=torch.int64, device=self.f_hat.device)
+        self.inputs = self.f_hat.new_zeros(batch, self.pyramid.length, quantizer.channels)
+
+    def commit(self, images: Sequence[int], scale: int, tokens: Tensor) -> None:
+        """Commit token maps int64 (n, n_k) of ``scale``: f-hat is updated, the next scale's input made."""
+        if any(self.scales[i] != scale for i in images):
+            raise RuntimeError(f"commit of scale {scale} to images at {[self.scales[i] for i in images]}")
+        rows = torch.tensor(images, device=self.tokens.device)
+        self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
+        if scale + 1 < len(self.pyramid):  # no input is made from the last scale; the image is decoded from the tokens
+            f_hat = self.f_hat[rows] + self.quantizer.contribution(tokens, scale)
+            self.f_hat[rows] = f_hat
+            self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
+        for i in images:
+            self.scales[i] = scale + 1
+
+    def committed_inputs(self, images: Sequence[int], first: int, last: int) -> Tensor:
+        """Inputs of the scales ``first`` <= k < ``last``, scale 0 left out: (n, tokens, C_vae)."""
+        rows = torch.tensor(images, device=self.tokens.device)
+        return self.inputs[rows, self.pyramid.span(max(first, 1), max(last, 1))]
+
+
+class Session:
+    """One call of ``decode``: what every strategy works on.
+
+    Args:
+        pair: the models.
+        labels, seeds: int64 (B,) on the models' device.
+        sampling: how tokens are drawn.
+    """
+
+    def __init__(self, pair: ModelPair, labels: Tensor, seeds: Tensor, sampling: Sampling) -> None:
+        self.pair = pair
+        self.pyramid = pair.pyramid
+        self.sampling = sampling
+        self.labels = labels
+        self.seeds = seeds
+        self.batch = labels.shape[0]
+        self.canvas = Canvas(pair.tokenizer.quantize, self.batch)
+        self.counts = ScaleCounts(len(self.pyramid))
+        self._steppers: dict[str, Stepper] = {}
+        self._gumbel: dict[int, Tensor] = {}
+
+    def stepper(self, which: str) -> Stepper:
+        """The stepper of "draft" or "target", made when first asked for."""
+        if which not in self._steppers:
+            self._steppers[which] = Stepper(getattr(self.pair, which), self.labels, self.sampling)
+        return self._steppers[which]
+
+    def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
+        """The noise that picks the tokens of a scale: (n, n_k, V). Kept while an image may still ask for it."""
+        for done in [k for k in self._gumbel if k < min(self.canvas.scales)]:
+            del self._gumbel[done]
+        if scale not in self._gumbel:
+            positions, vocabulary = self.pyramid.tokens[scale], like.shape[-1]
+            self._gumbel[scale] = noise.gumbel(self.seeds, "pick", scale, positions, vocabulary, like.dtype)
+        everyone = self._gumbel[scale]
+        return everyone if len(images) == self.batch else everyone[torch.tensor(images, device=everyone.device)]
+
+    def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
+        """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
+        filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
+        return pick(filtered, self.gumbel(images, scale, logits))
+
+    def decode_plain(self, which: str, last: int) -> None:
+        """Decode up to scale ``last`` with one model; a cache that is behind catches up in the first pass.
+
+        All images must stand at the same scale.
+        """
+        stepper, images = self.stepper(which), range(self.batch)
+        for scale in range(self.canvas.scales[0], last):
+            first = stepper.cached[0]
+            inputs = self.canvas.committed_inputs(images, first, scale + 1)
+            logits = stepper.logits(images, inputs, first, scale + 1, wanted_from=scale)
+            self.canvas.commit(images, scale, self.pick(images, scale, logits))
+
+    def stats(self) -> DecodeStats:
+        def per_image(which: str, what: str) -> Tensor:
+            stepper = self._steppers.get(which)
+            return torch.tensor(getattr(stepper, what) if stepper else [0] * self.batch, dtype=torch.int64)
+
+        return DecodeStats(
+            target_calls=per_image("target", "calls"),
+            draft_calls=per_image("draft", "calls"),
+            target_tokens=per_image("target", "tokens"),
+            draft_tokens=per_image("draft", "tokens"),
+            drafted_tokens=self.counts.drafted_tokens,
+            agreed_tokens=self.counts.agreed_tokens,
+            drafted_scales=self.counts.drafted_scales,
+            accepted_scales=self.counts.accepted_scales,
+        )

@@ -1,0 +1,100 @@
+"""One model, its cache and its conditioning: "the guided logits of the scales a..b"; shared by all strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdvar.models.transformer import VAR
+from sdvar.sampling import Sampling
+
+
+class Stepper:
+    """Decodes with one model for a batch of images that may stand at different scales.
+
+    Args:
+        model: the VAR.
+        labels: int64 (B,) on the model's device.
+        sampling: supplies guidance and temperature.
+
+    Attributes:
+        cached: scales in each image's cache, all computed from committed inputs unless the caller says otherwise by
+            ``truncate``.
+        calls, tokens: passes and positions so far, per image.
+    """
+
+    def __init__(self, model: VAR, labels: Tensor, sampling: Sampling) -> None:
+        self.model = model
+        self.pyramid = model.pyramid
+        self.batch = labels.shape[0]
+        self.guided = sampling.cfg != 0  # without guidance there is no null branch
+        if self.guided:
+            labels = torch.cat((labels, torch.full_like(labels, model.num_classes)))
+        self.conditioning = model.condition(labels)
+        self.cache = model.new_cache(labels.shape[0])
+        self.visible_from = 0
+        self.cached = [0] * self.batch
+        self.calls = [0] * self.batch
+        self.tokens = [0] * self.batch
+        scales = range(len(self.pyramid))
+        counts = torch.tensor(self.pyramid.tokens)
+        dtype = self.conditioning.start.dtype
+        dtype = dtype if dtype == torch.float64 else torch.float32
+        guidance = torch.tensor([sampling.guidance(k, len(self.pyramid)) for k in scales], dtype=dtype)
+        temperature = torch.tensor([sampling.temperature_at(k) for k in scales], dtype=dtype)
+        self._guidance = guidance.repeat_interleave(counts)[:, None].to(labels.device)  # (L, 1)
+        self._temperature = None
+        if not bool((temperature == 1).all()):
+            self._temperature = temperature.repeat_interleave(counts)[:, None].to(labels.device)
+
+    def start_blind(self, scale: int) -> None:
+        """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""
+        self.visible_from = scale
+        self.cached = [scale] * self.batch
+
+    def truncate(self, image: int, scale: int) -> None:
+        """Forget the scales from ``scale`` on; a counter moves, nothing is copied."""
+        self.cached[image] = min(self.cached[image], scale)
+
+    def logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
+        """Guided, temperature-scaled logits of a span of scales in one pass.
+
+        Args:
+            images: n ascending image numbers, all with exactly the scales before ``first`` in their cache.
+            inputs: (n, tokens of the scales first <= k < last without scale 0, C_vae).
+            first, last: the span that the pass processes.
+            wanted_from: first scale whose logits are returned.
+
+        Returns:
+            (n, tokens of the scales wanted_from <= k < last, V).
+        """
+        behind = [i for i in images if self.cached[i] != first]
+        if behind:
+            raise RuntimeError(
+                f"pass from scale {first}, but images {behind} have {[self.cached[i] for i in behind]} cached"
+            )
+        conditioning, rows = self.conditioning, None
+        if self.guided:
+            inputs = torch.cat((inputs, inputs))
+        if len(images) < self.batch:
+            rows = torch.tensor(images, device=inputs.device)
+            if self.guided:
+                rows = torch.cat((rows, rows + self.batch))
+            conditioning = conditioning.rows(rows)
+        logits = self.model.forward_span(
+            conditioning, inputs, first, last, self.cache, rows, self.visible_from, logits_from=wanted_from
+        )
+        positions = self.pyramid.span(wanted_from, last)
+        if self.guided:
+            of_class, of_null = logits.chunk(2)
+            t = self._guidance[positions]
+            logits = (1 + t) * of_class - t * of_null
+        if self._temperature is not None:
+            logits = logits / self._temperature[positions]
+        for i in images:
+            self.cached[i] = last
+            self.calls[i] += 1
+            self.tokens[i] += self.pyramid.span_tokens(first, last)
+        return logits

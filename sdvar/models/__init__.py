@@ -1,0 +1,1 @@
+"""The models: the tokenizer (VQVAE) and the transformer (VAR)."""

@@ -1,0 +1,120 @@
+"""The parts of a VAR: attention, MLP, adaptive layer norm."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdvar.models.kv_cache import CacheWindow, KVCache
+
+NORM_EPS = 1e-6
+MAX_LOG_SCALE = math.log(100)  # limit of the learned attention scale
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Softmax attention, (n, heads, T, d) each; ``mask`` is bool (T_q, T_k), True where visible."""
+    if mask is not None and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # the fused CPU kernel is several times slower than two matrix products for a masked bfloat16 call
+        weights = (q @ k.transpose(-2, -1)).float().mul(scale).masked_fill(~mask, -math.inf).softmax(-1)
+        return weights.to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qk_norm = qk_norm
+        if qk_norm:  # cosine attention with a learned scale a head
+            self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0)))
+            self.scale = 1.0
+        else:
+            self.scale = 0.25 / math.sqrt(width // heads)
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, window: CacheWindow | None
+    ) -> Tensor:
+        n, length, width = x.shape
+        bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
+        qkv = F.linear(x, self.mat_qkv.weight, bias).view(n, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (n, heads, length, d)
+        if self.qk_norm:
+            learned = self.scale_mul_1H11.float() if v.dtype != torch.float64 else self.scale_mul_1H11
+            q = (F.normalize(q.to(learned.dtype), dim=-1) * learned.clamp_max(MAX_LOG_SCALE).exp()).to(v.dtype)
+            k = F.normalize(k.to(learned.dtype), dim=-1).to(v.dtype)
+        if cache is not None:
+            k, v = cache.update(layer, k, v, window)
+        return self.proj(attend(q, k, v, mask, self.scale).transpose(1, 2).reshape(n, length, width))
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class AdaLNProjection(nn.Sequential):
+    """Class embedding (n, C) -> ``parts`` modulation vectors, (parts, n, 1, C)."""
+
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__(nn.SiLU(), nn.Linear(width, parts * width))
+        self.parts = parts
+
+    def forward(self, condition: Tensor) -> Tensor:
+        projected = super().forward(condition.to(self[1].weight.dtype))
+        return projected.view(condition.shape[0], self.parts, 1, -1).transpose(0, 1)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a layer norm modulated by the class (AdaLN) and scaled by a gain of the class."""
+
+    def __init__(self, width: int, heads: int, hidden: int, shared_adaln: bool, qk_norm: bool) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, heads, qk_norm)
+        self.ffn = MLP(width, hidden)
+        if shared_adaln:
+            self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, width) / width**0.5)
+        else:
+            self.ada_lin = AdaLNProjection(width, 6)
+
+    def modulation(self, condition: Tensor, shared: Tensor | None) -> Tensor:
+        """(6, n, 1, C) from the class embedding (n, C) or from the modulation that all blocks share."""
+        return self.ada_lin(condition) if shared is None else shared + self.ada_gss.transpose(0, 2)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        mask: Tensor | None,
+        cache: KVCache | None,
+        layer: int,
+        window: CacheWindow | None,
+    ) -> Tensor:
+        gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(0)
+        dtype = self.ffn.fc1.weight.dtype
+        h = layer_norm(x) * (1 + scale1) + shift1
+        x = x + self.attn(h.to(dtype), mask, cache, layer, window) * gain1
+        h = layer_norm(x) * (1 + scale2) + shift2
+        return x + self.ffn(h.to(dtype)) * gain2
+
+
+class HeadNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ada_lin = AdaLNProjection(width, 2)
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)

@@ -1,0 +1,66 @@
+"""Static KV cache: allocated once, written in place, truncated by whoever counts the scales in it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class CacheWindow(NamedTuple):
+    """Which part of a cache one pass uses.
+
+    Attributes:
+        rows: int64 (n,) cache rows of the pass, or None for all of them (which saves the gather).
+        visible_from: first visible position.
+        start: position where the keys of this pass begin.
+        end: position where they end; the pass sees ``visible_from`` .. ``end``.
+    """
+
+    rows: Tensor | None
+    visible_from: int
+    start: int
+    end: int
+
+
+class KVCache:
+    """Keys and values of every layer for a fixed number of rows and positions.
+
+    Args:
+        depth, rows, heads, length, head_width: extent of the cache; ``length`` is the pyramid's L.
+
+    Positions past a row's committed scales may hold stale numbers: a pass only ever sees ``visible_from`` .. ``end``,
+    and has just written the last of these itself. Truncation is therefore the caller's counter and costs nothing.
+    """
+
+    def __init__(
+        self, depth: int, rows: int, heads: int, length: int, head_width: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shape = (depth, rows, heads, length, head_width)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def update(self, layer: int, key: Tensor, value: Tensor, window: CacheWindow) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of a span and return all that the span may see.
+
+        Args:
+            layer: layer number.
+            key, value: (n, heads, end - start, head_width).
+            window: where they belong.
+
+        Returns:
+            keys and values, each (n, heads, end - visible_from, head_width).
+        """
+        keys, values = self.keys[layer], self.values[layer]
+        if window.rows is None:
+            keys[:, :, window.start : window.end] = key
+            values[:, :, window.start : window.end] = value
+            visible = slice(window.visible_from, window.end)
+            return keys[:, :, visible], values[:, :, visible]
+        keys[window.rows, :, window.start : window.end] = key
+        values[window.rows, :, window.start : window.end] = value
+        return (
+            keys[:, :, window.visible_from : window.end].index_select(0, window.rows),
+            values[:, :, window.visible_from : window.end].index_select(0, window.rows),
+        )

@@ -1,0 +1,163 @@
+"""The multi-scale residual quantiser: the only place that updates f-hat and makes the next scale's input."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdvar.pyramid import ScalePyramid
+
+
+class Phi(nn.Conv2d):
+    """Residual 3x3 convolution that smooths an up-sampled token map: (1 - r) h + r conv(h)."""
+
+    def __init__(self, channels: int, residual_ratio: float) -> None:
+        super().__init__(channels, channels, kernel_size=3, padding=1)
+        self.residual_ratio = residual_ratio
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.mul(1 - self.residual_ratio) + super().forward(h).mul(self.residual_ratio)
+
+
+class PhiBank(nn.Module):
+    """Phis shared by the scales: scale k takes the one whose tick is nearest to k / (K - 1)."""
+
+    def __init__(self, channels: int, residual_ratio: float, count: int) -> None:
+        super().__init__()
+        self.qresi_ls = nn.ModuleList(Phi(channels, residual_ratio) for _ in range(count))
+        margin = 1 / 3 / count if count == 4 else 1 / 2 / count
+        # float64 on purpose: exact ties occur at ten scales, and the released weights follow numpy's rounding of them
+        self.ticks = np.linspace(margin, 1 - margin, count)
+
+    def index(self, scale: int, scales: int) -> int:
+        """Number of the phi that scale ``scale`` of ``scales`` uses."""
+        position = scale / (scales - 1) if scales > 1 else 0.0
+        return int(np.argmin(np.abs(self.ticks - position)))
+
+    def for_scale(self, scale: int, scales: int) -> Phi:
+        return self.qresi_ls[self.index(scale, scales)]
+
+
+class SinglePhi(nn.Module):
+    """One phi for all scales."""
+
+    def __init__(self, channels: int, residual_ratio: float) -> None:
+        super().__init__()
+        self.qresi = Phi(channels, residual_ratio)
+
+    def for_scale(self, scale: int, scales: int) -> Phi:
+        return self.qresi
+
+
+class PhiPerScale(nn.ModuleList):
+    """One phi a scale."""
+
+    def __init__(self, channels: int, residual_ratio: float, scales: int) -> None:
+        super().__init__(Phi(channels, residual_ratio) for _ in range(scales))
+
+    def for_scale(self, scale: int, scales: int) -> Phi:
+        return self[scale]
+
+
+class MultiScaleQuantizer(nn.Module):
+    """Multi-scale residual vector quantiser (VAR, Tian et al. 2024, algorithms 1 and 2).
+
+    Args:
+        pyramid: sides of the token maps; the last is the side S of the feature map f.
+        codebook_size: V.
+        channels: C_vae, width of a codebook vector.
+        phi_sharing: 0 for one phi a scale, 1 for a single phi, n > 1 for n phis shared by the scales.
+        residual_ratio: r of the phis.
+    """
+
+    def __init__(
+        self,
+        pyramid: ScalePyramid,
+        codebook_size: int,
+        channels: int,
+        phi_sharing: int = 4,
+        residual_ratio: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        self.channels = channels
+        self.embedding = nn.Embedding(codebook_size, channels)
+        if phi_sharing == 0:
+            self.quant_resi: nn.Module = PhiPerScale(channels, residual_ratio, len(pyramid))
+        elif phi_sharing == 1:
+            self.quant_resi = SinglePhi(channels, residual_ratio)
+        else:
+            self.quant_resi = PhiBank(channels, residual_ratio, phi_sharing)
+        # not used here; a key of the released file
+        self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(pyramid), codebook_size))
+
+    @property
+    def side(self) -> int:
+        """S, side of the feature map."""
+        return self.pyramid.patch_nums[-1]
+
+    def empty_f_hat(self, batch: int) -> Tensor:
+        """f-hat before the first scale: zeros (batch, C_vae, S, S)."""
+        weight = self.embedding.weight
+        return torch.zeros(batch, self.channels, self.side, self.side, dtype=weight.dtype, device=weight.device)
+
+    def contribution(self, tokens: Tensor, scale: int) -> Tensor:
+        """What a token map adds to f-hat: phi(bicubic up(codebook[tokens])).
+
+        Args:
+            tokens: int64 (B, n_k).
+            scale: k, from 0.
+
+        Returns:
+            (B, C_vae, S, S).
+        """
+        return self.upsample_code(self.embedding(tokens), scale)
+
+    def upsample_code(self, code: Tensor, scale: int) -> Tensor:
+        """phi(bicubic up(code)) of codebook vectors ``code`` (B, n_k, C_vae): (B, C_vae, S, S)."""
+        side = self.pyramid.patch_nums[scale]
+        h = code.transpose(1, 2).reshape(-1, self.channels, side, side)
+        if scale != len(self.pyramid) - 1:
+            h = F.interpolate(h, size=(self.side, self.side), mode="bicubic")
+        return self.quant_resi.for_scale(scale, len(self.pyramid))(h)
+
+    def next_input(self, f_hat: Tensor, scale: int) -> Tensor:
+        """Input of scale ``scale`` >= 1, before the word embedding: area down(f-hat of the scales before it).
+
+        Args:
+            f_hat: (B, C_vae, S, S) after scale - 1.
+
+        Returns:
+            (B, n_k, C_vae).
+        """
+        side = self.pyramid.patch_nums[scale]
+        return F.interpolate(f_hat, size=(side, side), mode="area").flatten(2).transpose(1, 2)
+
+    def nearest(self, residual: Tensor, scale: int) -> Tensor:
+        """Token map nearest to the residual at a scale: (B, C_vae, S, S) -> int64 (B, n_k)."""
+        if scale == len(self.pyramid) - 1:
+            vectors = residual.flatten(2).transpose(1, 2)
+        else:
+            vectors = self.next_input(residual, scale)
+        codebook = self.embedding.weight
+        flat = vectors.reshape(-1, self.channels)
+        distance = flat.square().sum(1, keepdim=True) + codebook.square().sum(1) - 2 * flat @ codebook.T
+        return distance.argmin(1).view(vectors.shape[:2])
+
+    def encode(self, f: Tensor) -> list[Tensor]:
+        """Token maps of a feature map f (B, C_vae, S, S): K int64 tensors (B, n_k)."""
+        residual, tokens = f, []
+        for scale in range(len(self.pyramid)):
+            tokens.append(self.nearest(residual, scale))
+            residual = residual - self.contribution(tokens[-1], scale)
+        return tokens
+
+    def f_hats(self, tokens: list[Tensor]) -> list[Tensor]:
+        """f-hat after each scale: K tensors (B, C_vae, S, S)."""
+        f_hat, all_scales = self.empty_f_hat(tokens[0].shape[0]), []
+        for scale, map_tokens in enumerate(tokens):
+            f_hat = f_hat + self.contribution(map_tokens, scale)
+            all_scales.append(f_hat)
+        return all_scales

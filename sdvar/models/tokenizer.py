@@ -1,0 +1,225 @@
+"""The tokenizer: a convolutional VQVAE with a multi-scale residual quantiser, under the released key names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdvar.models.quantizer import MultiScaleQuantizer
+from sdvar.pyramid import ScalePyramid
+
+GROUPS = 32  # of every group norm; channel counts must be multiples
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+
+
+class ResBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.nin_shortcut(x) + h
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over the positions of a feature map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, HW, 3C)
+        q, k, v = qkv.chunk(3, dim=-1)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution; attention only at the lowest."""
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, attention: bool) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(
+            ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(blocks)
+        )
+        self.attn = nn.ModuleList(SpatialAttention(out_channels) for _ in range(blocks if attention else 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
+        return x
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResBlock(channels, channels)
+        self.attn_1 = SpatialAttention(channels)
+        self.block_2 = ResBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    def __init__(self, base: int, multipliers: Sequence[int], blocks: int, out_channels: int) -> None:
+        super().__init__()
+        widths = [base * m for m in (1, *multipliers)]
+        self.conv_in = nn.Conv2d(3, base, 3, padding=1)
+        self.down = nn.ModuleList()
+        for i in range(len(multipliers)):
+            lowest = i == len(multipliers) - 1
+            level = Level(widths[i], widths[i + 1], blocks, attention=lowest)
+            if not lowest:
+                level.downsample = Downsample(widths[i + 1])
+            self.down.append(level)
+        self.mid = Middle(widths[-1])
+        self.norm_out = group_norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for level in self.down:
+            h = level(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, base: int, multipliers: Sequence[int], blocks: int, in_channels: int) -> None:
+        super().__init__()
+        widths = [base * m for m in multipliers]
+        self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1])
+        self.up = nn.ModuleList()  # numbered by resolution, full first, as the released keys are
+        for i, width in enumerate(widths):
+            lowest = i == len(widths) - 1
+            level = Level(width if lowest else widths[i + 1], width, blocks + 1, attention=lowest)
+            if i > 0:
+                level.upsample = Upsample(width)
+            self.up.append(level)
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            h = level(h)
+            if hasattr(level, "upsample"):
+                h = level.upsample(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class VQVAE(nn.Module):
+    """Image tokenizer of VAR (Tian et al. 2024): encoder, multi-scale residual quantiser, decoder.
+
+    Args:
+        patch_nums: sides of the token maps, or a ScalePyramid; the last side is the side S of the feature map.
+        codebook_size: V.
+        latent_channels: C_vae.
+        base_channels: channels at full resolution; a multiple of 32.
+        channel_multipliers: one a resolution, full first; each after the first halves the resolution.
+        res_blocks: residual blocks a resolution in the encoder (the decoder has one more).
+        phi_sharing: see MultiScaleQuantizer.
+
+    Images are square, of side ``image_size`` = S * 2 ** (len(channel_multipliers) - 1).
+    """
+
+    def __init__(
+        self,
+        patch_nums: ScalePyramid | Sequence[int],
+        codebook_size: int = 4096,
+        latent_channels: int = 32,
+        base_channels: int = 160,
+        channel_multipliers: Sequence[int] = (1, 1, 2, 2, 4),
+        res_blocks: int = 2,
+        phi_sharing: int = 4,
+    ) -> None:
+        super().__init__()
+        pyramid = patch_nums if isinstance(patch_nums, ScalePyramid) else ScalePyramid(tuple(patch_nums))
+        self.image_size = pyramid.patch_nums[-1] * 2 ** (len(channel_multipliers) - 1)
+        self.encoder = Encoder(base_channels, channel_multipliers, res_blocks, latent_channels)
+        self.decoder = Decoder(base_channels, channel_multipliers, res_blocks, latent_channels)
+        self.quantize = MultiScaleQuantizer(pyramid, codebook_size, latent_channels, phi_sharing)
+        self.quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
+
+    @property
+    def pyramid(self) -> ScalePyramid:
+        return self.quantize.pyramid
+
+    @property
+    def codebook_size(self) -> int:
+        return self.quantize.embedding.num_embeddings
+
+    @property
+    def latent_channels(self) -> int:
+        return self.quantize.channels
+
+    def features(self, images: Tensor) -> Tensor:
+        """f: images (B, 3, H, W) in [-1, 1] -> (B, C_vae, S, S), before quantisation."""
+        return self.quant_conv(self.encoder(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] -> K token maps, int64 (B, n_k)."""
+        return self.quantize.encode(self.features(images))
+
+    def var_inputs(self, tokens: list[Tensor]) -> Tensor:
+        """Teacher-forcing inputs of the VAR: the down-sampled f-hat before each scale after the first.
+
+        Args:
+            tokens: K int64 tensors (B, n_k).
+
+        Returns:
+            (B, L - n_0, C_vae).
+        """
+        quantizer = self.quantize
+        f_hats = quantizer.f_hats(tokens[:-1]) if len(tokens) > 1 else []
+        inputs = [quantizer.next_input(f_hat, scale) for scale, f_hat in enumerate(f_hats, start=1)]
+        if not inputs:
+            return quantizer.empty_f_hat(tokens[0].shape[0]).flatten(2).transpose(1, 2)[:, :0]
+        return torch.cat(inputs, dim=1)
+
+    def decode_f_hat(self, f_hat: Tensor) -> Tensor:
+        """f-hat (B, C_vae, S, S) -> images (B, 3, H, W) in [-1, 1]."""
+        return self.decoder(self.post_quant_conv(f_hat)).clamp(-1, 1)
+
+    def decode(self, tokens: list[Tensor]) -> Tensor:
+        """K token maps, int64 (B, n_k) -> images (B, 3, H, W) in [-1, 1]."""
+        return self.decode_f_hat(self.quantize.f_hats(tokens)[-1])

@@ -1,0 +1,207 @@
+"""The VAR transformer: next-scale prediction with adaptive layer norm, under the released key names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
+from sdvar.models.kv_cache import CacheWindow, KVCache
+from sdvar.pyramid import ScalePyramid
+
+
+class Conditioning(NamedTuple):
+    """What a pass needs of the class, computed once an image.
+
+    Attributes:
+        start: (n, n_0, C) class embedding plus start position, the input of scale 0.
+        blocks: one (6, n, 1, C) a block: gains and AdaLN scales and shifts of attention and MLP.
+        head: (2, n, 1, C) AdaLN scale and shift before the head.
+    """
+
+    start: Tensor
+    blocks: list[Tensor]
+    head: Tensor
+
+    def rows(self, rows: Tensor) -> Conditioning:
+        """The same for a selection of rows, int64 (m,)."""
+        return Conditioning(
+            self.start.index_select(0, rows),
+            [block.index_select(1, rows) for block in self.blocks],
+            self.head.index_select(1, rows),
+        )
+
+
+class VAR(nn.Module):
+    """Visual autoregressive transformer (Tian et al. 2024).
+
+    Args:
+        patch_nums: sides of the token maps, or a ScalePyramid.
+        num_classes: classes; the label ``num_classes`` is the null class.
+        depth, width, heads: blocks, C, attention heads.
+        codebook_size, latent_channels: V and C_vae of the tokenizer.
+        mlp_ratio: hidden width of the MLP over C.
+        shared_adaln: one AdaLN projection for all blocks (the 512 px model).
+        qk_norm: cosine attention with a learned scale a head; else attention is scaled by 0.25 / sqrt(d).
+        drop_label: chance that training replaces a label by the null class; nothing is dropped in eval mode.
+
+    The residual stream, the layer norms, the head and its AdaLN stay in float32 (float64 for float64 weights) whatever
+    the dtype of the blocks' weights, as in the released code.
+    """
+
+    def __init__(
+        self,
+        patch_nums: ScalePyramid | Sequence[int],
+        num_classes: int = 1000,
+        depth: int = 16,
+        width: int = 1024,
+        heads: int = 16,
+        codebook_size: int = 4096,
+        latent_channels: int = 32,
+        mlp_ratio: float = 4.0,
+        shared_adaln: bool = False,
+        qk_norm: bool = True,
+        drop_label: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.pyramid = patch_nums if isinstance(patch_nums, ScalePyramid) else ScalePyramid(tuple(patch_nums))
+        self.num_classes, self.depth, self.width, self.heads = num_classes, depth, width, heads
+        self.drop_label = drop_label
+        length = self.pyramid.length
+        self.word_embed = nn.Linear(latent_channels, width)
+        self.class_emb = nn.Embedding(num_classes + 1, width)
+        self.pos_start = nn.Parameter(torch.zeros(1, self.pyramid.tokens[0], width))
+        self.pos_1LC = nn.Parameter(torch.zeros(1, length, width))
+        self.lvl_embed = nn.Embedding(len(self.pyramid), width)
+        scales = self.pyramid.scale_of_position()
+        self.register_buffer("lvl_1L", scales[None])
+        bias = torch.zeros(1, 1, length, length).masked_fill(scales[:, None] < scales, -math.inf)
+        self.register_buffer("attn_bias_for_masking", bias)  # a key of the released files; passes build their own mask
+        self.shared_ada_lin = AdaLNProjection(width, 6) if shared_adaln else None
+        hidden = round(width * mlp_ratio)
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, shared_adaln, qk_norm) for _ in range(depth))
+        self.head_nm = HeadNorm(width)
+        self.head = nn.Linear(width, codebook_size)
+
+    @property
+    def codebook_size(self) -> int:
+        return self.head.out_features
+
+    @property
+    def latent_channels(self) -> int:
+        return self.word_embed.in_features
+
+    @property
+    def device(self) -> torch.device:
+        return self.pos_1LC.device
+
+    def new_cache(self, rows: int) -> KVCache:
+        """An empty KV cache for ``rows`` rows, of the blocks' dtype."""
+        dtype = self.blocks[0].attn.mat_qkv.weight.dtype if self.depth else self.pos_1LC.dtype
+        head_width = self.width // self.heads
+        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, dtype, self.device)
+
+    def condition(self, labels: Tensor) -> Conditioning:
+        """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""
+        embedded = self.class_emb(labels)
+        shared = None if self.shared_ada_lin is None else self.shared_ada_lin(embedded)
+        return Conditioning(
+            start=embedded[:, None] + self.pos_start,
+            blocks=[block.modulation(embedded, shared) for block in self.blocks],
+            head=self.head_nm.ada_lin(embedded),
+        )
+
+    def forward_span(
+        self,
+        conditioning: Conditioning,
+        inputs: Tensor,
+        first: int,
+        last: int,
+        cache: KVCache | None = None,
+        rows: Tensor | None = None,
+        visible_from: int = 0,
+        logits_from: int | None = None,
+    ) -> Tensor:
+        """Logits of the scales ``first`` <= k < ``last`` in one pass with block-causal attention.
+
+        Args:
+            conditioning: of the n rows.
+            inputs: (n, tokens of those scales without scale 0, C_vae), see VQVAE.var_inputs; scale 0 takes the
+                conditioning's start instead.
+            cache: holds the keys of the scales ``visible_from`` .. ``first`` and receives those of the span. Without
+                one, ``first`` must equal ``visible_from``.
+            rows: int64 (n,) rows of the cache that the pass uses; None for all.
+            visible_from: first scale that may be attended to.
+            logits_from: the first scale whose logits are wanted (``first`` if None); the others only fill the cache.
+
+        Returns:
+            (n, tokens of the scales from ``logits_from``, V), float32 (float64 for float64 weights).
+        """
+        pyramid = self.pyramid
+        x = self.word_embed(inputs.to(self.word_embed.weight.dtype))
+        if first == 0:
+            x = torch.cat((conditioning.start, x), dim=1)
+        positions = pyramid.span(first, last)
+        x = x + self.lvl_embed(self.lvl_1L[:, positions]) + self.pos_1LC[:, positions]
+        # a span of one scale sees every key there is, so it needs no mask
+        mask = pyramid.block_causal_mask(first, last, visible_from, x.device) if last - first > 1 else None
+        offsets = pyramid.offsets
+        window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
+        for layer, block in enumerate(self.blocks):
+            x = block(x, conditioning.blocks[layer], mask, cache, layer, window)
+        if logits_from is not None:
+            x = x[:, offsets[logits_from] - offsets[first] :]
+        return self.logits(x, conditioning)
+
+    def logits(self, x: Tensor, conditioning: Conditioning) -> Tensor:
+        """Head: hidden (n, T, C) -> logits (n, T, V), in the head's own precision."""
+        scale, shift = conditioning.head.to(self.head.weight.dtype).unbind(0)
+        # float32 even under autocast: the released code computes the logits in full precision
+        with torch.autocast(x.device.type, enabled=False):
+            h = layer_norm(x.to(self.head.weight.dtype)) * (1 + scale) + shift
+            logits = self.head(h)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def forward(self, labels: Tensor, inputs: Tensor) -> Tensor:
+        """Teacher-forced logits of all scales.
+
+        Args:
+            labels: int64 (B,), 0 .. num_classes; ``num_classes`` is the null class.
+            inputs: (B, L - n_0, C_vae), see VQVAE.var_inputs.
+
+        Returns:
+            (B, L, V), float32 (float64 for float64 weights).
+        """
+        if self.training and self.drop_label > 0:
+            dropped = torch.rand(labels.shape, device=labels.device) < self.drop_label
+            labels = torch.where(dropped, self.num_classes, labels)
+        return self.forward_span(self.condition(labels), inputs, 0, len(self.pyramid))
+
+    @torch.no_grad()
+    def init_weights(self, adaln_gain: float = 1e-5, adaln_scale: float = 0.5, head_scale: float = 0.02) -> None:
+        """Initial weights for training: truncated normals, small gains so that every block starts near the identity."""
+        std = math.sqrt(1 / self.width / 3)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=std)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    module.bias.zero_()
+        for table in (self.pos_start, self.pos_1LC):
+            nn.init.trunc_normal_(table, std=std)
+        self.head.weight.mul_(head_scale)
+        self.head_nm.ada_lin[1].weight.mul_(adaln_scale)
+        for block in self.blocks:
+            block.attn.proj.weight.div_(math.sqrt(2 * self.depth))
+            block.ffn.fc2.weight.div_(math.sqrt(2 * self.depth))
+        if self.shared_ada_lin is not None:
+            projections = [self.shared_ada_lin[1].weight.view(6, -1)]
+            projections += [block.ada_gss.view(6, -1) for block in self.blocks]
+        else:
+            projections = [block.ada_lin[1].weight.view(6, -1) for block in self.blocks]
+        for parts in projections:
+            parts[:2].mul_(adaln_gain)
+            parts[2:].mul_(adaln_scale)

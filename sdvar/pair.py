@@ -1,0 +1,61 @@
+"""A draft and a target VAR over one tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sdvar.models.tokenizer import VQVAE
+from sdvar.models.transformer import VAR
+from sdvar.pyramid import ScalePyramid
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """The models of a decode, in eval mode on one device.
+
+    Args:
+        draft: the small VAR.
+        target: the large VAR.
+        tokenizer: the VQVAE that both were trained on.
+
+    Raises:
+        TypeError: for something that is not such a model.
+        ValueError: if pyramids, codebooks, classes or devices differ.
+    """
+
+    draft: VAR
+    target: VAR
+    tokenizer: VQVAE
+
+    def __post_init__(self) -> None:
+        for name, kind in (("draft", VAR), ("target", VAR), ("tokenizer", VQVAE)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name}: expected a sdvar.{kind.__name__}, got {type(getattr(self, name)).__name__}")
+        for what in ("pyramid", "codebook_size", "latent_channels"):
+            values = {name: getattr(getattr(self, name), what) for name in ("draft", "target", "tokenizer")}
+            self._same(what, {k: v.patch_nums if isinstance(v, ScalePyramid) else v for k, v in values.items()})
+        self._same("num_classes", {name: getattr(self, name).num_classes for name in ("draft", "target")})
+        models = {"draft": self.draft, "target": self.target, "tokenizer": self.tokenizer}
+        self._same("device", {name: next(model.parameters()).device for name, model in models.items()})
+        for model in models.values():
+            model.eval()
+
+    @staticmethod
+    def _same(what: str, values: dict[str, object]) -> None:
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise ValueError(f"{what} must be the same in all models of a pair, got {listed}")
+
+    @property
+    def pyramid(self) -> ScalePyramid:
+        return self.target.pyramid
+
+    @property
+    def num_classes(self) -> int:
+        return self.target.num_classes
+
+    @property
+    def device(self) -> torch.device:
+        return self.target.device

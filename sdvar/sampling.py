@@ -1,0 +1,97 @@
+"""From logits to tokens: guidance, temperature, top-k, top-p, the pick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn, for the draft and the target alike.
+
+    Args:
+        cfg: guidance strength; at scale k the logits are (1 + t) class - t null with t = cfg k / (K - 1), so 0 is
+            unguided.
+        top_k: keep the k best tokens and all ties with the k-th; 0 is off.
+        top_p: keep the most likely tokens that together hold this mass; 0 is off.
+        temperature: divides the guided logits before the filters; a number, or one a scale.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is allowed.
+    """
+
+    cfg: float = 1.5
+    top_k: int = 0
+    top_p: float = 0.0
+    temperature: float | Sequence[float] = 1.0
+
+    def __post_init__(self) -> None:
+        _check_number("cfg", self.cfg, lambda x: math.isfinite(x), "a finite number, 0 for no guidance")
+        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool):
+            raise TypeError(f"top_k: expected an int >= 0 (0 is off), got {self.top_k!r}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k: expected an int >= 0 (0 is off), got {self.top_k}")
+        _check_number("top_p", self.top_p, lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
+        temperatures = self.temperature
+        if isinstance(temperatures, Sequence) and not isinstance(temperatures, str):
+            object.__setattr__(self, "temperature", tuple(temperatures))
+        for value in self.temperature if isinstance(self.temperature, tuple) else (self.temperature,):
+            _check_number("temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number a scale")
+
+    def check_scales(self, scales: int) -> None:
+        """Raise ValueError if a list of temperatures does not have one for each of ``scales`` scales."""
+        if isinstance(self.temperature, tuple) and len(self.temperature) != scales:
+            raise ValueError(f"temperature: expected one number or {scales}, one a scale, got {len(self.temperature)}")
+
+    def guidance(self, scale: int, scales: int) -> float:
+        """t_k = cfg k / (K - 1); 0 when there is one scale."""
+        return self.cfg * scale / (scales - 1) if scales > 1 else 0.0
+
+    def temperature_at(self, scale: int) -> float:
+        return self.temperature[scale] if isinstance(self.temperature, tuple) else self.temperature
+
+
+def _check_number(name: str, value: object, allowed, words: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected {words}, got {value!r}")
+    if not allowed(value):
+        raise ValueError(f"{name}: expected {words}, got {value}")
+
+
+def filtered_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p."""
+    if 0 < top_k < logits.shape[-1]:
+        kth_best = logits.topk(top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < kth_best, -math.inf)
+    if 0 < top_p < 1:
+        ascending, order = logits.sort(dim=-1)
+        # a token goes when it and all less likely ones together hold at most 1 - top_p; the best one always stays
+        drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+        drop_sorted[..., -1] = False
+        drop = torch.zeros_like(drop_sorted).scatter(-1, order, drop_sorted)
+        logits = logits.masked_fill(drop, -math.inf)
+    return logits
+
+
+def filtered_probabilities(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """The distribution that a token is picked from: softmax after top-k and top-p.
+
+    Args:
+        logits: (..., V); not changed.
+        top_k: keep the k best and all ties with the k-th; 0 or >= V is off.
+        top_p: keep the most likely tokens that together hold this mass; 0 or 1 is off.
+
+    Returns:
+        (..., V), rows summing to 1.
+    """
+    return filtered_logits(logits, top_k, top_p).softmax(-1)
+
+
+def pick(logits: Tensor, gumbel: Tensor) -> Tensor:
+    """argmax(logits + G): a draw from softmax(logits). Both (..., V) -> int64 (...)."""
+    return (logits + gumbel).argmax(-1)

@@ -1,0 +1,46 @@
+import math
+
+import pytest
+import torch
+
+from sdvar import Sampling
+from sdvar.sampling import filtered_probabilities, pick
+
+
+def test_guidance_grows_linearly_from_zero():
+    sampling = Sampling(cfg=1.5)
+    assert [sampling.guidance(k, 4) for k in range(4)] == [0, 0.5, 1.0, 1.5]
+    assert sampling.guidance(0, 1) == 0
+
+
+def test_top_k_keeps_ties():
+    kept = filtered_probabilities(torch.tensor([3.0, 1.0, 1.0, 0.0]), top_k=2) > 0
+    assert kept.tolist() == [True, True, True, False]
+
+
+def test_off_values():
+    logits = torch.randn(5, 8)
+    for top_k, top_p in ((0, 0.0), (8, 0.0), (99, 1.0)):
+        torch.testing.assert_close(filtered_probabilities(logits, top_k, top_p), logits.softmax(-1))
+
+
+def test_pick_never_takes_a_filtered_token():
+    logits = torch.tensor([[0.0, -math.inf]])
+    assert pick(logits, torch.tensor([[-50.0, 50.0]])).item() == 0
+
+
+def test_a_temperature_a_scale():
+    sampling = Sampling(temperature=[2.0, 1.0])
+    assert [sampling.temperature_at(k) for k in range(2)] == [2.0, 1.0]
+    with pytest.raises(ValueError, match="one number or 3"):
+        sampling.check_scales(3)
+
+
+@pytest.mark.parametrize("arguments, error, word", [
+    ({"cfg": "1"}, TypeError, "cfg"), ({"cfg": math.nan}, ValueError, "cfg"), ({"top_k": -1}, ValueError, "top_k"),
+    ({"top_k": 1.5}, TypeError, "top_k"), ({"top_p": 1.1}, ValueError, "top_p"), ({"top_p": -0.1}, ValueError, "top_p"),
+    ({"temperature": 0}, ValueError, "temperature"), ({"temperature": [1.0, -1.0]}, ValueError, "temperature"),
+])  # fmt: skip
+def test_bad_arguments(arguments, error, word):
+    with pytest.raises(error, match=word):
+        Sampling(**arguments)
