@@ -1,0 +1,189 @@
+"""Sets of images for the metrics: a run's folder, any folder, `.npz`, Parquet, or a data set in memory."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+ALLOWED = (
+    "a folder of PNG or JPEG images, an .npz with uint8 images (N, H, W, 3) or with the statistics mu and sigma, "
+    "or a .parquet file with an image column"
+)
+
+
+class UniformImages(Dataset):
+    """Checks every image of a data set: uint8, (3, H, W), all of the first one's size.
+
+    The data loader notices a foreign size only inside one batch, and a convolutional network takes any size.
+    """
+
+    def __init__(self, images: Dataset, name: str) -> None:
+        if len(images) == 0:
+            raise ValueError(f"{name} holds no images; allowed: {ALLOWED}")
+        self.images, self.name = images, name
+        self.shape = tuple(self._checked(0, images[0], None).shape)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._checked(index, self.images[index], self.shape)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """A batch, for the data loader."""
+        fetch = getattr(self.images, "__getitems__", None)
+        images = fetch(indices) if fetch else [self.images[index] for index in indices]
+        return [self._checked(index, image, self.shape) for index, image in zip(indices, images, strict=True)]
+
+    def _checked(self, index: int, image: Tensor, shape: tuple[int, ...] | None) -> Tensor:
+        where = f"image {index} of {self.name}"
+        if not torch.is_tensor(image) or image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            got = f"{image.dtype} {tuple(image.shape)}" if torch.is_tensor(image) else type(image).__name__
+            raise ValueError(f"{where} is {got}; allowed: a uint8 tensor (3, height, width)")
+        if shape is not None and tuple(image.shape) != shape:
+            raise ValueError(
+                f"{where} is {image.shape[1]} x {image.shape[2]}, but the first is {shape[1]} x {shape[2]}; "
+                "all images of a set must have one size: resize them first"
+            )
+        return image
+
+
+class FileImages(Dataset):
+    """Image files, read as RGB."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(self.files[index]) as image:
+                return _to_tensor(image)
+        except FileNotFoundError:
+            raise ValueError(f"the image {self.files[index]} is listed in its manifest but missing") from None
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"the image {self.files[index]} cannot be read: {error}") from None
+
+
+class ArrayImages(Dataset):
+    """Images of an array (N, H, W, 3) uint8."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.array[index]).permute(2, 0, 1).contiguous()
+
+
+class TableImages(Dataset):
+    """The image column of a Parquet file that `datasets` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        from datasets import Dataset as Table
+        from datasets import Image as ImageFeature
+        from pyarrow import ArrowInvalid, parquet
+
+        # Read here, not by the library's loader: its cache on disk outlives the run and goes by a file's name and date.
+        try:
+            table = Table(parquet.read_table(path))
+        except ArrowInvalid as error:
+            raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+        columns = [name for name, feature in table.features.items() if isinstance(feature, ImageFeature)]
+        if len(columns) != 1:
+            raise ValueError(
+                f"{path} must have one image column; it has {columns or 'none'} among {table.column_names}"
+            )
+        self.table, self.column = table.select_columns(columns), columns[0]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return _to_tensor(self.table[index][self.column])
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """A batch, for the data loader: several times faster than row by row."""
+        return [_to_tensor(image) for image in self.table[indices][self.column]]
+
+
+def _to_tensor(image) -> Tensor:
+    """A PIL image as uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def _folder(path: Path) -> Dataset:
+    """A folder's images; a run's folder (one with a manifest) holds what its manifest lists, and nothing left over."""
+    manifest = path / "manifest.csv"
+    if manifest.exists():
+        with manifest.open(newline="") as lines:
+            return FileImages([path / row["file"] for row in csv.DictReader(lines)])
+    return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES))
+
+
+def _array(path: Path) -> Dataset:
+    with np.load(path, allow_pickle=False) as arrays:
+        named = {name: arrays[name] for name in arrays.files if name in ("arr_0", "images")}
+    if len(named) != 1:
+        raise ValueError(f"{path} must hold the images under 'arr_0' or 'images'")
+    (array,) = named.values()
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise ValueError(f"the images in {path} are {array.dtype} {array.shape}; allowed: uint8 (N, height, width, 3)")
+    return ArrayImages(np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array)
+
+
+def load_statistics(source: Path | str | Dataset) -> dict[str, np.ndarray] | None:
+    """Reads the mean and covariance of a reference's features.
+
+    Returns:
+        {"mu": (C,), "sigma": (C, C)} if the source is an `.npz` that holds them, else None.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    if isinstance(source, Dataset) or Path(source).suffix != ".npz" or not Path(source).is_file():
+        return None
+    with np.load(source, allow_pickle=False) as arrays:
+        if not {"mu", "sigma"} <= set(arrays.files):
+            return None
+        mu, sigma = arrays["mu"], arrays["sigma"]
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"{source}: mu {mu.shape} and sigma {sigma.shape} do not fit; allowed: (C,) and (C, C)")
+    return {"mu": mu, "sigma": sigma}
+
+
+def open_images(source: Path | str | Dataset) -> UniformImages:
+    """Opens a set of images.
+
+    Args:
+        source: a folder of images (a folder with `manifest.csv` holds the images listed there), an `.npz` of images,
+            a Parquet file, or a data set of uint8 tensors (3, H, W).
+
+    Returns:
+        A data set of uint8 tensors (3, H, W), all of one size.
+
+    Raises:
+        ValueError: the source is missing, empty or of another kind.
+    """
+    if isinstance(source, Dataset):
+        return UniformImages(source, "the data set")
+    path = Path(source)
+    if path.is_dir():
+        images = _folder(path)
+    elif path.is_file() and path.suffix == ".npz":
+        images = _array(path)
+    elif path.is_file() and path.suffix == ".parquet":
+        images = TableImages(path)
+    else:
+        raise ValueError(f"{path} {'is no set of images' if path.exists() else 'does not exist'}; allowed: {ALLOWED}")
+    return UniformImages(images, str(path))

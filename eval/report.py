@@ -1,0 +1,119 @@
+"""The report page of a run: one self-contained HTML file made from what the run wrote, without any model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import report_grid, report_plots, report_verdict
+
+ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a", "#d1495b", "#5e6ad2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its folder tells it.
+
+    Attributes:
+        out: the run's folder.
+        metrics: contents of metrics.json.
+        config_text: config.yaml, word for word.
+        colours: a colour for each arm, the same all over the page.
+    """
+
+    out: Path
+    metrics: dict[str, Any]
+    config_text: str
+    colours: dict[str, str]
+
+    @property
+    def arms(self) -> dict[str, dict]:
+        """The figures of every arm, in the run's order."""
+        return self.metrics["arms"]
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes, if the run knew them."""
+        return self.metrics.get("class_names")
+
+
+def load_run(out: Path | str) -> Run:
+    """Reads a run's folder.
+
+    Raises:
+        ValueError: the folder does not hold a finished run.
+    """
+    out = Path(out)
+    for name in ("metrics.json", "config.yaml"):
+        if not (out / name).is_file():
+            raise ValueError(f"{out} holds no {name}; a report needs the folder of a finished run of eval/fid.py")
+    try:
+        metrics = json.loads((out / "metrics.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{out / 'metrics.json'} is no valid JSON ({error}); measure the run again") from None
+    if not metrics.get("arms"):
+        raise ValueError(f"{out / 'metrics.json'} holds no arms; measure the run again")
+    colours = {name: ARM_COLOURS[index % len(ARM_COLOURS)] for index, name in enumerate(metrics["arms"])}
+    return Run(out, metrics, (out / "config.yaml").read_text(), colours)
+
+
+def repeat_context(run: Run) -> dict:
+    """What the last section shows: the command, the configuration and the machine."""
+    environment = dict(run.metrics.get("environment") or {})
+    return {
+        "command": environment.pop("command", None),
+        "from_config": f"python eval/fid.py --config {run.out / 'config.yaml'}",
+        "config": run.config_text.strip(),
+        "facts": {
+            **environment,
+            **({"wall time in seconds": run.metrics["wall_seconds"]} if run.metrics.get("wall_seconds") else {}),
+        },
+    }
+
+
+# One entry a section, in the page's order: name of its template in templates/sections, title, and the function that
+# turns a run into the template's values (None: the run has nothing to show there).
+SECTIONS = (
+    ("verdict", None, report_verdict.verdict_context),
+    ("arms", "The arms in figures", report_verdict.table_context),
+    ("grid", "Side by side", report_grid.grid_context),
+    ("scales", "Agreement per scale", report_plots.scales_context),
+    ("tradeoff", "Distance against speed", report_plots.tradeoff_context),
+    ("repeat", "How to repeat this run", repeat_context),
+)
+
+
+def write_report(out: Path | str) -> Path:
+    """Writes `report.html` into a run's folder.
+
+    Args:
+        out: folder with metrics.json, config.yaml, and a manifest and images for each arm.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: the folder does not hold a finished run.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    run = load_run(out)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = []
+    for name, title, context in SECTIONS:
+        values = context(run)
+        if values is not None:
+            body = environment.get_template(f"sections/{name}.html.j2").render(run=run, **values)
+            sections.append({"name": name, "title": title, "body": body})
+    page = environment.get_template("report.html.j2").render(run=run, sections=sections)
+    path = run.out / "report.html"
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return path

@@ -1,0 +1,121 @@
+"""The report's side-by-side grid: the same class and seed in every arm."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eval.report_verdict import BASELINE, compared_arms
+
+if TYPE_CHECKING:
+    from eval.report import Run
+
+EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
+SHOWN = 6  # images in each half of the grid
+
+
+def _manifest(folder: Path) -> dict[int, dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as lines:
+        return {int(row["index"]): row for row in csv.DictReader(lines)}
+
+
+def _pixels(file: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"), np.float32)
+
+
+def _same_tokens(row: dict[str, str]) -> bool:
+    return row.get("tokens_equal_baseline", "").strip().lower() in ("1", "true")
+
+
+def differences(run: Run, arms: list[str], manifests: dict[str, dict]) -> dict[int, dict[str, float]]:
+    """Mean absolute difference to the baseline's image, in per cent of the range of values.
+
+    Returns:
+        {index: {arm: difference}} of the first images whose class and seed are the same in all arms.
+    """
+    found = {}
+    for index, row in manifests[BASELINE].items():
+        rows = [manifests[arm].get(index) for arm in arms]
+        if any(other is None or (other["label"], other["seed"]) != (row["label"], row["seed"]) for other in rows):
+            continue
+        theirs, mine = dict(zip(arms, rows, strict=True)), None
+        found[index] = {}
+        for arm, other in theirs.items():
+            if _same_tokens(other):
+                found[index][arm] = 0.0
+                continue
+            mine = _pixels(run.out / BASELINE / row["file"]) if mine is None else mine
+            found[index][arm] = float(np.abs(_pixels(run.out / arm / other["file"]) - mine).mean() / 2.55)
+        if len(found) == EXAMINED:
+            break
+    return found
+
+
+def choose(found: dict[int, dict[str, float]], labels: dict[int, str]) -> tuple[list[int], list[int]]:
+    """The images that differ most, and typical ones: nearest to the median difference, of as many classes as possible.
+
+    Args:
+        found: difference by arm, by image.
+        labels: class, by image.
+
+    Returns:
+        Indices of the most different (none if all are equal), and of the typical ones.
+    """
+    mean = {index: float(np.mean(list(by_arm.values()))) for index, by_arm in found.items()}
+    most = [index for index in sorted(mean, key=lambda index: -mean[index])[:SHOWN] if mean[index] > 0]
+    median = float(np.median(list(mean.values())))
+    rest = sorted((index for index in mean if index not in most), key=lambda index: (abs(mean[index] - median), index))
+    first_of_class = {labels[index]: index for index in reversed(rest)}.values()
+    by_class = sorted(rest, key=lambda index: index not in set(first_of_class))
+    return most, by_class[:SHOWN]
+
+
+def grid_context(run: Run) -> dict | None:
+    """Values of the grid's template; None without a baseline and an arm with its seeds."""
+    arms = compared_arms(run.arms)
+    if BASELINE not in run.arms or not arms:
+        return None
+    manifests = {arm: _manifest(run.out / arm) for arm in (BASELINE, *arms)}
+    found = differences(run, arms, manifests)
+    if not found:
+        return None
+    base = manifests[BASELINE]
+    most, typical = choose(found, {index: base[index]["label"] for index in found})
+
+    def case(index: int) -> dict:
+        row = base[index]
+        label = int(row["label"])
+        title = run.class_names[label] if run.class_names else f"class {label}"
+        cells = []
+        for arm in (BASELINE, *arms):
+            other, difference = manifests[arm][index], found[index].get(arm, 0.0)
+            if arm == BASELINE:
+                note = "reference"
+            elif _same_tokens(other):
+                note = "same tokens"
+            else:
+                note = f"differs {difference:.1f}\u00a0%"
+            file = run.out / arm / other["file"]
+            cells.append({"arm": arm, "note": note, "source": _data_uri(file), "same": note == "same tokens"})
+        return {"title": title, "seed": row["seed"], "index": index, "cells": cells}
+
+    return {
+        "halves": [
+            {"title": title, "cases": [case(index) for index in indices]}
+            for title, indices in (("The images that differ most", most), ("Typical images", typical))
+            if indices
+        ],
+        "examined": len(found),
+        "total": len(base),
+    }
+
+
+def _data_uri(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

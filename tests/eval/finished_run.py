@@ -1,0 +1,149 @@
+"""A finished run made up for the report's tests: invented figures, drawn shapes, no model."""
+
+import csv
+import json
+
+import numpy as np
+from PIL import Image
+
+PATCH_NUMS = [1, 2, 3, 4, 6, 8]
+CLASS_NAMES = ["Disc", "Ring", "Bar", "Cross"]
+
+
+def draw(label, seed):
+    """A 32 x 32 grey picture of a class."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :32] - 15.5
+    radius = np.hypot(x - rng.integers(-3, 4), y - rng.integers(-3, 4))
+    shapes = (radius < 9, abs(radius - 9) < 2.5, abs(x) < 4, (abs(x) < 3) | (abs(y) < 3))
+    picture = shapes[label] * rng.integers(150, 250) + rng.integers(0, 20, (32, 32))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def figures(**changes):
+    """Made-up figures of one arm."""
+    return {
+        "strategy": "Baseline(model='target')",
+        "lossless": True,
+        "images": 40,
+        "inception_score_mean": 8.412,
+        "inception_score_std": 0.214,
+        "frechet_distance_to_reference": 2.271,
+        "feature_extractor": "fashion-mnist-128",
+        "target_calls_mean": 6.0,
+        "draft_calls_mean": 0.0,
+        "target_tokens_mean": 130.0,
+        "draft_tokens_mean": 0.0,
+        "images_per_second": 71.3,
+        "seconds_per_batch_median": 0.898,
+        "speed_relative_to_baseline": 1.0,
+        "agreement_per_scale": [None] * 6,
+        "accepted_scales_per_scale": [None] * 6,
+        "images_differing_from_baseline": 0,
+        "near_tie_images": 0,
+        "largest_first_difference_gap": None,
+        "warnings": [
+            "Inception Score (fashion-mnist-128) reads low: 40 images",
+            "Fréchet distance to the baseline: 40 images",
+        ],
+    } | changes
+
+
+def arms():
+    """Made-up figures of the five default arms."""
+    drafted = {"draft_calls_mean": 4.61, "draft_tokens_mean": 98.0}
+    return {
+        "baseline": figures(
+            token_agreement_with_baseline=1.0, warnings=["Inception Score (fashion-mnist-128) reads low: 40 images"]
+        ),
+        "speculative": figures(
+            strategy="Speculative(gamma=2, acceptance=Coupled())",
+            token_agreement_with_baseline=1.0,
+            frechet_distance_to_baseline=-2e-7,
+            target_calls_mean=4.512,
+            target_tokens_mean=318.0,
+            speed_relative_to_baseline=0.874,
+            images_per_second=62.1,
+            seconds_per_batch_median=1.03,
+            agreement_per_scale=[0.97, 0.83, 0.72, 0.66, 0.61, None],
+            accepted_scales_per_scale=[0.97, 0.56, 0.12, 0.01, 0.0, None],
+            **drafted,
+        ),
+        "lossy": figures(
+            strategy="Speculative(gamma=2, acceptance=Match(tau=0.5, keep='draft'))",
+            lossless=False,
+            token_agreement_with_baseline=0.482,
+            frechet_distance_to_baseline=0.261,
+            inception_score_mean=8.37,
+            target_calls_mean=2.644,
+            target_tokens_mean=171.0,
+            speed_relative_to_baseline=1.31,
+            images_per_second=93.0,
+            agreement_per_scale=[0.97, 0.80, 0.70, 0.63, 0.57, None],
+            accepted_scales_per_scale=[0.97, 0.94, 0.91, 0.88, 0.74, None],
+            images_differing_from_baseline=39,
+            **drafted,
+        ),
+        "handoff": figures(
+            strategy="Handoff(entry=3, first='draft', prefix='block_causal')",
+            lossless=False,
+            token_agreement_with_baseline=0.35,
+            frechet_distance_to_baseline=0.118,
+            target_calls_mean=3.0,
+            draft_calls_mean=3.0,
+            draft_tokens_mean=14.0,
+            speed_relative_to_baseline=1.12,
+            images_differing_from_baseline=38,
+            warnings=figures()["warnings"] + ["a warning of this arm alone"],
+        ),
+        "baseline_reseeded": figures(frechet_distance_to_baseline=0.104),
+    }
+
+
+def write_run(out, arms, *, pictures=None, class_names=CLASS_NAMES):
+    """Writes what eval/fid.py leaves behind.
+
+    Args:
+        out: the run's folder.
+        arms: figures by arm; an arm's images resemble the baseline's as its share of equal tokens says.
+        pictures: (N, 32, 32) uint8 to show instead of drawn shapes.
+        class_names: names of the classes.
+    """
+    rng = np.random.default_rng(0)
+    for name, arm in arms.items():
+        agreement = arm.get("token_agreement_with_baseline")
+        rows = []
+        for index in range(arm["images"]):
+            label, seed = index % len(class_names), index + (2**40 if agreement is None else 0)
+            picture = draw(label, seed) if pictures is None else pictures[index % len(pictures)]
+            if agreement is None or agreement < 1:
+                strength = 0 if index == 2 else (1 - (agreement or 0)) * rng.uniform(0, 60)
+                picture = (picture + rng.normal(0, 1, (32, 32)) * strength).clip(0, 255).astype(np.uint8)
+            file = f"000/{index:06d}.png"
+            (out / name / "000").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).convert("RGB").save(out / name / file)
+            equal = "" if agreement is None else int(agreement == 1 or index == 2)
+            rows.append((index, label, seed, file, 6, 0, 130, 0, equal))
+        with (out / name / "manifest.csv").open("w", newline="") as lines:
+            header = "index,label,seed,file,target_calls,draft_calls,target_tokens,draft_tokens,tokens_equal_baseline"
+            csv.writer(lines).writerows([header.split(","), *rows])
+    metrics = {
+        "arms": arms,
+        "reference": {"images": 10000, "inception_score_mean": 8.15},
+        "environment": {
+            "command": "python eval/fid.py --pair tiny --images_per_class 10",
+            "note": "TEST DATA: every figure on this page is made up",
+            "versions": {"torch": "2.15.0", "torch-fidelity": "0.4.0"},
+            "hardware": {"processor": "a made-up processor", "cores": 2},
+            "torch_threads": 1,
+            "weights_sha256": {"target": "0123456789abcdef" * 4, "draft": "fedcba9876543210" * 4},
+        },
+        "config": {"pair": "tiny"},
+        "wall_seconds": {"predict": 151.2, "measure": 20.9},
+        "class_names": class_names,
+        "batch_size": 64,
+        "patch_nums": PATCH_NUMS,
+    }
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    (out / "config.yaml").write_text("pair: tiny\nimages_per_class: 10\nsampling:\n  cfg: 1.5\n  top_k: 20\n")
+    return out
