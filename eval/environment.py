@@ -1,0 +1,54 @@
+"""What a run ran on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ("torch", "lightning", "torchmetrics", "torch-fidelity", "datasets", "numpy", "pillow")
+
+
+def describe_environment(device: str, threads: int, weights: dict[str, str]) -> dict:
+    """Versions, hardware and weights, in plain values.
+
+    Args:
+        device: where the models ran, ``cpu`` or ``cuda``.
+        threads: CPU threads of a process.
+        weights: SHA-256 of each weights file, by model.
+    """
+    import torch
+
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    environment = {
+        "command": " ".join(["python", *sys.argv]),
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": device,
+        "processor": _processor(),
+        "threads": threads,
+        "weights_sha256": weights,
+    }
+    if device == "cuda":
+        environment["gpu"] = torch.cuda.get_device_name()
+    revision = _git_revision()
+    return environment | ({"git_revision": revision} if revision else {})
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _git_revision() -> str | None:
+    """The commit that is checked out, ``-dirty`` if files were changed; None outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return None
+    return result.stdout.strip() or None

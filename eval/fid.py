@@ -1,0 +1,143 @@
+"""The main job: decode images with every arm, measure them, write the report.
+
+    python eval/fid.py                                         # the bundled pair
+    python eval/fid.py --images_per_class 2 --out runs/try     # the same in seconds
+    python eval/fid.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
+        --devices 8 --batch_size 50 --reference imagenet_val/ --out runs/imagenet
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from eval.options import as_config, parse
+
+if TYPE_CHECKING:  # heavy: only imported once the options are known to be good
+    from lightning.pytorch import Trainer
+
+    from lightning_modules.labels import ClassLabelDataModule
+    from lightning_modules.predictor import SDVARPredictor
+    from lightning_modules.run_folder import RunFolder
+
+
+@dataclass
+class Job:
+    """Everything a run needs, checked."""
+
+    trainer: Trainer
+    data: ClassLabelDataModule
+    predictor: SDVARPredictor
+    folder: RunFolder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; see `python eval/fid.py --help`."""
+    started = time.perf_counter()
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        job = prepare(options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"eval/fid.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
+    decoded = time.perf_counter()
+    _leave_process_group()
+    if not job.trainer.is_global_zero:
+        return
+
+    from eval.results import write_results
+    from eval.table import print_table
+
+    metrics = write_results(options, job.folder, job.predictor, job.data, started, decoded)
+    print_table(metrics, job.folder.path / "report.html")
+
+
+def prepare(options: Namespace) -> Job:
+    """Checks the options against the models and the files, before any model runs.
+
+    Raises:
+        ValueError, TypeError, OSError: with one line that says what is wrong.
+    """
+    from lightning.pytorch import Trainer
+
+    import sdvar
+    from eval.arms import build_arms, describe_arms
+    from eval.progress import ProgressBar
+    from lightning_modules.labels import ClassLabelDataModule, parse_labels
+    from lightning_modules.pair_source import PairFiles
+    from lightning_modules.predictor import SDVARPredictor
+    from lightning_modules.run_folder import RunFolder
+    from lightning_modules.writer import ImageWriter
+
+    _quieten_libraries()
+    _resolve_accelerator(options)
+    arms = build_arms(options.strategy)
+    options.strategy = describe_arms(arms)
+    sampling = sdvar.Sampling(**options.sampling.as_dict())
+    if options.labels is not None:
+        parse_labels(options.labels)  # a mistake here should not wait for the models
+    source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
+    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads)
+    if options.labels is None:
+        options.labels = f"0-{predictor.pair.num_classes - 1}"
+    data = ClassLabelDataModule(options.labels, options.images_per_class, options.batch_size, options.seed)
+    data.check_classes(predictor.pair.num_classes)
+
+    writer = ImageWriter(options.out)
+    trainer = Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[writer, ProgressBar()],
+    )
+    if trainer.is_global_zero:
+        from eval.results import check_measuring
+
+        check_measuring(options, predictor.pair.tokenizer.image_size)
+        settings = writer.settings(trainer, predictor, data)
+        writer.folder.open(settings, options.strategy, options.overwrite)
+        writer.folder.write("config.yaml", as_config(options))
+    return Job(trainer, data, predictor, RunFolder(options.out))
+
+
+def _resolve_accelerator(options: Namespace) -> None:
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if options.accelerator == "auto":
+        options.accelerator = "cuda" if available else "cpu"
+    options.accelerator = options.accelerator.replace("gpu", "cuda")
+    if options.accelerator == "cuda" and available < options.devices:
+        raise ValueError(f"devices: {options.devices} GPUs asked for, {available} found; --accelerator cpu needs none")
+
+
+def _quieten_libraries() -> None:
+    """Leaves the warnings that concern the user. Lightning sets its level on import: this comes after."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+def _leave_process_group() -> None:
+    """No process waits for another from here on: the first measures, the others end."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The options of `eval/fid.py`: on the command line, in a config file, and what is taken where none is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from eval.arms import DEFAULT_ARMS, split_arguments
+
+METRICS = ("is", "fid")
+PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
+BUNDLED = Path(__file__).parent / "bundled"
+
+# What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
+BUNDLED_DEFAULTS = {
+    "sampling": {"cfg": 1.5, "top_k": 20, "top_p": 0.0},
+    "images_per_class": 100,
+    "reference": str(BUNDLED / "fashion_mnist_test.parquet"),
+    "feature_extractor": "fashion-mnist-128",
+}
+OTHER_DEFAULTS = {
+    "sampling": {"cfg": 1.5, "top_k": 900, "top_p": 0.96},  # those of the released ImageNet models
+    "images_per_class": 50,
+    "reference": None,
+    "feature_extractor": "inception-v3-compat",
+}
+
+DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
+
+Without options: the bundled pair, in minutes; `--images_per_class 2` is a quick try. The same command again continues a
+run that was interrupted."""
+
+
+def build_parser() -> ArgumentParser:
+    """The command line of `eval/fid.py`; every option is also a key of the config file."""
+    parser = ArgumentParser(prog="eval/fid.py", description=DESCRIPTION, exit_on_error=False)
+    add = parser.add_argument
+    add("--config", action="config", help="YAML file of options; the command line's win over it")
+    add("--pair", type=str | None, help="a bundled pair of models (tiny)")
+    for name, what in (("draft", "the small VAR"), ("target", "the large VAR"), ("tokenizer", "the VQVAE of both")):
+        add(f"--{name}", type=str | None, help=f"a checkpoint of your own instead: {what}")
+    add(
+        "--strategy",
+        type=dict | None,
+        metavar="[NAME=]CLASS",
+        help="an arm beside the baseline, instead of the default ones; repeatable, its parameters follow it: "
+        "--strategy fast=Speculative --strategy.gamma 2 --strategy.acceptance Match --strategy.acceptance.tau 0.5; "
+        "--strategy.reseed true decodes it with other seeds. In a config: a mapping NAME: {class_path, init_args}",
+    )
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 20, own 900)")
+    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add(
+        "--labels",
+        type=int | list[int] | str | None,
+        help="0-9, or 1,5,7, or a file with one label a line (all classes)",
+    )
+    add("--images_per_class", type=int | None, help="images for each label and arm (bundled 100, own 50)")
+    add("--seed", type=int, default=0, help="the run's seed")
+    add("--batch_size", type=int, default=50, help="images decoded together")
+    add("--threads", type=int | None, help="CPU threads of a process (the cores there are, shared by the processes)")
+    add("--devices", type=int, default=1, help="processes on this node, each with its device")
+    add("--num_nodes", type=int, default=1, help="nodes")
+    add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
+    add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
+    add("--reference", type=str | None, help="real images: a folder, .npz or .parquet; or none (bundled: test images)")
+    add("--metrics", type=list[str] | str, default=list(METRICS), help="list of is and fid; none makes images only")
+    add("--feature_extractor", type=str | None, help="fashion-mnist-128 (bundled) or inception-v3-compat (own)")
+    add("--feature_extractor_weights", type=str | None, help="its weights file; needed for inception-v3-compat")
+    add("--out", type=str, default="runs/fid", help="the run's folder")
+    add("--overwrite", action="store_true", help="remove an earlier run in that folder instead of continuing it")
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Options from a command line, with the defaults filled in that do not depend on the models.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+    others, arms = split_arguments(arguments)
+    try:
+        options = build_parser().parse_args(_config_first(others))
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
+    if arms:
+        options.strategy = arms
+    _fill_in(options)
+    return options
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """Moves ``--config`` to the front: what stands on the command line wins, wherever it stands."""
+    first, others = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--config":
+            first += [argument, *(value for value in [next(rest, None)] if value is not None)]
+        else:
+            (first if argument.startswith("--config=") else others).append(argument)
+    return first + others
+
+
+def _fill_in(options: Namespace) -> None:
+    own = {name: options[name] for name in ("draft", "target", "tokenizer") if options[name] is not None}
+    if own and (options.pair or len(own) < 3):
+        given = ", ".join(f"--{name}" for name in (*(["pair"] if options.pair else []), *own))
+        raise ValueError(f"expected --pair, or --draft, --target and --tokenizer together; got {given}")
+    if not own:
+        options.pair = options.pair or "tiny"
+    for name, value in (OTHER_DEFAULTS if own else BUNDLED_DEFAULTS).items():
+        for key, default in (value if isinstance(value, dict) else {None: value}).items():
+            key = f"{name}.{key}" if key else name
+            if options[key] is None:
+                options[key] = default
+    if options.strategy is None:
+        options.strategy = DEFAULT_ARMS
+    options.reference = None if options.reference == "none" else options.reference
+    options.metrics = _metrics(options.metrics)
+    _check(options)
+
+
+def _metrics(given: str | list[str]) -> list[str]:
+    names = given.replace(" ", "").split(",") if isinstance(given, str) else list(given)
+    names = [] if names in (["none"], [""]) else names
+    wrong = [name for name in names if name not in METRICS]
+    if wrong:
+        raise ValueError(f"metrics: expected a list of {', '.join(METRICS)}, or none; got {wrong[0]!r}")
+    return names
+
+
+def _check(options: Namespace) -> None:
+    if options.accelerator not in ("auto", "cpu", "cuda", "gpu"):
+        raise ValueError(f"accelerator: expected auto, cpu or cuda, got {options.accelerator!r}")
+    for name in ("devices", "num_nodes", "threads"):
+        if options[name] is not None and options[name] < 1:
+            raise ValueError(f"{name}: expected an int >= 1, got {options[name]}")
+    world_size = os.environ.get("WORLD_SIZE")
+    if world_size and int(world_size) != options.devices * options.num_nodes:
+        raise ValueError(
+            f"devices: the launcher started {world_size} processes (WORLD_SIZE), but --devices {options.devices} x "
+            f"--num_nodes {options.num_nodes} are asked for; make them equal"
+        )
+    if options.threads is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options.threads = max(1, cores // options.devices)
+
+
+def as_config(options: Namespace) -> dict[str, Any]:
+    """The options as a config file states them: plain values, without those that belong to one call alone."""
+    config = options.as_dict()
+    for name in ("config", "overwrite"):
+        config.pop(name, None)
+    config["reference"] = config["reference"] or "none"
+    return {key: value for key, value in config.items() if value is not None}

@@ -1,0 +1,55 @@
+"""Decode statistics as a torchmetrics metric: sums that add up over batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+PER_IMAGE = ("target_calls", "draft_calls", "target_tokens", "draft_tokens")
+PER_SCALE = ("drafted_tokens", "agreed_tokens", "drafted_scales", "accepted_scales")
+
+
+class DecodeStatistics(Metric):
+    """Means over images and shares per scale of what decoding one arm took.
+
+    Args:
+        num_scales: scales of the pyramid, K.
+    """
+
+    full_state_update = False
+
+    def __init__(self, num_scales: int) -> None:
+        super().__init__()
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+        for name in PER_IMAGE:
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        for name in PER_SCALE:
+            self.add_state(name, torch.zeros(num_scales, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, per_image: Mapping[str, Tensor], per_scale: Mapping[str, Tensor]) -> None:
+        """Add a batch.
+
+        Args:
+            per_image: for each name of ``PER_IMAGE`` the values of the images, int (B,).
+            per_scale: for each name of ``PER_SCALE`` the sums of the batch, int (K,).
+        """
+        self.images = self.images + len(per_image[PER_IMAGE[0]])
+        for name in PER_IMAGE:
+            setattr(self, name, getattr(self, name) + per_image[name].sum().to(self.device, torch.int64))
+        for name in PER_SCALE:
+            setattr(self, name, getattr(self, name) + per_scale[name].to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means over images, float64 (), and shares per scale, float64 (K,); NaN where there is nothing to divide by.
+
+        ``agreement_per_scale`` is the share of drafted tokens that agreed with the target's pick,
+        ``accepted_scales_per_scale`` the share of drafted scales that stood.
+        """
+        means = {f"{name}_mean": getattr(self, name).double() / self.images for name in PER_IMAGE}
+        return means | {
+            "agreement_per_scale": self.agreed_tokens.double() / self.drafted_tokens,
+            "accepted_scales_per_scale": self.accepted_scales.double() / self.drafted_scales,
+        }

@@ -1,0 +1,206 @@
+"""Decodes batches with every arm of a run."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+import sdvar
+from lightning_modules import pair_source
+from lightning_modules.labels import ClassLabelDataModule
+from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
+from lightning_modules.pair_source import PairFiles
+
+BASELINE = "baseline"  # the arm that the others are compared with
+RESEED_OFFSET = 2**40  # larger than any seed of a run, so that a reseeded arm shares no noise with the others
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of decoding the images of a run.
+
+    Args:
+        name: names the arm's folder: letters, digits, `_` and `-`.
+        strategy: how its images are decoded.
+        reseed: decode with other seeds. Such an arm shows how far two sets of images differ by chance alone.
+
+    Raises:
+        ValueError: if the name cannot be that of a folder.
+    """
+
+    name: str
+    strategy: sdvar.Strategy
+    reseed: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_' and '-'")
+        if self.name == BASELINE and (self.reseed or self.strategy != sdvar.Baseline()):
+            raise ValueError(
+                f"strategy: the arm {BASELINE!r} must be sdvar.Baseline() with the run's seeds, got {self.strategy}"
+                + (" reseeded" if self.reseed else "")
+            )
+
+
+@dataclass  # not frozen: Lightning refuses to move frozen ones when it collects predictions
+class DecodedBatch:
+    """What one arm made of a batch.
+
+    Attributes:
+        images: uint8 (B, H, W, 3) on the CPU.
+        seeds: those it was decoded with, int64 (B,).
+        tokens: K int64 tensors (B, n_k).
+        per_image: what each image took, the names of ``PER_IMAGE``, int64 (B,) each.
+        per_scale: how the draft fared, the names of ``PER_SCALE``, int64 (K,) each, all B images counted.
+        seconds: time of the decode, the tokenizer's decoder included.
+        agreeing_tokens: tokens equal to the baseline's, int64 (B,); None without a baseline of the same seeds.
+        score_gap: for lossless arms the target's score gap at an image's first difference from the baseline, float64
+            (B,), NaN where there is none; None for other arms.
+    """
+
+    images: Tensor
+    seeds: Tensor
+    tokens: list[Tensor]
+    per_image: dict[str, Tensor]
+    per_scale: dict[str, Tensor]
+    seconds: float
+    agreeing_tokens: Tensor | None = None
+    score_gap: Tensor | None = None
+
+
+class SDVARPredictor(LightningModule):
+    """Lightning module whose predict step decodes a batch with every arm.
+
+    The arms take turns in an order that rotates from batch to batch, so that a machine that warms up or slows down
+    treats them alike. The first decode of each arm in a process is repeated and not counted.
+
+    Args:
+        pair: name of a bundled pair, checkpoint files, or models in memory.
+        arms: how to decode. The arm named ``baseline``, if there is one, is what the others are compared with.
+        sampling: guidance and filters, the same for all arms.
+        precision: number format of the models: 64-true, 32-true, bf16-true or 16-true.
+        threads: CPU threads of the process; None leaves them as they are. Float rounding may depend on it.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+
+    def __init__(
+        self,
+        pair: str | PairFiles | sdvar.ModelPair,
+        arms: list[Arm],
+        sampling: sdvar.Sampling | None = None,
+        precision: str = "32-true",
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        if precision not in pair_source.DTYPES:
+            raise ValueError(f"precision: expected one of {', '.join(pair_source.DTYPES)}, got {precision!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: expected an int >= 1, got {threads}")
+        names = [arm.name for arm in arms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"arms: expected one or more with different names, got {', '.join(names) or 'none'}")
+        self.arms = list(arms)
+        self.sampling = sampling or sdvar.Sampling()
+        self.precision = precision
+        self.threads = threads
+        self.source = None if isinstance(pair, sdvar.ModelPair) else pair
+        self.pair = pair_source.load(pair, precision) if self.source else pair
+        scales = len(self.pair.pyramid)
+        self.sampling.check_scales(scales)
+        for arm in self.arms:
+            arm.strategy.check(scales)
+        self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in arms)
+        self._warm = False
+
+    def settings(self) -> dict:
+        """What the images depend on, in plain values."""
+        settings = {
+            "arms": {arm.name: f"{arm.strategy}{', reseeded' if arm.reseed else ''}" for arm in self.arms},
+            "sampling": asdict(self.sampling),
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+        if self.source:
+            pair = asdict(self.source) if isinstance(self.source, PairFiles) else self.source
+            settings = {"pair": pair, "weights": pair_source.digests(self.source)} | settings
+        return settings
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ClassLabelDataModule):
+            data.check_classes(self.pair.num_classes)
+        for model in (self.pair.draft, self.pair.target, self.pair.tokenizer):
+            model.to(self.trainer.strategy.root_device)
+
+    def on_predict_start(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+    def predict_step(self, batch: dict, batch_idx: int) -> dict[str, DecodedBatch]:
+        """Decodes a batch with every arm.
+
+        Args:
+            batch: an item of `LabelBatches`.
+
+        Returns:
+            What each arm made of it, by the arm's name; nothing if no image of the batch is wanted.
+        """
+        wanted = batch["mask"].cpu()
+        turn = batch["batch"] % len(self.arms)
+        order = self.arms[turn:] + self.arms[:turn] if wanted.any() else []
+        if order and not self._warm:
+            for arm in order:
+                self._decode(arm, batch)
+            self._warm = True
+        decoded = {arm.name: self._decode(arm, batch) for arm in order}
+        baseline = decoded.get(BASELINE)
+        for arm, statistics in zip(self.arms, self.statistics):
+            ours = decoded.get(arm.name)
+            statistics.update(  # also by a process that decodes nothing: computing is for those that have updated
+                {name: ours.per_image[name][wanted] if ours else torch.zeros(0) for name in PER_IMAGE},
+                {name: ours.per_scale[name] if ours else torch.tensor(0) for name in PER_SCALE},
+            )
+            if baseline is not None and not arm.reseed:
+                decoded[arm.name] = self._compared(arm, batch, decoded[arm.name], baseline)
+        return decoded
+
+    def on_predict_epoch_end(self) -> None:
+        for arm, statistics in zip(self.arms, self.statistics):
+            means = statistics.compute()  # sums over all processes: every one of them has to come here
+            if int(statistics.images):
+                rank_zero_info(
+                    f"{arm.name}: {means['target_calls_mean']:.2f} calls of the target and "
+                    f"{means['draft_calls_mean']:.2f} of the draft an image"
+                )
+
+    def _decode(self, arm: Arm, batch: dict) -> DecodedBatch:
+        seeds = batch["seed"] + RESEED_OFFSET if arm.reseed else batch["seed"]
+        started = self._now()
+        result = sdvar.decode(self.pair, batch["label"], seeds, arm.strategy, self.sampling)
+        seconds = self._now() - started
+        images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        per_image = {name: getattr(result.stats, name) for name in PER_IMAGE}
+        per_scale = {name: getattr(result.stats, name) for name in PER_SCALE}
+        return DecodedBatch(images.cpu(), seeds, result.tokens, per_image, per_scale, seconds)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: DecodedBatch) -> DecodedBatch:
+        agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline.tokens)).cpu()
+        gap = None
+        if arm.strategy.lossless and arm.name != BASELINE:
+            gap = sdvar.first_differences(
+                self.pair, batch["label"], batch["seed"], self.sampling, ours.tokens, baseline.tokens
+            )
+        return replace(ours, agreeing_tokens=agreeing, score_gap=gap)

@@ -1,0 +1,66 @@
+"""A CSV table that several processes append to, and that a crash can neither tear nor double."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+class Records:
+    """Rows with an int key, in ``<stem>.csv`` and, while a run is going on, in one ``<stem>.rank<r>.csv`` a process.
+
+    A process appends to its own part only. `merge` puts the parts into the one table, sorted and each key once, and
+    removes them; interrupted at any point it can be done again.
+
+    Args:
+        path: the merged table, ``<folder>/<stem>.csv``.
+        columns: names of the columns; the first is the key.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path = path
+        self.columns = columns
+
+    def append(self, rank: int, rows: Iterable[Mapping[str, object]]) -> None:
+        """Adds rows to the part of this process, whole or (in a crash) with a torn last line that `merge` drops."""
+        text = self._format(rows)
+        if text:
+            part = self.path.with_suffix(f".rank{rank}.csv")
+            with part.open("a", encoding="utf-8", newline="") as file:
+                file.write(text)
+
+    def read(self) -> list[dict[str, str]]:
+        """Rows of the merged table, by key; empty if there is none."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def merge(self) -> None:
+        """Moves all parts into the merged table. Only one process may do this, when no other is writing."""
+        rows = {int(row[self.columns[0]]): row for row in self.read()}
+        parts = sorted(self.path.parent.glob(f"{self.path.stem}.rank*.csv"))
+        for part in parts:
+            text = part.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]  # a process that was killed may have left half a line
+            for row in csv.DictReader(io.StringIO(whole), fieldnames=self.columns):
+                rows.setdefault(int(row[self.columns[0]]), row)
+        text = ",".join(self.columns) + "\n" + self._format(rows[key] for key in sorted(rows))
+        write_atomically(self.path, text.encode())
+        for part in parts:
+            part.unlink()
+
+    def _format(self, rows: Iterable[Mapping[str, object]]) -> str:
+        buffer = io.StringIO()
+        csv.DictWriter(buffer, self.columns, lineterminator="\n").writerows(rows)
+        return buffer.getvalue()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that it appears whole or not at all; an older one of that name is replaced."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

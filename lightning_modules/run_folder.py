@@ -1,0 +1,131 @@
+"""The folder of a run: where its files lie, what it was made with, what of it is finished."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from lightning_modules.metrics import PER_IMAGE, PER_SCALE
+from lightning_modules.records import Records, write_atomically
+
+IMAGES_PER_FOLDER = 1000
+MANIFEST_COLUMNS = (
+    "index",
+    "label",
+    "seed",
+    "file",
+    *PER_IMAGE,
+    "tokens_equal_baseline",
+    "agreeing_tokens",
+    "score_gap",
+)
+BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE)
+RESULTS = ("config.yaml", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+
+
+def image_file(index: int) -> str:
+    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
+    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
+
+
+class RunFolder:
+    """A run's images and tables.
+
+    ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
+    an image) and ``batches.csv`` (one row a batch: seconds and the sums per scale, K numbers with blanks between).
+
+    In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
+    ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where a
+    lossless arm's image first differs. They are empty where there is nothing to compare.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def manifest(self, arm: str) -> Records:
+        return Records(self.path / arm / "manifest.csv", MANIFEST_COLUMNS)
+
+    def batches(self, arm: str) -> Records:
+        return Records(self.path / arm / "batches.csv", BATCH_COLUMNS)
+
+    def check(self, settings: Mapping, overwrite: bool = False) -> None:
+        """Refuses a folder that this run must not write to; changes nothing.
+
+        Raises:
+            ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
+        """
+        nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise ValueError(f"out: {self.path} cannot be written ({nearest} is no folder or not writable)")
+        if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml"}:
+            return
+        earlier = self._settings()
+        if earlier is None:
+            raise ValueError(f"out: {self.path} is not empty and holds no run (no settings.yaml); give a new folder")
+        if not overwrite:
+            differing = _differences(earlier, yaml.safe_load(yaml.safe_dump(dict(settings))))
+            if differing:
+                raise ValueError(
+                    f"out: {self.path} holds a run with other settings; give another folder or --overwrite it\n  "
+                    + "\n  ".join(differing)
+                )
+
+    def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False) -> None:
+        """Makes the folder ready for writing; one process does this before the others look.
+
+        Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``.
+        """
+        self.check(settings, overwrite)
+        if overwrite:
+            self._clear()
+        arms = list(arms)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write("settings.yaml", settings)
+            for arm in arms:
+                (self.path / arm).mkdir(exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
+        self.merge(arms)
+
+    def write(self, name: str, content: str | Mapping) -> None:
+        """Writes a text, or a mapping as YAML, to a file of the folder; it appears whole or not at all."""
+        text = content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False)
+        write_atomically(self.path / name, text.encode())
+
+    def merge(self, arms: Iterable[str]) -> None:
+        """Merges the tables that the processes of a run wrote; one process does this when all are done."""
+        for arm in arms:
+            self.manifest(arm).merge()
+            self.batches(arm).merge()
+
+    def _settings(self) -> dict | None:
+        file = self.path / "settings.yaml"
+        return yaml.safe_load(file.read_text()) if file.is_file() else None
+
+    def _clear(self) -> None:
+        for arm in (self._settings() or {}).get("arms", {}):
+            shutil.rmtree(self.path / arm, ignore_errors=True)
+        for name in (*RESULTS, "settings.yaml"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _differences(old: object, new: object, name: str = "") -> list[str]:
+    """Lines such as ``seed: 0 in the folder, 1 now`` for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys((*old, *new)))
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if old == new else [f"{name}: {_short(old)} in the folder, {_short(new)} now"]
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

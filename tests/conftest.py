@@ -1,0 +1,41 @@
+"""Shared by all tests: a pair of models small enough to decode in milliseconds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdvar
+
+PATCH_NUMS = (1, 2, 3, 4)
+
+
+def make_pair() -> sdvar.ModelPair:
+    """A pair with random weights: 4 scales, 30 tokens, 5 classes, images of 32 x 32 pixels."""
+    torch.manual_seed(0)
+    sizes = {"codebook_size": 24, "latent_channels": 8}
+    draft = sdvar.VAR(PATCH_NUMS, num_classes=5, depth=1, width=32, heads=2, **sizes)
+    target = sdvar.VAR(PATCH_NUMS, num_classes=5, depth=2, width=48, heads=3, **sizes)
+    tokenizer = sdvar.VQVAE(PATCH_NUMS, base_channels=32, channel_multipliers=(1, 1, 1, 1), res_blocks=1, **sizes)
+    with torch.no_grad():
+        for model in (draft, target):
+            for parameter in model.parameters():  # fresh weights hardly tell classes and positions apart
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return sdvar.ModelPair(draft, target, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def pair() -> sdvar.ModelPair:
+    return make_pair()
+
+
+@pytest.fixture(scope="session")
+def pair_files(pair, tmp_path_factory) -> dict[str, Path]:
+    """The same pair as checkpoint files, by model."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("pair")
+    files = {name: folder / f"{name}.safetensors" for name in ("draft", "target", "tokenizer")}
+    for name, file in files.items():
+        save_file({key: value.contiguous() for key, value in getattr(pair, name).state_dict().items()}, file)
+    return files

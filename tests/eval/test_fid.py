@@ -1,0 +1,249 @@
+"""The main job by its real command, on a pair small enough to decode in seconds."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eval import fid
+from eval.arms import build_arms, describe_arms
+from eval.options import as_config, parse
+
+ROOT = Path(__file__).parents[2]
+ARMS = ["baseline", "speculative", "speculative_match", "handoff", "baseline_reseeded"]
+IMAGES, BATCHES = 20, 4  # 5 classes x 4, in batches of 6: the last is filled up
+
+
+def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [sys.executable, ROOT / "eval" / "fid.py", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def options(pair_files) -> list[str]:
+    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    sampling = ["--sampling.top_k", "0", "--sampling.top_p", "0"]
+    size = ["--images_per_class", "4", "--batch_size", "6", "--threads", "1", "--accelerator", "cpu"]
+    measuring = ["--feature_extractor", "fashion-mnist-128", "--reference", "eval/bundled/fashion_mnist_test.parquet"]
+    return [*files, *sampling, *size, *(str(ROOT / text) if text.startswith("eval/") else text for text in measuring)]
+
+
+@pytest.fixture(scope="module")
+def finished(options, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    out = tmp_path_factory.mktemp("fid") / "run"
+    return out, run(*options, "--out", out)
+
+
+def made(out: Path) -> dict[str, bytes | list[str]]:
+    """Images, manifests and batch statistics of a run: all that must not depend on time or on the processes."""
+    files = {str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("*.png"))}
+    files |= {str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("manifest.csv"))}
+    for file in sorted(out.rglob("batches.csv")):
+        with file.open(newline="") as lines:
+            files[str(file.relative_to(out))] = [{**row, "seconds": None} for row in csv.DictReader(lines)]
+    return files
+
+
+def test_the_command_leaves_images_manifests_figures_and_a_report(finished):
+    out, _ = finished
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics["arms"]) == ARMS
+    for name, arm in metrics["arms"].items():
+        assert arm["images"] == IMAGES == len(list((out / name).rglob("*.png")))
+        assert arm["feature_extractor"] == "fashion-mnist-128"
+        assert arm["inception_score_mean"] >= 1 and arm["frechet_distance_to_reference"] > 0
+        assert ("frechet_distance_to_baseline" in arm) == (name != "baseline")
+        assert ("token_agreement_with_baseline" in arm) == (name != "baseline_reseeded")
+        assert len(arm["agreement_per_scale"]) == len(metrics["patch_nums"]) == 4
+        assert arm["images_per_second"] > 0
+    baseline, speculative, *_ = metrics["arms"].values()
+    assert (baseline["target_calls_mean"], baseline["draft_calls_mean"]) == (4, 0)
+    assert speculative["lossless"] and speculative["target_calls_mean"] < 4
+    assert metrics["arms"]["handoff"]["target_calls_mean"] == 1
+    assert metrics["class_names"] is None  # the reference names 10 classes, these models have 5
+    assert set(metrics["environment"]["weights_sha256"]) == {"draft", "target", "tokenizer"}
+    assert "<html" in (out / "report.html").read_text()
+
+
+def test_a_lossless_arm_differs_from_the_baseline_by_near_ties_alone(finished):
+    arm = json.loads((finished[0] / "metrics.json").read_text())["arms"]["speculative"]
+    assert arm["images_differing_from_baseline"] == arm["near_tie_images"]
+    assert arm["token_agreement_with_baseline"] > 0.99
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(finished):
+    _, result = finished
+    assert all(re.search(rf"\b{arm}\b", result.stdout) for arm in ARMS)
+    assert "warning" in result.stdout and "20 images" in result.stdout  # too few images for a 128-wide feature
+    assert "Predicting" not in result.stdout and f"{BATCHES}/{BATCHES}" in result.stderr
+    assert "Warning" not in result.stderr and "INFO" not in result.stderr
+
+
+def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
+    run(*options, "--metrics", "none", "--devices", "2", "--out", tmp_path / "run")
+    ours, theirs = made(tmp_path / "run"), made(finished[0])
+    assert len(ours) == len(ARMS) * (IMAGES + 2)
+    assert ours == theirs
+
+
+def test_a_run_with_holes_is_continued_by_another_number_of_processes(finished, options, tmp_path):
+    out, _ = finished
+    before = made(out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    (out / "handoff" / "000" / "000008.png").unlink()
+    (out / "metrics.json").unlink()
+    run(*options, "--out", out, "--devices", "2")
+    assert made(out) == before
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["arms"] == metrics["arms"]  # timings too: those of the first decode stay
+
+
+def test_fewer_images_than_processes(options, tmp_path):
+    one = ["--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
+    run(*options, *one, "--devices", "2", "--out", tmp_path / "run")
+    assert [row.split(",")[:2] for row in (tmp_path / "run/speculative/manifest.csv").read_text().splitlines()[1:]] == [
+        ["0", "3"]
+    ]
+
+
+def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_path, capsys):
+    few = [*options, "--labels", "1", "--metrics", "none", "--strategy", "Handoff", "--strategy.entry", "2"]
+    few += ["--out", str(tmp_path / "run")]
+    fid.main([*few, "--seed", "4"])
+    with pytest.raises(SystemExit) as stop:
+        fid.main([*few, "--seed", "5", "--batch_size", "3"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "seed: 4 in the folder, 5 now" in error and "batch_size: 4 in the folder, 3 now" in error
+    assert "labels" not in error
+    fid.main([*few, "--seed", "5", "--batch_size", "3", "--overwrite"])
+    assert ",5000000," in (tmp_path / "run/handoff/manifest.csv").read_text()
+
+
+def test_a_finished_runs_config_repeats_it(finished):
+    out, _ = finished
+    repeated = as_config(parse(["--config", str(out / "config.yaml")]))
+    assert repeated == yaml.safe_load((out / "config.yaml").read_text())
+
+
+def test_the_shipped_config_is_the_default_run():
+    shipped = parse(["--config", str(ROOT / "configs" / "fid_tiny.yaml")])
+    default = parse([])
+    assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
+    arms = [describe_arms(build_arms(options.strategy)) for options in (shipped, default)]
+    assert arms[0] == arms[1] and list(arms[0]) == ARMS
+    for options in (shipped, default):
+        options.strategy = options.labels = None
+    assert as_config(shipped) == as_config(default)
+
+
+def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("seed: 1\nsampling: {top_k: 7}\n")
+    options = parse(["--seed", "2", "--config", str(config)])
+    assert (options.seed, options.sampling.top_k, options.sampling.cfg) == (2, 7, 1.5)
+
+
+def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
+    line = "--strategy fast=Speculative --strategy.gamma 3 --seed 1 --strategy.acceptance Match "
+    line += "--strategy.acceptance.tau=0.7 --strategy Handoff --strategy.entry 2 "
+    line += "--strategy x=Baseline --strategy.reseed true"
+    baseline, fast, handoff, other = build_arms(parse(line.split()).strategy)
+    assert str(baseline.strategy) == "Baseline(model='target')"
+    assert (fast.name, str(fast.strategy)) == (
+        "fast",
+        "Speculative(gamma=3, acceptance=Match(tau=0.7, keep='draft'))",
+    )
+    assert (handoff.name, handoff.strategy.entry) == ("handoff", 2)
+    assert (other.name, other.reseed, baseline.reseed) == ("x", True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--pair", "huge"], "pair: expected a bundled pair"),
+        (["--pair", "tiny", "--draft", "a.pth"], "expected --pair, or --draft, --target and --tokenizer together"),
+        (["--draft", "a.pth"], "expected --pair, or --draft, --target and --tokenizer together"),
+        (["OPTIONS", "--target", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["OPTIONS", "--labels", "0-5"], "labels: expected classes 0 to 4, got 5"),
+        (["--labels", "nowhere.txt"], "nor an existing file"),
+        (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
+        (["OPTIONS", "--out", "TAKEN"], "holds no run"),
+        (["--strategy", "Telepathy"], "expected one of Baseline, Handoff, Speculative, got 'Telepathy'"),
+        (["--strategy", "Speculative", "--strategy.gama", "2"], "no parameter 'gama'; it has gamma"),
+        (["--strategy", "Speculative", "--strategy.gamma", "0"], "gamma: expected an int >= 1, got 0"),
+        (["--strategy", "Handoff"], "Handoff needs the parameter 'entry'"),
+        (["--strategy", "Speculative", "--strategy", "Speculative"], "two arms are called 'speculative'"),
+        (["--strategy.gamma", "2"], "expected --strategy [NAME=]CLASS before"),
+        (["--strategy"], "expected a value after it"),
+        (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
+        (["--metrics", "beauty"], "metrics: expected a list of is, fid, or none"),
+        (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
+        (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
+        (["OPTIONS", "--feature_extractor", "inception-v3-compat"], "needs a local weights file"),
+        (["--devices", "0"], "devices"),
+        (["--accelerator", "abacus"], "accelerator: expected auto, cpu or cuda"),
+        (["OPTIONS", "--precision", "8-true"], "precision"),
+        (["--colour", "red"], "--colour"),
+        (["--seed", "x"], "seed"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_gets_one_clear_error_before_any_model_runs(arguments, error, options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("")
+    line = ["--out", str(tmp_path / "run")]
+    for text in arguments:
+        line += options if text == "OPTIONS" else [text.replace("FILE", str(tmp_path / "file"))]
+    line = [text.replace("TAKEN", str(tmp_path / "taken")) for text in line]
+    with pytest.raises(SystemExit) as stop:
+        fid.main(line)
+    message = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message.startswith("eval/fid.py: error: ") and error in message and len(message.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_launcher_that_started_another_number_of_processes_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        fid.main([])
+    assert "the launcher started 2 processes" in capsys.readouterr().err
+
+
+def test_help_does_not_import_torch():
+    script = str(ROOT / "eval" / "fid.py")
+    code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert "--images_per_class" in result.stdout and result.stdout.endswith("False\n")
+
+
+def test_images_alone_by_the_lightning_command(pair_files, tmp_path):
+    config = yaml.safe_load((ROOT / "configs" / "predict_tiny.yaml").read_text())
+    config["model"]["init_args"]["pair"] = {name: str(file) for name, file in pair_files.items()}
+    config["data"]["init_args"]["labels"] = "0-4"
+    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
+    config["trainer"]["callbacks"][0]["init_args"]["out"] = str(tmp_path / "run")
+    (tmp_path / "predict.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "lightning_modules", "predict", "--config", str(tmp_path / "predict.yaml")]
+    for devices in (1, 2):  # the second continues the first: nothing is left to do
+        result = subprocess.run(
+            [*command, "--trainer.devices", str(devices)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+        assert ("speculative:" in result.stderr) == (devices == 1)
+    for arm in ("baseline", "speculative"):
+        assert len(list((tmp_path / "run" / arm).rglob("*.png"))) == 25

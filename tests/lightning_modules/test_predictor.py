@@ -1,0 +1,134 @@
+import copy
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+import sdvar
+from lightning_modules import predictor as module
+from lightning_modules.labels import ClassLabelDataModule
+from lightning_modules.predictor import RESEED_OFFSET, Arm, SDVARPredictor
+
+BASELINE = Arm("baseline", sdvar.Baseline())
+SPECULATIVE = Arm("speculative", sdvar.Speculative(gamma=2))
+HANDOFF = Arm("handoff", sdvar.Handoff(entry=2))
+RESEEDED = Arm("reseeded", sdvar.Baseline(), reseed=True)
+
+
+def make_batch(number: int = 0, size: int = 4, wanted: int | None = None) -> dict:
+    index = torch.arange(size) + number * size
+    mask = torch.arange(size) < (size if wanted is None else wanted)
+    return {"batch": number, "index": index, "label": index % 5, "seed": index, "mask": mask}
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """Strategies and seeds of every decode, in order; the decodes are real."""
+    calls = []
+    decode = sdvar.decode
+
+    def spy(pair, labels, seeds, strategy, sampling):
+        calls.append((strategy, seeds.tolist()))
+        return decode(pair, labels, seeds, strategy, sampling)
+
+    monkeypatch.setattr(module.sdvar, "decode", spy)
+    return calls
+
+
+def test_arms_take_turns_and_the_first_decodes_are_not_counted(pair, decodes):
+    arms = [BASELINE, SPECULATIVE, HANDOFF]
+    predictor = SDVARPredictor(pair, arms)
+    for number in range(3):
+        predictor.predict_step(make_batch(number), number)
+    b, s, h = (arm.strategy for arm in arms)
+    warm_up = [b, s, h]
+    assert [strategy for strategy, _ in decodes] == [*warm_up, b, s, h, s, h, b, h, b, s]
+    assert int(predictor.statistics[0].images) == 12
+
+
+def test_a_reseeded_arm_shares_no_seed_and_is_compared_with_nothing(pair, decodes):
+    decoded = SDVARPredictor(pair, [BASELINE, RESEEDED]).predict_step(make_batch(), 0)
+    assert decodes[-1][1] == [seed + RESEED_OFFSET for seed in range(4)]
+    assert decoded["reseeded"].seeds.tolist() == decodes[-1][1]
+    assert decoded["reseeded"].agreeing_tokens is None
+    assert not torch.equal(decoded["reseeded"].images, decoded["baseline"].images)
+
+
+def test_a_lossless_arm_has_the_baselines_tokens_in_float64(pair):
+    pair = sdvar.ModelPair(*(copy.deepcopy(m).double() for m in (pair.draft, pair.target, pair.tokenizer)))
+    decoded = SDVARPredictor(pair, [BASELINE, SPECULATIVE, HANDOFF]).predict_step(make_batch(size=16), 0)
+    assert decoded["speculative"].agreeing_tokens.tolist() == [30] * 16
+    assert decoded["speculative"].score_gap.isnan().all()
+    assert torch.equal(decoded["speculative"].images, decoded["baseline"].images)
+    assert (decoded["handoff"].agreeing_tokens < 30).any() and decoded["handoff"].score_gap is None
+
+
+def test_a_lossless_arm_that_is_not_shows_by_its_score_gap(pair, monkeypatch):
+    decode = sdvar.decode
+
+    def faulty(pair, labels, seeds, strategy, sampling):
+        return decode(pair, labels, seeds + isinstance(strategy, sdvar.Speculative), strategy, sampling)
+
+    monkeypatch.setattr(module.sdvar, "decode", faulty)
+    decoded = SDVARPredictor(pair, [BASELINE, SPECULATIVE]).predict_step(make_batch(), 0)
+    assert decoded["speculative"].score_gap.max() > sdvar.NEAR_TIE
+
+
+def test_filling_is_not_counted_and_a_batch_of_filling_not_decoded(pair, decodes):
+    predictor = SDVARPredictor(pair, [BASELINE])
+    assert predictor.predict_step(make_batch(wanted=0), 0) == {} and decodes == []
+    predictor.predict_step(make_batch(wanted=3), 1)
+    assert int(predictor.statistics[0].images) == 3
+
+
+@pytest.mark.parametrize("inference_mode", [True, False])
+def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair, inference_mode):
+    data = ClassLabelDataModule("0-4", images_per_class=1, batch_size=4)
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=inference_mode,
+    )
+    batches = trainer.predict(SDVARPredictor(pair, [BASELINE, SPECULATIVE]), datamodule=data)
+    expected = sdvar.decode(pair, [0, 1, 2, 3], [0, 1, 2, 3], sdvar.Baseline())
+    assert len(batches) == 2
+    assert all(torch.equal(a, b) for a, b in zip(batches[0]["baseline"].tokens, expected.tokens))
+    rounded = (expected.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    assert torch.equal(batches[0]["baseline"].images, rounded)
+
+
+def test_threads_are_set_when_predicting_starts(pair):
+    before = torch.get_num_threads()
+    try:
+        SDVARPredictor(pair, [BASELINE], threads=before + 1).on_predict_start()
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"arms": []}, "arms"),
+        ({"arms": [BASELINE, BASELINE]}, "arms"),
+        ({"arms": [BASELINE], "precision": "fp8"}, "precision"),
+        ({"arms": [BASELINE], "threads": 0}, "threads"),
+        ({"arms": [Arm("late", sdvar.Handoff(entry=9))]}, "entry"),
+    ],
+)
+def test_wrong_arguments_are_named(pair, arguments, error):
+    with pytest.raises(ValueError, match=error):
+        SDVARPredictor(pair, **arguments)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b"])
+def test_an_arms_name_must_be_a_folders(name):
+    with pytest.raises(ValueError, match="cannot name an arm"):
+        Arm(name, sdvar.Baseline())
+
+
+def test_the_baseline_cannot_be_something_else():
+    with pytest.raises(ValueError, match=r"must be sdvar.Baseline\(\)"):
+        Arm("baseline", sdvar.Baseline("draft"))

@@ -1,0 +1,160 @@
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+import sdvar
+from lightning_modules.labels import ClassLabelDataModule
+from lightning_modules.predictor import Arm, SDVARPredictor
+from lightning_modules.records import Records
+from lightning_modules.run_folder import RunFolder, image_file
+from lightning_modules.writer import ImageWriter, write_png
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+IMAGES = 10  # 5 classes x 2, in batches of 4: the last is filled up
+
+
+def predict(pair, out: Path, overwrite: bool = False, seed: int = 0) -> SDVARPredictor:
+    predictor = SDVARPredictor(
+        pair, [Arm("baseline", sdvar.Baseline()), Arm("speculative", sdvar.Speculative(gamma=2))], threads=1
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ImageWriter(out, overwrite)],
+    )
+    data = ClassLabelDataModule("0-4", images_per_class=2, batch_size=4, seed=seed)
+    trainer.predict(predictor, datamodule=data, return_predictions=False)
+    return predictor
+
+
+def decoded_images(predictor: SDVARPredictor) -> int:
+    return int(predictor.statistics[0].images)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
+
+
+@pytest.fixture
+def finished(pair, tmp_path) -> Path:
+    predict(pair, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_holds_one_image_and_one_row_for_each_index_of_each_arm(finished):
+    for arm in ("baseline", "speculative"):
+        with (finished / arm / "manifest.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row["index"]) for row in rows] == list(range(IMAGES))
+        assert sorted(str(p.relative_to(finished / arm)) for p in (finished / arm).rglob("*.png")) == [
+            row["file"] for row in rows
+        ]
+        assert all(row["tokens_equal_baseline"] == "1" and row["agreeing_tokens"] == "30" for row in rows)
+    assert not [name for name in contents(finished) if "rank" in name or name.endswith(".tmp")]
+
+
+def test_pixels_are_rounded_not_cut_off(pair, finished):
+    expected = sdvar.decode(pair, [0, 1, 2, 3], [0, 1, 2, 3], sdvar.Baseline()).images
+    with Image.open(finished / "baseline" / image_file(2)) as image:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert torch.equal(pixels, (expected[2] * 255).round().to(torch.uint8))
+    assert not torch.equal(pixels, (expected[2] * 255).to(torch.uint8))
+
+
+def test_a_thousand_images_a_folder():
+    assert [image_file(i) for i in (0, 999, 1000, 49_999)] == [
+        "000/000000.png",
+        "000/000999.png",
+        "001/001000.png",
+        "049/049999.png",
+    ]
+
+
+def test_the_same_run_again_decodes_nothing_and_changes_nothing(pair, finished):
+    before = contents(finished)
+    assert decoded_images(predict(pair, finished)) == 0
+    assert contents(finished) == before
+
+
+def test_only_what_is_missing_is_made_again(pair, finished):
+    before = contents(finished)
+    (finished / "speculative" / image_file(5)).unlink()
+    manifest = finished / "baseline" / "manifest.csv"
+    manifest.write_text("".join(line for line in manifest.open() if not line.startswith("6,")))
+    kept = finished / "speculative" / image_file(4)
+    written = kept.stat().st_mtime_ns
+    assert decoded_images(predict(pair, finished)) == 4  # the one batch that holds 5 and 6
+    assert contents(finished) == before
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_a_run_that_was_killed_is_continued_from_what_its_processes_left(pair, finished):
+    before = contents(finished)
+    for arm in ("baseline", "speculative"):  # as a killed run leaves it: parts, the last line of one torn
+        manifest = finished / arm / "manifest.csv"
+        lines = manifest.read_text().splitlines(keepends=True)
+        manifest.write_text(lines[0])
+        (finished / arm / "manifest.rank1.csv").write_text("".join(lines[5:9]))
+        (finished / arm / "manifest.rank0.csv").write_text("".join(lines[1:5]) + lines[9][:-4])
+        (finished / arm / image_file(9)).rename(finished / arm / "000" / ".000009.png.tmp")
+    assert decoded_images(predict(pair, finished)) == 2
+    assert contents(finished) == before
+
+
+def test_other_settings_are_refused_by_name_and_nothing_is_touched(pair, finished):
+    before = contents(finished)
+    with pytest.raises(ValueError, match=r"seed: 0 in the folder, 1 now"):
+        predict(pair, finished, seed=1)
+    assert contents(finished) == before
+
+
+def test_overwrite_starts_afresh(pair, finished):
+    (finished / "metrics.json").write_text("{}")
+    assert decoded_images(predict(pair, finished, overwrite=True, seed=1)) == IMAGES
+    with (finished / "baseline" / "manifest.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["seed"] == "1000000"
+    assert not (finished / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_never_written_to(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        RunFolder(tmp_path).open({"seed": 0}, ["baseline"], overwrite)
+    assert contents(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        RunFolder(tmp_path / "file" / "run").check({})
+
+
+def test_a_crash_while_writing_leaves_no_half_image(tmp_path, monkeypatch):
+    def crash(*_):
+        raise OSError("killed")
+
+    monkeypatch.setattr("lightning_modules.records.os.replace", crash)
+    with pytest.raises(OSError, match="killed"):
+        write_png(tmp_path / "000" / "000000.png", torch.zeros(4, 4, 3, dtype=torch.uint8))
+    assert not (tmp_path / "000" / "000000.png").exists()
+
+
+def test_merging_twice_or_after_a_crash_doubles_no_row(tmp_path):
+    records = Records(tmp_path / "table.csv", ("key", "value"))
+    records.append(1, [{"key": 2, "value": "b"}])
+    records.append(0, [{"key": 1, "value": "a"}])
+    part = (tmp_path / "table.rank1.csv").read_bytes()
+    records.merge()
+    (tmp_path / "table.rank1.csv").write_bytes(part)  # killed between writing the table and removing the parts
+    records.merge()
+    assert records.read() == [{"key": "1", "value": "a"}, {"key": "2", "value": "b"}]
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]

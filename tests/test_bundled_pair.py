@@ -1,0 +1,99 @@
+"""The bundled pair: what ships is what is listed, and decoding it is exact."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdvar
+from sdvar.checkpoints import BUNDLED
+from tests.random_pairs import same_tokens
+
+ROOT = Path(__file__).parent.parent
+REPO_LIMIT = 25e6  # bytes of weights
+SAMPLING = sdvar.Sampling(cfg=1.5)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return sdvar.load_pair("tiny", dtype=torch.float64)
+
+
+def images(count):
+    return [i % 10 for i in range(count)], list(range(count))
+
+
+def test_files_are_the_listed_ones():
+    listed = dict(reversed(line.split()) for line in (BUNDLED / "tiny" / "SHA256SUMS").read_text().splitlines())
+    files = {file.name: file for file in (BUNDLED / "tiny").glob("*.safetensors")}
+    assert set(files) == {"draft.safetensors", "target.safetensors", "tokenizer.safetensors"}
+    assert {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()} == listed
+    assert sum(file.stat().st_size for file in files.values()) < REPO_LIMIT
+
+
+def test_sizes(tiny):
+    assert tiny.pyramid.patch_nums == (1, 2, 3, 4, 6, 8)
+    assert tiny.num_classes == 10
+    assert tiny.target.depth >= 8
+    assert sum(p.numel() for p in tiny.target.parameters()) >= 3e6
+    assert tiny.tokenizer.image_size == 32
+
+
+def check_coupled(pair, count, batch, gammas):
+    for start in range(0, count, batch):
+        labels, seeds = (values[start : start + batch] for values in images(count))
+        baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
+        for gamma in gammas:
+            ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(gamma), SAMPLING, images=False)
+            assert same_tokens(ours, baseline)
+
+
+@pytest.mark.parametrize("batch, gammas", [(1, (2,)), (7, (1, 2, 3, 5, 6))])
+def test_coupled_equals_baseline_in_float64(tiny, batch, gammas):
+    check_coupled(tiny, 24 if batch > 1 else 6, batch, gammas)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_coupled_equals_baseline_in_float64_for_many_images(tiny, batch):
+    check_coupled(tiny, 200, batch, (1, 2, 3, 5, 6))
+
+
+def test_float32_differs_at_near_ties_only():
+    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(64)
+    baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
+    ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(2), SAMPLING, images=False)
+    gaps = sdvar.first_differences(pair, labels, seeds, SAMPLING, ours.tokens, baseline.tokens)
+    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
+
+
+def test_draft_agrees_with_target():
+    """Tokens under shared noise, the target's picks under the draft's own prefix: what a round sees."""
+    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(100)
+    stats = sdvar.decode(pair, labels, seeds, sdvar.Speculative(5, sdvar.Match(0.0)), SAMPLING, images=False).stats
+    assert stats.agreed_tokens.sum() / stats.drafted_tokens.sum() > 0.45  # weights that do not belong together: < 0.1
+    lossless = sdvar.decode(pair, labels, seeds, sdvar.Speculative(2), SAMPLING, images=False).stats
+    assert lossless.target_calls.double().mean() < 5.5  # of 6
+
+
+def test_images_look_like_their_class():
+    """Most samples are classified as their label by the net that scores them."""
+    from safetensors.torch import load_file
+
+    from lightning_modules.feature_net import FeatureNet
+
+    net = FeatureNet().eval()
+    net.load_state_dict(load_file(ROOT / "eval" / "bundled" / "feature_net.safetensors"))
+    labels, seeds = images(100)
+    result = sdvar.decode(sdvar.load_pair("tiny"), labels, seeds, sdvar.Baseline(), sdvar.Sampling(cfg=1.5, top_k=20))
+    with torch.no_grad():
+        _, logits = net(result.images * 2 - 1)
+    assert (logits.argmax(1) == torch.tensor(labels)).float().mean() > 0.85
+
+
+def test_sdvar_imports_no_lightning():
+    code = "import sys, sdvar; sys.exit(any(name.split('.')[0] in ('lightning', 'eval') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
