@@ -10,14 +10,15 @@ ARGS ?=
 
 setup: $(STAMP)
 
-# uv installs in seconds where pip takes minutes; pip is the fallback
+# uv installs in seconds where pip takes minutes; pip is the fallback. Byte code is compiled once, here: where Python may
+# not write it (PYTHONDONTWRITEBYTECODE), every command would compile torch again
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "sdvar needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check uv || true
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv --constraint constraints.txt || true
 	@if $(PY) -m uv --version >/dev/null 2>&1; \
-	    then $(PY) -m uv pip install --python $(PY) --editable '.[test,train]' --constraint constraints.txt; \
+	    then UV_COMPILE_BYTECODE=1 $(PY) -m uv pip install --python $(PY) --editable '.[test,train]' --constraint constraints.txt; \
 	    else $(PY) -m pip install --editable '.[test,train]' --constraint constraints.txt; fi
 	@touch $@
 

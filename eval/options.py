@@ -17,7 +17,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
-    "sampling": {"cfg": 1.5, "top_k": 20, "top_p": 0.0},
+    "sampling": {"cfg": 1.5, "top_k": 60, "top_p": 0.0},
     "images_per_class": 100,
     "reference": str(BUNDLED / "fashion_mnist_test.parquet"),
     "feature_extractor": "fashion-mnist-128",
@@ -52,7 +52,7 @@ def build_parser() -> ArgumentParser:
         "--strategy.reseed true decodes it with other seeds. In a config: a mapping NAME: {class_path, init_args}",
     )
     add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
-    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 20, own 900)")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
     add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
     add(
         "--labels",

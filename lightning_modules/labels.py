@@ -84,6 +84,8 @@ class LabelBatches(Dataset):
         return len(self.table) // self.batch_size
 
     def __getitem__(self, batch: int) -> dict[str, int | Tensor]:
+        if not 0 <= batch < len(self):  # a slice past the end would be empty, and iteration would not stop
+            raise IndexError(f"batch {batch} of {len(self)}")
         rows = self.table[batch * self.batch_size : (batch + 1) * self.batch_size]
         return {"batch": batch, **rows, "mask": rows["index"] < self.images}
 

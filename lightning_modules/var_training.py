@@ -23,10 +23,14 @@ class NextScaleTraining(LightningModule):
         if self.hparams.compile_model:
             self.var.compile()
 
+    def run(self, var: VAR, labels: Tensor, inputs: Tensor) -> Tensor:
+        """Logits of a VAR; compiled only in training, where there is one shape: validation's odd batch costs more."""
+        return var(labels, inputs) if self.training else var.forward(labels, inputs)
+
     def cross_entropy(self, batch: Batch) -> Tensor:
         """Cross-entropy of every token, (B, L)."""
         labels, tokens, inputs = batch
-        logits = self.var(labels, inputs)
+        logits = self.run(self.var, labels, inputs)
         return F.cross_entropy(logits.flatten(0, 1), tokens.long().flatten(), reduction="none").view(tokens.shape)
 
     def validation_step(self, batch: Batch) -> None:
@@ -120,7 +124,7 @@ class DraftDistillation(NextScaleTraining):
                 raise ValueError(f"{name}: no such file: {path}")
         super().__init__()
         self.save_hyperparameters()
-        self.var = load_var(start).requires_grad_()
+        self.var = load_var(start).train().requires_grad_()
         self.var.drop_label = 0.0  # the null class has a branch of its own
         self.teacher = [load_var(target).eval().requires_grad_(False)]  # in a list: not trained, averaged or saved
 
@@ -151,12 +155,12 @@ class DraftDistillation(NextScaleTraining):
         both = torch.cat((labels, torch.full_like(labels, self.var.num_classes)))
         inputs = inputs.repeat(2, 1, 1)
         with torch.no_grad():
-            target = self.teacher[0](both, inputs)
+            target = self.run(self.teacher[0], both, inputs)
         scales = len(self.var.pyramid)
         ramp = self.var.lvl_1L.view(-1, 1) / max(1, scales - 1)  # (L, 1): guidance grows with the scale
         return tuple(
             [(1 + cfg * ramp) * given - cfg * ramp * null for cfg in self.hparams.cfgs]
-            for given, null in (target.chunk(2), self.var(both, inputs).chunk(2))
+            for given, null in (target.chunk(2), self.run(self.var, both, inputs).chunk(2))
         )
 
 

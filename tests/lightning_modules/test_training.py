@@ -110,7 +110,7 @@ def test_tokenizer_learns_through_its_codes(tmp_path: Path) -> None:
         lr=3e-3,
         compile_model=False,
     )
-    fit(module, images(), tmp_path, 30)
+    fit(module, images(), tmp_path, 20)
     assert_falls(module.losses, 0.7)
     assert module.tokenizer.quantize.embedding.weight.abs().max() < 100, "a code was never filled"
 

@@ -1,0 +1,31 @@
+"""The picture of the README: one column a class, one row an arm, from the first images of a run.
+
+python docs/side_by_side.py runs/fid docs/images/side_by_side.png
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from PIL import Image
+
+
+def main(run: Path, picture: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    arms, classes = list(metrics["arms"]), metrics["class_names"]
+    figure, axes = plt.subplots(len(arms), len(classes), figsize=(len(classes) * 0.8 + 1.6, len(arms) * 0.85))
+    for row, arm in zip(axes, arms):
+        for index, axis in enumerate(row):  # image i of a run has class i, as long as there are classes
+            axis.imshow(Image.open(run / arm / "000" / f"{index:06d}.png"))
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        row[0].set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=8)
+    for axis, name in zip(axes[0], classes):
+        axis.set_title(name, fontsize=7)
+    figure.tight_layout(pad=0.4)
+    figure.savefig(picture, dpi=150)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
