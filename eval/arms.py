@@ -56,7 +56,11 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         elif not arms:
             raise ValueError(f"{option}: expected --strategy [NAME=]CLASS before its parameters")
         else:
-            _set(arms[name], option.split(".")[1:], yaml.safe_load(value))
+            try:
+                parsed = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise ValueError(f"{option}: expected a number, a word or true/false, got {value!r}") from None
+            _set(arms[name], option.split(".")[1:], parsed)
     return others, arms
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
 
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     environment = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "python": platform.python_version(),
         "versions": versions,
         "device": device,

@@ -3,7 +3,7 @@
     python eval/fid.py                                         # the bundled pair
     python eval/fid.py --images_per_class 2 --out runs/try     # the same in seconds
     python eval/fid.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
-        --devices 8 --batch_size 50 --reference imagenet_val/ --out runs/imagenet
+        --devices 8 --batch_size 50 --metrics none --out runs/imagenet
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import Namespace
 
@@ -23,6 +23,7 @@ from eval.options import as_config, parse
 if TYPE_CHECKING:  # heavy: only imported once the options are known to be good
     from lightning.pytorch import Trainer
 
+    from eval.fidelity import Features
     from lightning_modules.labels import ClassLabelDataModule
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run_folder import RunFolder
@@ -36,6 +37,7 @@ class Job:
     data: ClassLabelDataModule
     predictor: SDVARPredictor
     folder: RunFolder
+    reference: Features | None = None  # on rank 0, if there is one
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         job = prepare(options)
     except (ValueError, TypeError, OSError) as error:
-        print(f"eval/fid.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(error)
     job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
     decoded = time.perf_counter()
     _leave_process_group()
@@ -56,8 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from eval.results import write_results
     from eval.table import print_table
 
-    metrics = write_results(options, job.folder, job.predictor, job.data, started, decoded)
+    try:
+        metrics = write_results(options, job.folder, job.predictor, job.data, job.reference, started, decoded)
+    except (ValueError, OSError) as error:
+        _stop(error)
     print_table(metrics, job.folder.path / "report.html")
+
+
+def _stop(error: Exception) -> NoReturn:
+    print(f"eval/fid.py: error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def prepare(options: Namespace) -> Job:
@@ -101,14 +110,16 @@ def prepare(options: Namespace) -> Job:
         enable_model_summary=False,
         callbacks=[writer, ProgressBar()],
     )
+    job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
-        from eval.results import check_measuring
+        from eval.results import prepare_measuring
 
-        check_measuring(options, predictor.pair.tokenizer.image_size)
         settings = writer.settings(trainer, predictor, data)
+        writer.folder.check(settings, options.overwrite)
+        job.reference = prepare_measuring(options, predictor.pair.tokenizer.image_size)
         writer.folder.open(settings, options.strategy, options.overwrite)
         writer.folder.write("config.yaml", as_config(options))
-    return Job(trainer, data, predictor, RunFolder(options.out))
+    return job
 
 
 def _resolve_accelerator(options: Namespace) -> None:

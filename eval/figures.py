@@ -13,8 +13,12 @@ from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder
 
+JUDGED = ("32-true", "64-true")  # precisions in which a difference above sdvar.NEAR_TIE is an error
 
-def arm_figures(folder: RunFolder, arm: Arm, pyramid: sdvar.ScalePyramid, batch_size: int) -> dict[str, Any]:
+
+def arm_figures(
+    folder: RunFolder, arm: Arm, pyramid: sdvar.ScalePyramid, batch_size: int, precision: str
+) -> dict[str, Any]:
     """Figures of one arm from its manifest and its batches.
 
     Args:
@@ -22,6 +26,7 @@ def arm_figures(folder: RunFolder, arm: Arm, pyramid: sdvar.ScalePyramid, batch_
         arm: one of its arms.
         pyramid: of its models.
         batch_size: images decoded together.
+        precision: of the models; a near-tie is one of float32 or float64.
     """
     rows, batches = folder.manifest(arm.name).read(), folder.batches(arm.name).read()
     decode = DecodeStatistics(len(pyramid))
@@ -36,13 +41,15 @@ def arm_figures(folder: RunFolder, arm: Arm, pyramid: sdvar.ScalePyramid, batch_
         "images": len(rows),
         **{name: _plain(value) for name, value in decode.compute().items()},
         "seconds_per_batch_median": median,
-        "images_per_second": batch_size / median,
+        "images_per_second": batch_size / median,  # of one process: how many there were may change within a run
         "speed_relative_to_baseline": _relative_speed(folder, arm),
         "warnings": [],
     }
     if not arm.reseed:
         figures |= _agreement(rows, pyramid.length)
-    if arm.strategy.lossless and not arm.reseed:
+    if arm.strategy.lossless and not arm.reseed and precision not in JUDGED:
+        figures["warnings"].append(f"{precision}: rounding alone turns picks; judge losslessness in 32-true or 64-true")
+    elif arm.strategy.lossless and not arm.reseed:
         figures |= _near_ties(rows)
         beyond = figures["images_differing_from_baseline"] - figures["near_tie_images"]
         if beyond:

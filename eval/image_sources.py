@@ -1,6 +1,7 @@
 """Sets of images for the metrics: a run's folder, any folder, `.npz`, Parquet, or a data set in memory."""
 
 import csv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,16 @@ def _folder(path: Path) -> Dataset:
     return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES))
 
 
+def _load_npz(path: Path):
+    """An open `.npz`; ValueError if it is none."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (zipfile.BadZipFile, EOFError, ValueError):
+        raise ValueError(f"{path} cannot be read as .npz; it is damaged or of another kind") from None
+
+
 def _array(path: Path) -> Dataset:
-    with np.load(path, allow_pickle=False) as arrays:
+    with _load_npz(path) as arrays:
         named = {name: arrays[name] for name in arrays.files if name in ("arr_0", "images")}
     if len(named) != 1:
         raise ValueError(f"{path} must hold the images under 'arr_0' or 'images'")
@@ -153,7 +162,7 @@ def load_statistics(source: Path | str | Dataset) -> dict[str, np.ndarray] | Non
     """
     if isinstance(source, Dataset) or Path(source).suffix != ".npz" or not Path(source).is_file():
         return None
-    with np.load(source, allow_pickle=False) as arrays:
+    with _load_npz(source) as arrays:
         if not {"mu", "sigma"} <= set(arrays.files):
             return None
         mu, sigma = arrays["mu"], arrays["sigma"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -13,13 +12,13 @@ from eval.arms import DEFAULT_ARMS, split_arguments
 
 METRICS = ("is", "fid")
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not hold the path of an installation
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
     "sampling": {"cfg": 1.5, "top_k": 60, "top_p": 0.0},
     "images_per_class": 100,
-    "reference": str(BUNDLED / "fashion_mnist_test.parquet"),
+    "reference": BUNDLED_REFERENCE,
     "feature_extractor": "fashion-mnist-128",
 }
 OTHER_DEFAULTS = {
@@ -67,7 +66,7 @@ def build_parser() -> ArgumentParser:
     add("--num_nodes", type=int, default=1, help="nodes")
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
-    add("--reference", type=str | None, help="real images: a folder, .npz or .parquet; or none (bundled: test images)")
+    add("--reference", type=str | None, help="real images of one size: a folder, .npz or .parquet; bundled; none")
     add("--metrics", type=list[str] | str, default=list(METRICS), help="list of is and fid; none makes images only")
     add("--feature_extractor", type=str | None, help="fashion-mnist-128 (bundled) or inception-v3-compat (own)")
     add("--feature_extractor_weights", type=str | None, help="its weights file; needed for inception-v3-compat")
@@ -145,7 +144,7 @@ def _check(options: Namespace) -> None:
             f"devices: the launcher started {world_size} processes (WORLD_SIZE), but --devices {options.devices} x "
             f"--num_nodes {options.num_nodes} are asked for; make them equal"
         )
-    if options.threads is None:
+    if options.threads is None:  # a setting of the run: given by hand it stays, whatever the number of devices
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options.threads = max(1, cores // options.devices)
 

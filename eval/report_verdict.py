@@ -81,7 +81,9 @@ def sameness(arm: dict) -> dict[str, str]:
     if "Rejection(" in arm["strategy"]:
         return {"kind": "distribution", "words": f"is lossless in distribution (other draws: {tokens})"}
     differing = arm.get("images_differing_from_baseline", 0)
-    beyond = differing - arm.get("near_tie_images", 0)
+    if "near_tie_images" not in arm:
+        return {"kind": "other", "words": f"is lossless but for the rounding of a reduced precision ({tokens} kept)"}
+    beyond = differing - arm["near_tie_images"]
     if beyond > 0:
         verb = "differs" if beyond == 1 else "differ"
         words = f"promises the baseline's tokens, but {images(beyond)} {verb} by more than a near-tie: this is a fault"

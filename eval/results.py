@@ -9,10 +9,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from eval import fidelity, image_sources
+from eval import fidelity
 from eval.environment import describe_environment
 from eval.figures import arm_figures
-from eval.options import as_config
+from eval.options import BUNDLED_REFERENCE, as_config
 from eval.report import write_report
 from lightning_modules import pair_source
 from lightning_modules.labels import ClassLabelDataModule
@@ -22,22 +22,37 @@ from lightning_modules.run_folder import RunFolder
 BUNDLED_IMAGE_SIZE = 32  # the bundled feature network takes no other
 
 
-def check_measuring(options: Namespace, image_size: int) -> None:
-    """Checks what the metrics will need.
+def prepare_measuring(options: Namespace, image_size: int) -> fidelity.Features | None:
+    """Checks what the metrics will need, the reference by reading all of it: better now than after hours of decoding.
+
+    Returns:
+        Features of the reference, if distances to one are asked for.
 
     Raises:
         ValueError: feature extractor, its weights or the reference are unfit.
     """
     if not options.metrics:
-        return
+        return None
     fidelity.check_feature_extractor(options.feature_extractor, options.feature_extractor_weights)
     if options.feature_extractor == fidelity.BUNDLED_EXTRACTOR and image_size != BUNDLED_IMAGE_SIZE:
         raise ValueError(
             f"feature_extractor: {options.feature_extractor} measures images of {BUNDLED_IMAGE_SIZE} x "
             f"{BUNDLED_IMAGE_SIZE}, these models make {image_size} x {image_size}; use inception-v3-compat"
         )
-    if options.reference and "fid" in options.metrics and image_sources.load_statistics(options.reference) is None:
-        image_sources.open_images(options.reference)
+    if not options.reference or "fid" not in options.metrics:
+        return None
+    return fidelity.extract(_reference_source(options.reference), **_network(options))
+
+
+def _reference_source(reference: str) -> Path:
+    return fidelity.BUNDLED_REFERENCE if reference == BUNDLED_REFERENCE else Path(reference)
+
+
+def _network(options: Namespace) -> dict[str, Any]:
+    return {
+        "feature_extractor": options.feature_extractor,
+        "feature_extractor_weights": options.feature_extractor_weights,
+    }
 
 
 def write_results(
@@ -45,24 +60,35 @@ def write_results(
     folder: RunFolder,
     predictor: SDVARPredictor,
     data: ClassLabelDataModule,
+    reference: fidelity.Features | None,
     started: float,
     decoded: float,
 ) -> dict[str, Any]:
     """Measures every arm and writes metrics.json and report.html.
 
     Args:
+        reference: as `prepare_measuring` returned it.
         started, decoded: times (`time.perf_counter`) when the command began and when all images were there.
 
     Returns:
         What metrics.json holds.
+
+    Raises:
+        ValueError: an arm lacks images.
     """
     pyramid = predictor.pair.pyramid
-    arms = {arm.name: arm_figures(folder, arm, pyramid, data.batch_size) for arm in predictor.arms}
-    reference = _measure(options, folder.path, arms) if options.metrics else {}
+    arms = {arm.name: arm_figures(folder, arm, pyramid, data.batch_size, options.precision) for arm in predictor.arms}
+    for name, figures in arms.items():
+        if figures["images"] != data.images:
+            raise ValueError(
+                f"out: {folder.path / name} lists {figures['images']} of {data.images} images, perhaps as two runs "
+                "wrote there at once; run the same command again"
+            )
+    measured = _measure(options, folder.path, arms, reference) if options.metrics else {}
     now = time.perf_counter()
     metrics = {
         "arms": arms,
-        "reference": reference,
+        "reference": measured,
         "environment": describe_environment(
             options.accelerator, options.threads, pair_source.digests(predictor.source)
         ),
@@ -77,14 +103,11 @@ def write_results(
     return metrics
 
 
-def _measure(options: Namespace, out: Path, arms: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _measure(
+    options: Namespace, out: Path, arms: dict[str, dict[str, Any]], reference: fidelity.Features | None
+) -> dict[str, Any]:
     """Adds its metrics to each arm's figures; returns those of the reference."""
-    network = {
-        "feature_extractor": options.feature_extractor,
-        "feature_extractor_weights": options.feature_extractor_weights,
-    }
-    distances = "fid" in options.metrics
-    reference = fidelity.extract(options.reference, **network) if options.reference and distances else None
+    network, distances = _network(options), "fid" in options.metrics
     baseline = fidelity.extract(out / BASELINE, **network)
     for name, figures in arms.items():
         measured = fidelity.measure(
@@ -93,13 +116,17 @@ def _measure(options: Namespace, out: Path, arms: dict[str, dict[str, Any]]) -> 
             reference=reference,
             **network,
         )
-        figures["warnings"] += measured.pop("warnings")
+        figures["warnings"] += _wanted_warnings(options, measured.pop("warnings"))
         figures |= _wanted(options, measured)
     if reference is None or reference.images is None:
         return {}
     measured = _wanted(options, fidelity.measure(reference, **network))
     measured.pop("warnings")
     return {"source": options.reference, **measured}
+
+
+def _wanted_warnings(options: Namespace, warnings: list[str]) -> list[str]:
+    return [text for text in warnings if "is" in options.metrics or "Inception Score" not in text]
 
 
 def _wanted(options: Namespace, measured: dict[str, Any]) -> dict[str, Any]:
@@ -109,12 +136,12 @@ def _wanted(options: Namespace, measured: dict[str, Any]) -> dict[str, Any]:
 
 def _class_names(reference: str | None, num_classes: int) -> list[str] | None:
     """Names of the classes, where the reference is a Parquet file that knows them."""
-    if not reference or Path(reference).suffix != ".parquet":
+    if not reference or (source := _reference_source(reference)).suffix != ".parquet":
         return None
     import pyarrow.parquet
     from datasets import ClassLabel, Features
 
-    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(reference))
+    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(source))
     labels = [feature for feature in features.values() if isinstance(feature, ClassLabel)]
     names = labels[0].names if len(labels) == 1 else []
     return names if len(names) == num_classes else None

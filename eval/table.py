@@ -16,7 +16,7 @@ COLUMNS = {  # title: key of an arm's figures, decimals
     "distance to\nbaseline": ("frechet_distance_to_baseline", 3),
     "distance to\nreference": ("frechet_distance_to_reference", 3),
     "Inception\nScore": ("inception_score_mean", 2),
-    "images/s": ("images_per_second", 1),
+    "images/s\na process": ("images_per_second", 1),
     "speed": ("speed_relative_to_baseline", 2),
 }
 WIDTH = 130  # where stdout is no terminal

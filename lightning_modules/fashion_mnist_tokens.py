@@ -45,7 +45,9 @@ class FashionMNISTTokens(FashionMNIST):
         if not path.is_file():
             log.info("encoding the %s images into %s", split, path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self.encode(split), path)
+            unfinished = path.with_suffix(".tmp")
+            torch.save(self.encode(split), unfinished)
+            unfinished.replace(path)
         return tuple(torch.load(path, weights_only=True))
 
     @torch.inference_mode()

@@ -12,12 +12,12 @@ from lightning_modules.feature_net import FeatureNet
 def flip_and_shift(images: Tensor, pixels: int) -> Tensor:
     """Mirror half of the images (B, C, H, W) and move each by up to `pixels` in both directions, repeating the edge."""
     batch, _, height, width = images.shape
-    mirrored = torch.rand(batch, 1, 1, 1) < 0.5
+    mirrored = torch.rand(batch, 1, 1, 1, device=images.device) < 0.5
     images = torch.where(mirrored, images.flip(-1), images)
     padded = F.pad(images, (pixels,) * 4, mode="replicate")
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p + 1, 2p + 1, H, W)
-    down, right = torch.randint(2 * pixels + 1, (2, batch))
-    return windows[torch.arange(batch), :, down, right]
+    down, right = torch.randint(2 * pixels + 1, (2, batch), device=images.device)
+    return windows[torch.arange(batch, device=images.device), :, down, right]
 
 
 class FeatureNetTraining(LightningModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ def load(source: str | PairFiles, precision: str) -> sdvar.ModelPair:
     return sdvar.load_pair(**given, dtype=DTYPES[precision])
 
 
+@functools.cache
 def digests(source: str | PairFiles) -> dict[str, str]:
     """SHA-256 of each weights file, by the model's name."""
     if isinstance(source, PairFiles):

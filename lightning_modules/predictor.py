@@ -134,6 +134,8 @@ class SDVARPredictor(LightningModule):
         return settings
 
     def setup(self, stage: str) -> None:
+        if self.trainer.precision != "32-true":  # the models have their number format; autocast would change it unseen
+            raise ValueError(f"trainer.precision: expected none, got {self.trainer.precision}; give model.precision")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ClassLabelDataModule):
             data.check_classes(self.pair.num_classes)
@@ -141,6 +143,7 @@ class SDVARPredictor(LightningModule):
             model.to(self.trainer.strategy.root_device)
 
     def on_predict_start(self) -> None:
+        torch.backends.cudnn.allow_tf32 = False  # else f-hat depends on the convolution that a batch size selects
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 

@@ -103,7 +103,7 @@ class TokenizerTraining(LightningModule):
     def contribution(self, tokens: Tensor, scale: int) -> Tensor:
         """The quantiser's `contribution`, with the bicubic resizing as a matrix product: its backward pass is slow."""
         quantizer = self.tokenizer.quantize
-        code = quantizer.embedding(tokens).transpose(1, 2) @ self.resize[scale]  # (B, C_vae, S * S)
+        code = quantizer.embedding(tokens).transpose(1, 2) @ self.resize[scale].to(tokens.device)  # (B, C_vae, S * S)
         phi = quantizer.quant_resi.for_scale(scale, len(quantizer.pyramid))
         return phi(code.unflatten(2, (quantizer.side, quantizer.side)))
 
@@ -123,7 +123,7 @@ class TokenizerTraining(LightningModule):
     def reseed_codes(self, features: Tensor) -> None:
         """Move codes with less than a twentieth of their fair share of hits onto residual vectors of the batch."""
         quantizer = self.tokenizer.quantize
-        weights = torch.tensor(quantizer.pyramid.tokens) / quantizer.pyramid.length
+        weights = torch.tensor(quantizer.pyramid.tokens, device=features.device) / quantizer.pyramid.length
         share = weights @ quantizer.ema_vocab_hit_SV
         unused = (share < 0.05 / len(share)).nonzero().flatten()
         residual = features

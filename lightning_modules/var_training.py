@@ -130,6 +130,7 @@ class DraftDistillation(NextScaleTraining):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        self.teacher[0].to(self.device)
         if self.hparams.compile_model:
             self.teacher[0].compile()
 

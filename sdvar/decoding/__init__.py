@@ -31,7 +31,7 @@ def decode(
     Args:
         pair: the models.
         labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
-        seeds: B seeds, any 64-bit ints.
+        seeds: B seeds, any signed 64-bit ints.
         strategy: Baseline, Speculative, Handoff.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.

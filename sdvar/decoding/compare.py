@@ -13,7 +13,7 @@ from sdvar.decoding.session import Session
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling, filtered_logits
 
-NEAR_TIE = 1e-4  # score gap below which float32 rounding may turn a pick
+NEAR_TIE = 1e-4  # score gap below which float32 rounding may turn a pick; reduced precision turns larger ones
 
 
 @torch.no_grad()

@@ -1,0 +1,64 @@
+"""`python -m lightning_modules`: the shipped configs parse, and a part trains and is exported by the real commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [
+    file for file in sorted((ROOT / "configs").glob("*.yaml")) if file.stem != "fid_tiny"
+]  # that is eval/fid.py's
+
+
+def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_build_their_model_and_data(config, monkeypatch):
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["lightning_modules"])
+    sections = {"model", "data", "seed_everything", "trainer"}
+    settings = {key: value for key, value in yaml.safe_load(config.read_text()).items() if key in sections}
+    if config.stem == "distil_draft":  # it starts from a draft that has yet to be trained
+        settings["model"]["init_args"]["start"] = settings["model"]["init_args"]["target"]
+    cli = LightningCLI(
+        args=settings, run=False, save_config_callback=None, subclass_mode_model=True, subclass_mode_data=True
+    )
+    assert cli.model is not None and cli.datamodule is not None
+    for callback in cli.trainer.callbacks:  # a new run must not leave its weights beside an earlier one's
+        assert getattr(callback, "_enable_version_counter", False) is False
+
+
+def test_fit_and_export_by_the_real_commands(tmp_path):
+    """The feature net, on a few images made here in the format of the real ones."""
+    import gzip
+
+    generator = torch.Generator().manual_seed(0)
+    for name, count in (("train", 80), ("t10k", 20)):
+        pixels = torch.randint(256, (count, 28, 28), generator=generator, dtype=torch.uint8)
+        labels = (torch.arange(count) % 10).to(torch.uint8)
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0" * 16 + pixels.numpy().tobytes()))
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0" * 8 + labels.numpy().tobytes()))
+    config = yaml.safe_load((ROOT / "configs" / "train_feature_net.yaml").read_text())
+    config["data"]["init_args"] |= {"root": str(tmp_path), "batch_size": 16, "held_out": 16}
+    config["trainer"] |= {"max_epochs": 1}
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
+    command("lightning_modules", "fit", "--config", tmp_path / "fit.yaml", cwd=tmp_path)
+    last = tmp_path / "runs" / "feature_net" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+    command("lightning_modules.export", "weights", last, tmp_path / "net.safetensors", cwd=tmp_path)
+    shipped = load_file(ROOT / "eval" / "bundled" / "feature_net.safetensors")
+    made = load_file(tmp_path / "net.safetensors")
+    assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
