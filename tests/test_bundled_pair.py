@@ -26,10 +26,18 @@ def images(count):
     return [i % 10 for i in range(count)], list(range(count))
 
 
-def test_files_are_the_listed_ones():
-    listed = dict(reversed(line.split()) for line in (BUNDLED / "tiny" / "SHA256SUMS").read_text().splitlines())
-    files = {file.name: file for file in (BUNDLED / "tiny").glob("*.safetensors")}
-    assert set(files) == {"draft.safetensors", "target.safetensors", "tokenizer.safetensors"}
+@pytest.mark.parametrize(
+    "folder, names",
+    [
+        (BUNDLED / "tiny", {"draft.safetensors", "target.safetensors", "tokenizer.safetensors"}),
+        (ROOT / "eval" / "bundled", {"feature_net.safetensors", "fashion_mnist_test.parquet"}),
+    ],
+    ids=["tiny", "eval"],
+)
+def test_files_are_the_listed_ones(folder, names):
+    listed = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    files = {file.name: file for file in folder.iterdir() if file.name != "SHA256SUMS"}
+    assert set(files) == names
     assert {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()} == listed
     assert sum(file.stat().st_size for file in files.values()) < REPO_LIMIT
 
