@@ -13,6 +13,7 @@ from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder
 
+FEW_BATCHES = 5  # a median of fewer says little on a machine that does other work too
 JUDGED = ("32-true", "64-true")  # precisions in which a difference above sdvar.NEAR_TIE is an error
 
 
@@ -45,6 +46,8 @@ def arm_figures(
         "speed_relative_to_baseline": _relative_speed(folder, arm),
         "warnings": [],
     }
+    if len(batches) < FEW_BATCHES:
+        figures["warnings"].append(f"speed: the median of {len(batches)} batches only; do not quote it")
     if not arm.reseed:
         figures |= _agreement(rows, pyramid.length)
     if arm.strategy.lossless and not arm.reseed and precision not in JUDGED:

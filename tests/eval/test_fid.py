@@ -146,6 +146,15 @@ def test_the_shipped_config_is_the_default_run():
     assert as_config(shipped) == as_config(default)
 
 
+def test_the_config_that_measures_the_bundled_target_has_one_arm_and_the_defaults_else():
+    one_arm, default = parse(["--config", str(ROOT / "configs" / "fid_tiny_10k.yaml")]), parse([])
+    assert [arm.name for arm in build_arms(one_arm.strategy)] == ["baseline"]
+    assert one_arm.images_per_class == 1000
+    for options in (one_arm, default):
+        options.strategy = options.images_per_class = options.out = None
+    assert as_config(one_arm) == as_config(default)
+
+
 def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("seed: 1\nsampling: {top_k: 7}\n")

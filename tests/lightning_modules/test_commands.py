@@ -10,9 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [
-    file for file in sorted((ROOT / "configs").glob("*.yaml")) if file.stem != "fid_tiny"
-]  # that is eval/fid.py's
+CONFIGS = [file for file in sorted((ROOT / "configs").glob("*.yaml")) if not file.stem.startswith("fid_")]
 
 
 def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
