@@ -47,10 +47,10 @@ def arm_figures(
         "warnings": [],
     }
     if len(batches) < FEW_BATCHES:
-        figures["warnings"].append(f"speed: the median of {len(batches)} batches only; do not quote it")
+        figures["warnings"].append(f"speed: too few batches to quote it ({len(batches)})")
     if not arm.reseed:
         figures |= _agreement(rows, pyramid.length)
-    if arm.strategy.lossless and not arm.reseed and precision not in JUDGED:
+    if arm.strategy.lossless and not arm.reseed and arm.name != BASELINE and precision not in JUDGED:
         figures["warnings"].append(f"{precision}: rounding alone turns picks; judge losslessness in 32-true or 64-true")
     elif arm.strategy.lossless and not arm.reseed:
         figures |= _near_ties(rows)

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from eval.arms import DEFAULT_ARMS, split_arguments
 
 METRICS = ("is", "fid")
+# those of lightning_modules.pair_source, which --help should not import torch for
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
 BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not hold the path of an installation
 

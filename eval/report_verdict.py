@@ -70,7 +70,7 @@ def sameness(arm: dict) -> dict[str, str]:
     """How the arm's tokens stand to the baseline's, against what its strategy promises.
 
     Returns:
-        kind ("exact", "distribution", "lossy", "other" or "fault") and words that complete "this arm …".
+        kind ("exact", "rounded", "distribution", "lossy", "other" or "fault") and words that complete "this arm …".
     """
     agreement = arm.get("token_agreement_with_baseline")
     if agreement is None:
@@ -82,7 +82,7 @@ def sameness(arm: dict) -> dict[str, str]:
         return {"kind": "distribution", "words": f"is lossless in distribution (other draws: {tokens})"}
     differing = arm.get("images_differing_from_baseline", 0)
     if "near_tie_images" not in arm:
-        return {"kind": "other", "words": f"is lossless but for the rounding of a reduced precision ({tokens} kept)"}
+        return {"kind": "rounded", "words": f"is lossless but for the rounding of a reduced precision ({tokens})"}
     beyond = differing - arm["near_tie_images"]
     if beyond > 0:
         verb = "differs" if beyond == 1 else "differ"
@@ -152,6 +152,7 @@ def verdict_context(run: Run) -> dict:
 def _promise(kind: str) -> str:
     return {
         "exact": "promised and kept: lossless",
+        "rounded": "reduced precision: rounding turns picks",
         "distribution": "lossless in distribution",
         "lossy": "lossy by design",
         "fault": "promised all: a fault",

@@ -9,24 +9,25 @@ from torch import Tensor, nn
 
 from sdvar.pyramid import ScalePyramid
 
+RESIDUAL_RATIO = 0.5  # r of every released tokenizer; a file does not hold it
+
 
 class Phi(nn.Conv2d):
     """Residual 3x3 convolution that smooths an up-sampled token map: (1 - r) h + r conv(h)."""
 
-    def __init__(self, channels: int, residual_ratio: float) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, kernel_size=3, padding=1)
-        self.residual_ratio = residual_ratio
 
     def forward(self, h: Tensor) -> Tensor:
-        return h.mul(1 - self.residual_ratio) + super().forward(h).mul(self.residual_ratio)
+        return h.mul(1 - RESIDUAL_RATIO) + super().forward(h).mul(RESIDUAL_RATIO)
 
 
 class PhiBank(nn.Module):
     """Phis shared by the scales: scale k takes the one whose tick is nearest to k / (K - 1)."""
 
-    def __init__(self, channels: int, residual_ratio: float, count: int) -> None:
+    def __init__(self, channels: int, count: int) -> None:
         super().__init__()
-        self.qresi_ls = nn.ModuleList(Phi(channels, residual_ratio) for _ in range(count))
+        self.qresi_ls = nn.ModuleList(Phi(channels) for _ in range(count))
         margin = 1 / 3 / count if count == 4 else 1 / 2 / count
         # float64 on purpose: exact ties occur at ten scales, and the released weights follow numpy's rounding of them
         self.ticks = np.linspace(margin, 1 - margin, count)
@@ -43,9 +44,9 @@ class PhiBank(nn.Module):
 class SinglePhi(nn.Module):
     """One phi for all scales."""
 
-    def __init__(self, channels: int, residual_ratio: float) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.qresi = Phi(channels, residual_ratio)
+        self.qresi = Phi(channels)
 
     def for_scale(self, scale: int, scales: int) -> Phi:
         return self.qresi
@@ -54,8 +55,8 @@ class SinglePhi(nn.Module):
 class PhiPerScale(nn.ModuleList):
     """One phi a scale."""
 
-    def __init__(self, channels: int, residual_ratio: float, scales: int) -> None:
-        super().__init__(Phi(channels, residual_ratio) for _ in range(scales))
+    def __init__(self, channels: int, scales: int) -> None:
+        super().__init__(Phi(channels) for _ in range(scales))
 
     def for_scale(self, scale: int, scales: int) -> Phi:
         return self[scale]
@@ -69,7 +70,6 @@ class MultiScaleQuantizer(nn.Module):
         codebook_size: V.
         channels: C_vae, width of a codebook vector.
         phi_sharing: 0 for one phi a scale, 1 for a single phi, n > 1 for n phis shared by the scales.
-        residual_ratio: r of the phis.
     """
 
     def __init__(
@@ -78,18 +78,17 @@ class MultiScaleQuantizer(nn.Module):
         codebook_size: int,
         channels: int,
         phi_sharing: int = 4,
-        residual_ratio: float = 0.5,
     ) -> None:
         super().__init__()
         self.pyramid = pyramid
         self.channels = channels
         self.embedding = nn.Embedding(codebook_size, channels)
         if phi_sharing == 0:
-            self.quant_resi: nn.Module = PhiPerScale(channels, residual_ratio, len(pyramid))
+            self.quant_resi: nn.Module = PhiPerScale(channels, len(pyramid))
         elif phi_sharing == 1:
-            self.quant_resi = SinglePhi(channels, residual_ratio)
+            self.quant_resi = SinglePhi(channels)
         else:
-            self.quant_resi = PhiBank(channels, residual_ratio, phi_sharing)
+            self.quant_resi = PhiBank(channels, phi_sharing)
         # not used here; a key of the released file
         self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(pyramid), codebook_size))
 

@@ -225,6 +225,20 @@ def test_a_mistake_gets_one_clear_error_before_any_model_runs(arguments, error, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tmp_path, capsys, monkeypatch):
+    """Not after hours of decoding, when it is first measured against."""
+    from PIL import Image
+
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    (tmp_path / "photos").mkdir()
+    for index, side in enumerate((32, 32, 48)):
+        Image.new("RGB", (side, side)).save(tmp_path / "photos" / f"{index}.png")
+    with pytest.raises(SystemExit):
+        fid.main([*options, "--reference", str(tmp_path / "photos"), "--out", str(tmp_path / "run")])
+    assert "all images of a set must have one size" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_launcher_that_started_another_number_of_processes_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):

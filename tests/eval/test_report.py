@@ -139,6 +139,17 @@ def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
     assert words in state["words"]
 
 
+def test_reduced_precision_is_neither_a_fault_nor_other_seeds(tmp_path):
+    """There near-ties are not judged, so their count is absent."""
+    run = arms()
+    run["speculative"] |= {"token_agreement_with_baseline": 0.9, "images_differing_from_baseline": 5}
+    del run["speculative"]["near_tie_images"]
+    tile = verdict_context(run_of(run))["tiles"][0]
+    assert not tile["fault"] and "reduced precision" in tile["note"]
+    page = Page(write_report(write_run(tmp_path, run)).read_text())
+    assert "is lossless but for the rounding of a reduced precision (90 % of the baseline's tokens)" in page.text
+
+
 def test_a_broken_promise_is_shown_as_a_fault(tmp_path):
     run = arms()
     run["speculative"] |= {"token_agreement_with_baseline": 0.99, "images_differing_from_baseline": 5}
