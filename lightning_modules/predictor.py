@@ -16,6 +16,7 @@ from lightning_modules import pair_source
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.pair_source import PairFiles
+from sdvar.decoding import check_fit
 
 BASELINE = "baseline"  # the arm that the others are compared with
 RESEED_OFFSET = 2**40  # larger than any seed of a run, so that a reseeded arm shares no noise with the others
@@ -114,9 +115,8 @@ class SDVARPredictor(LightningModule):
         self.source = None if isinstance(pair, sdvar.ModelPair) else pair
         self.pair = pair_source.load(pair, precision) if self.source else pair
         scales = len(self.pair.pyramid)
-        self.sampling.check_scales(scales)
         for arm in self.arms:
-            arm.strategy.check(scales)
+            check_fit(arm.strategy, self.sampling, scales)
         self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in arms)
         self._warm = False
 

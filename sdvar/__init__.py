@@ -2,12 +2,13 @@
 
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
 from sdvar.decoding import decode
-from sdvar.decoding.acceptance import Acceptance, Coupled, Match, Proposal, Verdict
+from sdvar.decoding.acceptance import KL, Acceptance, Coupled, Match, Proposal, Top1, TopK, Verdict, of_tokens
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import NEAR_TIE, first_differences
 from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.rejection import Neighbour, Rejection
 from sdvar.decoding.result import DecodeResult, DecodeStats
-from sdvar.decoding.schedule import Fixed
+from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
 from sdvar.models.tokenizer import VQVAE
@@ -17,10 +18,12 @@ from sdvar.pyramid import ScalePyramid
 from sdvar.sampling import Sampling, filtered_probabilities
 
 __all__ = [
+    "KL",
     "NEAR_TIE",
     "VAR",
     "VQVAE",
     "Acceptance",
+    "Adaptive",
     "Baseline",
     "CheckpointError",
     "Coupled",
@@ -30,11 +33,18 @@ __all__ = [
     "Handoff",
     "Match",
     "ModelPair",
+    "Neighbour",
     "Proposal",
+    "Rejection",
     "Sampling",
     "ScalePyramid",
+    "Schedule",
+    "Spans",
     "Speculative",
     "Strategy",
+    "TokenBudget",
+    "Top1",
+    "TopK",
     "Verdict",
     "decode",
     "filtered_probabilities",
@@ -42,4 +52,5 @@ __all__ = [
     "load_pair",
     "load_tokenizer",
     "load_var",
+    "of_tokens",
 ]

@@ -20,6 +20,8 @@ class Sampling:
         top_k: keep the k best tokens and all ties with the k-th; 0 is off.
         top_p: keep the most likely tokens that together hold this mass; 0 is off.
         temperature: divides the guided logits before the filters; a number, or one a scale.
+        more_smooth: build the image from mixtures of codebook vectors (Gumbel softmax) instead of the picked ones, as
+            VAR does for pictures that look smoother. The tokens then do not describe the image; not for measuring.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed.
@@ -29,6 +31,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 0.0
     temperature: float | Sequence[float] = 1.0
+    more_smooth: bool = False
 
     def __post_init__(self) -> None:
         _check_number("cfg", self.cfg, lambda x: math.isfinite(x), "a finite number, 0 for no guidance")
@@ -37,6 +40,8 @@ class Sampling:
         if self.top_k < 0:
             raise ValueError(f"top_k: expected an int >= 0 (0 is off), got {self.top_k}")
         _check_number("top_p", self.top_p, lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
+        if not isinstance(self.more_smooth, bool):
+            raise TypeError(f"more_smooth: expected True or False, got {self.more_smooth!r}")
         temperatures = self.temperature
         if isinstance(temperatures, Sequence) and not isinstance(temperatures, str):
             object.__setattr__(self, "temperature", tuple(temperatures))
@@ -95,3 +100,18 @@ def filtered_probabilities(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -
 def pick(logits: Tensor, gumbel: Tensor) -> Tensor:
     """argmax(logits + G): a draw from softmax(logits). Both (..., V) -> int64 (...)."""
     return (logits + gumbel).argmax(-1)
+
+
+def smooth_weights(logits: Tensor, gumbel: Tensor, ratio: float) -> Tensor:
+    """Weights of the codebook vectors under ``more_smooth``: a Gumbel softmax that sharpens from scale to scale.
+
+    Args:
+        logits: filtered, (..., V).
+        gumbel: (..., V), of other noise than the pick's.
+        ratio: k / (K - 1).
+
+    Returns:
+        (..., V), rows summing to 1.
+    """
+    temperature = max(0.27 * (1 - 0.95 * ratio), 0.005)  # VAR's schedule, Tian et al. 2024
+    return ((logits * (1 + ratio) + gumbel) / temperature).softmax(-1)

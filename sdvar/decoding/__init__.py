@@ -45,16 +45,28 @@ def decode(
         raise TypeError(f"strategy: expected a strategy such as sdvar.Baseline(), got {strategy!r}")
     if not isinstance(sampling, Sampling):
         raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
-    strategy.check(len(pair.pyramid))
-    sampling.check_scales(len(pair.pyramid))
+    check_fit(strategy, sampling, len(pair.pyramid))
 
     session = Session(pair, labels, seeds, sampling)
     strategy.run(session)
     tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
     pixels = None
-    if images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
+    if images and sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
+        pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
+    elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
         pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
     return DecodeResult(pixels, tokens, session.stats())
+
+
+def check_fit(strategy: Strategy, sampling: Sampling, scales: int) -> None:
+    """Raise ValueError if strategy, sampling and a pyramid of ``scales`` scales do not go together."""
+    strategy.check(scales)
+    sampling.check_scales(scales)
+    if sampling.more_smooth and not strategy.smooth_allowed:
+        raise ValueError(
+            "more_smooth: expected False with Speculative, whose drafts and checks are of tokens, got True; "
+            "Baseline and Handoff take it"
+        )
 
 
 def check_batch(

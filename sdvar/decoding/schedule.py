@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from sdvar.decoding.strategy import check_int
+from sdvar.pyramid import ScalePyramid
+
+
+class Schedule(ABC):
+    """How many scales an image drafts in its next round. A small immutable value; each image has its own gamma."""
+
+    @property
+    def start(self) -> int:
+        """An image's gamma before its first round."""
+        return 0
+
+    @abstractmethod
+    def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
+        """Scales to draft; 0 is a plain target step. More than there are is taken as all that may be drafted.
+
+        Args:
+            pyramid: the token maps.
+            scale: first unsettled scale of the image.
+            cached: scales in the target's cache; the pass reads those from ``cached`` on.
+            gamma: of the image.
+        """
+
+    def after(self, gamma: int, drafted: int, stood: int) -> int:
+        """The image's gamma after a round in which ``stood`` of ``drafted`` >= 1 scales stood."""
+        return gamma
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """Draft ``n`` scales a round, fewer where the pyramid ends: the last scale is never drafted.
+class Fixed(Schedule):
+    """``n`` scales a round, fewer where the pyramid ends: the last scale is never drafted.
 
     Args:
         n: gamma, at least 1.
@@ -20,6 +46,86 @@ class Fixed:
     def __post_init__(self) -> None:
         check_int("gamma", self.n, least=1)
 
-    def draft_length(self, scale: int, scales: int) -> int:
-        """Scales to draft when ``scale`` is the first unsettled one of ``scales``; 0 is a plain target step."""
-        return min(self.n, scales - 1 - scale)
+    def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
+        return self.n
+
+
+@dataclass(frozen=True)
+class Adaptive(Schedule):
+    """One scale more after a round in which all stood, one less after a round in which the first one fell.
+
+    Args:
+        start: gamma of an image's first round.
+        min, max: its bounds, 1 <= min <= start <= max.
+    """
+
+    start: int = 2
+    min: int = 1
+    max: int = 8
+
+    def __post_init__(self) -> None:
+        check_int("min", self.min, least=1)
+        check_int("start", self.start, least=1)
+        check_int("max", self.max, least=1)
+        if not self.min <= self.start <= self.max:
+            raise ValueError(f"start: expected min <= start <= max, got min {self.min}, {self.start}, max {self.max}")
+
+    def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
+        return gamma
+
+    def after(self, gamma: int, drafted: int, stood: int) -> int:
+        step = 1 if stood == drafted else -1 if stood == 0 else 0
+        return max(self.min, min(self.max, gamma + step))
+
+
+@dataclass(frozen=True)
+class TokenBudget(Schedule):
+    """As many scales as fit: the target's pass, bonus scale included, holds at most ``n`` query tokens.
+
+    Where not even one drafted scale and its successor fit, the target steps alone, whatever that takes.
+
+    Args:
+        n: tokens, at least 1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        check_int("n", self.n, least=1)
+
+    def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
+        lengths = range(len(pyramid) - scale)
+        return max(
+            (length for length in lengths if pyramid.span_tokens(cached, scale + length + 1) <= self.n), default=0
+        )
+
+
+@dataclass(frozen=True)
+class Spans(Schedule):
+    """Rounds that end where the pyramid is cut into spans, such as (8, 1, 1) for ten scales.
+
+    A round drafts all but the last scale of its span, which is the bonus scale; after a scale that fell the next round
+    goes on to the end of the same span. Past the last cut, its span is repeated.
+
+    Args:
+        scales: scales committed a round if all stands, each at least 1.
+    """
+
+    scales: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scales, str) or not hasattr(self.scales, "__iter__"):
+            raise TypeError(f"scales: expected ints >= 1 such as (8, 1, 1), got {self.scales!r}")
+        object.__setattr__(self, "scales", tuple(self.scales))
+        if not self.scales:
+            raise ValueError("scales: expected ints >= 1 such as (8, 1, 1), got none")
+        for span in self.scales:
+            check_int("scales", span, least=1)
+
+    def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
+        end = 0
+        for span in self.scales:
+            end += span
+            if end > scale:
+                return end - scale - 1
+        return (end - scale - 1) % self.scales[-1]

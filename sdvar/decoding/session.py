@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
-from sdvar.sampling import Sampling, filtered_logits, pick
+from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
 
 
 class Canvas:
@@ -21,7 +22,7 @@ class Canvas:
     Attributes:
         scales: committed scales of each image.
         tokens: int64 (B, L).
-        f_hat: (B, C_vae, S, S) of the committed scales, the last scale left out.
+        f_hat: (B, C_vae, S, S) of the committed scales; the last scale is left out unless its code was given.
         inputs: (B, L, C_vae) input of every scale up to the next one; the positions of scale 0 are unused.
     """
 
@@ -33,15 +34,29 @@ class Canvas:
         self.tokens = torch.zeros(batch, self.pyramid.length, dtype=torch.int64, device=self.f_hat.device)
         self.inputs = self.f_hat.new_zeros(batch, self.pyramid.length, quantizer.channels)
 
-    def commit(self, images: Sequence[int], scale: int, tokens: Tensor) -> None:
-        """Commit token maps int64 (n, n_k) of ``scale``: f-hat is updated, the next scale's input made."""
+    def commit(self, images: Sequence[int], scale: int, tokens: Tensor, code: Tensor | None = None) -> None:
+        """Commit token maps of ``scale``: f-hat is updated, the next scale's input made.
+
+        Args:
+            images: n image numbers, all at ``scale``.
+            scale: scale number.
+            tokens: int64 (n, n_k).
+            code: (n, n_k, C_vae) vectors that enter f-hat instead of the tokens' codebook vectors.
+        """
         if any(self.scales[i] != scale for i in images):
             raise RuntimeError(f"commit of scale {scale} to images at {[self.scales[i] for i in images]}")
         rows = torch.tensor(images, device=self.tokens.device)
         self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
-        if scale + 1 < len(self.pyramid):  # no input is made from the last scale; the image is decoded from the tokens
-            f_hat = self.f_hat[rows] + self.quantizer.contribution(tokens, scale)
+        last = scale + 1 == len(self.pyramid)
+        if code is not None or not last:  # no input follows the last scale, and the image is decoded from the tokens
+            added = (
+                self.quantizer.contribution(tokens, scale)
+                if code is None
+                else self.quantizer.upsample_code(code, scale)
+            )
+            f_hat = self.f_hat[rows] + added
             self.f_hat[rows] = f_hat
+        if not last:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
         for i in images:
             self.scales[i] = scale + 1
@@ -76,7 +91,7 @@ class Session:
     def stepper(self, which: str) -> Stepper:
         """The stepper of "draft" or "target", made when first asked for."""
         if which not in self._steppers:
-            self._steppers[which] = Stepper(getattr(self.pair, which), self.labels, self.sampling)
+            self._steppers[which] = Stepper(which, getattr(self.pair, which), self.labels, self.sampling)
         return self._steppers[which]
 
     def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
@@ -94,17 +109,39 @@ class Session:
         filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
         return pick(filtered, self.gumbel(images, scale, logits))
 
-    def decode_plain(self, which: str, last: int) -> None:
-        """Decode up to scale ``last`` with one model; a cache that is behind catches up in the first pass.
+    def next_logits(self, which: str, images: Sequence[int]) -> Tensor:
+        """Guided logits of the first unsettled scale, the same for all ``images``: (n, n_k, V).
 
-        All images must stand at the same scale.
+        A cache that is behind catches up in the same pass; images whose caches differ take separate passes.
         """
-        stepper, images = self.stepper(which), range(self.batch)
+        stepper, scale = self.stepper(which), self.canvas.scales[images[0]]
+        parts, order = [], []
+        for first, group in grouped(images, lambda i: stepper.cached[i]):
+            inputs = self.canvas.committed_inputs(group, first, scale + 1)
+            parts.append(stepper.logits(group, inputs, first, scale + 1, wanted_from=scale))
+            order += group
+        if len(parts) == 1:
+            return parts[0]
+        place = {image: row for row, image in enumerate(order)}
+        return torch.cat(parts)[torch.tensor([place[i] for i in images], device=parts[0].device)]
+
+    def decode_plain(self, which: str, last: int) -> None:
+        """Decode up to scale ``last`` with one model. All images must stand at the same scale."""
+        images = range(self.batch)
         for scale in range(self.canvas.scales[0], last):
-            first = stepper.cached[0]
-            inputs = self.canvas.committed_inputs(images, first, scale + 1)
-            logits = stepper.logits(images, inputs, first, scale + 1, wanted_from=scale)
-            self.canvas.commit(images, scale, self.pick(images, scale, logits))
+            logits = self.next_logits(which, images)
+            tokens = self.pick(images, scale, logits)
+            self.canvas.commit(images, scale, tokens, self._smooth_code(scale, logits))
+
+    def _smooth_code(self, scale: int, logits: Tensor) -> Tensor | None:
+        """The mixture of codebook vectors that ``more_smooth`` puts in place of the tokens': (B, n_k, C_vae)."""
+        if not self.sampling.more_smooth:
+            return None
+        filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
+        gumbel = noise.gumbel(self.seeds, "smooth", scale, *logits.shape[1:], logits.dtype)
+        codebook = self.canvas.quantizer.embedding.weight
+        weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
+        return weights.to(codebook.dtype) @ codebook
 
     def stats(self) -> DecodeStats:
         def per_image(which: str, what: str) -> Tensor:
@@ -121,3 +158,11 @@ class Session:
             drafted_scales=self.counts.drafted_scales,
             accepted_scales=self.counts.accepted_scales,
         )
+
+
+def grouped(images: Iterable[int], key: Callable[[int], Hashable]) -> list[tuple[Hashable, list[int]]]:
+    """Images that share ``key(image)``, in ascending order within a group."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i in images:
+        groups[key(i)].append(i)
+    return list(groups.items())

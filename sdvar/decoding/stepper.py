@@ -15,6 +15,7 @@ class Stepper:
     """Decodes with one model for a batch of images that may stand at different scales.
 
     Args:
+        name: "draft" or "target", for messages.
         model: the VAR.
         labels: int64 (B,) on the model's device.
         sampling: supplies guidance and temperature.
@@ -25,7 +26,8 @@ class Stepper:
         calls, tokens: passes and positions so far, per image.
     """
 
-    def __init__(self, model: VAR, labels: Tensor, sampling: Sampling) -> None:
+    def __init__(self, name: str, model: VAR, labels: Tensor, sampling: Sampling) -> None:
+        self.name = name
         self.model = model
         self.pyramid = model.pyramid
         self.batch = labels.shape[0]
@@ -69,6 +71,9 @@ class Stepper:
 
         Returns:
             (n, tokens of the scales wanted_from <= k < last, V).
+
+        Raises:
+            ValueError: if a logit is NaN or infinite, naming scale and image.
         """
         behind = [i for i in images if self.cached[i] != first]
         if behind:
@@ -93,8 +98,22 @@ class Stepper:
             logits = (1 + t) * of_class - t * of_null
         if self._temperature is not None:
             logits = logits / self._temperature[positions]
+        self._check_finite(logits, images, wanted_from, last)
         for i in images:
             self.cached[i] = last
             self.calls[i] += 1
             self.tokens[i] += self.pyramid.span_tokens(first, last)
         return logits
+
+    def _check_finite(self, logits: Tensor, images: Sequence[int], first: int, last: int) -> None:
+        """A pick among NaN would go on as if it were a token."""
+        if logits.isfinite().all():
+            return
+        bad = ~logits.isfinite().all(-1)  # (n, tokens)
+        row, position = bad.nonzero()[0].tolist()
+        scale = int(self.pyramid.scale_of_position(first, last)[position])
+        raise ValueError(
+            f"the {self.name} model's logits are NaN or infinite at scale {scale} of image {images[row]} of the batch; "
+            "check its weights (python -m sdvar.checkpoints inspect), the guidance, and the dtype: float16 overflows "
+            "where bfloat16 does not"
+        )

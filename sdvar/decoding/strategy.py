@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
 
 
 class Strategy(ABC):
-    """How the draft and the target share the work. A small immutable value; the state of a decode is its Session."""
+    """How the draft and the target share the work. A small immutable value; the state of a decode is its Session.
+
+    Attributes:
+        smooth_allowed: whether ``Sampling.more_smooth`` makes sense with it.
+    """
+
+    smooth_allowed = True
 
     @property
     @abstractmethod
@@ -43,3 +50,10 @@ def check_share(name: str, value: object) -> None:
         raise TypeError(f"{name}: expected a number from 0 to 1, got {value!r}")
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
+
+
+def check_number(name: str, value: object, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number >= {least}, got {value!r}")
+    if not least <= value < math.inf:
+        raise ValueError(f"{name}: expected a number >= {least}, got {value}")

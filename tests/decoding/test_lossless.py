@@ -21,14 +21,18 @@ def pairs():
     return {"close": close_pair(), "unrelated": random_pair()}
 
 
+SCHEDULES = [1, 2, 3, 9, sdvar.Adaptive(2, 1, 3), sdvar.TokenBudget(14), sdvar.TokenBudget(1), sdvar.Spans((3, 1))]
+
+
+@pytest.mark.parametrize("redraft", ["draft", "target"])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("draft", ["close", "unrelated"])
-def test_coupled_equals_baseline(pairs, draft, sampling):
+def test_coupled_equals_baseline(pairs, draft, sampling, redraft):
     pair = pairs[draft]
     labels, seeds = [*range(10), pair.num_classes], list(range(100, 111))
     baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling)
-    for gamma in (1, 2, 3, 9):
-        ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(gamma), sampling)
+    for gamma in SCHEDULES:
+        ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(gamma, redraft=redraft), sampling)
         assert same_tokens(ours, baseline)
         assert torch.equal(ours.images, baseline.images)
         assert sdvar.first_differences(pair, labels, seeds, sampling, ours.tokens, baseline.tokens).isnan().all()
@@ -75,7 +79,12 @@ def test_a_turned_near_tie_is_seen_as_one(pairs):
 
 
 @pytest.mark.parametrize("strategy", [sdvar.Baseline(), sdvar.Speculative(2), sdvar.Speculative(2, sdvar.Match(0.3)),
-                                      sdvar.Speculative(3, sdvar.Match(0.3, "target")), sdvar.Handoff(2)])  # fmt: skip
+                                      sdvar.Speculative(3, sdvar.Match(0.3, "target")), sdvar.Handoff(2),
+                                      sdvar.Speculative(2, sdvar.Rejection()), sdvar.Speculative(3, redraft="target"),
+                                      sdvar.Speculative(sdvar.Adaptive(1, 1, 3)), sdvar.Speculative(2, sdvar.KL(0.01)),
+                                      sdvar.Speculative(sdvar.TokenBudget(14), sdvar.Top1(0.4)),
+                                      sdvar.Speculative(2, sdvar.TopK(3, 0.8), verify_scales=3),
+                                      sdvar.Speculative(2, sdvar.Neighbour(3, 0.3))])  # fmt: skip
 def test_an_image_does_not_depend_on_its_batch(pairs, strategy):
     pair = pairs["close"]
     labels, seeds = [7, 1, 4, 0, 10, 2, 3], [3, 1, 4, 15, 9, 2, 6]
@@ -95,7 +104,7 @@ def test_an_image_does_not_depend_on_its_batch(pairs, strategy):
 def test_draft_equal_to_target_accepts_everything(patch_nums):
     pair, scales = random_pair(patch_nums, same=True), len(patch_nums)
     for gamma in (1, 2, 4):
-        for rule in (sdvar.Coupled(), sdvar.Match(1.0)):
+        for rule in (sdvar.Coupled(), sdvar.Rejection(), sdvar.Match(1.0)):
             stats = sdvar.decode(pair, [0, 5], [1, 2], sdvar.Speculative(gamma, rule), images=False).stats
             assert stats.target_calls.tolist() == [-(-scales // (gamma + 1))] * 2
             assert torch.equal(stats.agreed_tokens, stats.drafted_tokens)

@@ -5,7 +5,6 @@ import torch
 
 import sdvar
 from sdvar.decoding import Session
-from sdvar.decoding.acceptance import Proposal
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
 LABELS, SEEDS = [0, 3, 10], [7, 8, 9]
@@ -51,19 +50,6 @@ def test_handoff_without_prefix_sees_nothing_of_it(pair):
     assert blind.target_tokens.tolist() == [30 - 5] * 3
 
 
-def test_match_keeps_what_it_says():
-    drafted = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 4]])
-    picked = torch.tensor([[1, 2, 9, 9], [1, 9, 9, 9]])
-    proposal = Proposal(1, drafted, picked)
-    for keep, standing in (("draft", [1, 2, 3, 4]), ("target", [1, 2, 9, 9])):
-        verdict = sdvar.Match(0.5, keep).judge(proposal)
-        assert verdict.stands.tolist() == [True, False]
-        assert verdict.tokens.tolist() == [standing, [1, 9, 9, 9]]
-    coupled = sdvar.Coupled().judge(proposal)
-    assert not coupled.stands.any()
-    assert torch.equal(coupled.tokens, picked)
-
-
 def test_match_at_the_ends(pair):
     assert same_tokens(run(pair, sdvar.Speculative(2, sdvar.Match(1.0))), run(pair, sdvar.Baseline()))
     everything = run(pair, sdvar.Speculative(3, sdvar.Match(0.0)))
@@ -79,6 +65,86 @@ def test_match_with_the_targets_picks_feeds_scales_again():
     )
     assert kept.tolist() == [30] * 3
     assert fed_again.tolist() == [30 + 4 + 9] * 3
+
+
+def test_draft_tail(pair):
+    """Scales from N on are the draft's, which has read the accepted prefix."""
+    draft = run(pair, sdvar.Baseline("draft"))
+    assert same_tokens(run(pair, sdvar.Speculative(2, verify_scales=0)), draft)
+    assert same_tokens(run(pair, sdvar.Speculative(2, verify_scales=4)), run(pair, sdvar.Baseline()))
+    for n in (1, 2, 3):
+        tail = run(pair, sdvar.Speculative(2, verify_scales=n))
+        assert same_tokens(tail, run(pair, sdvar.Handoff(n, "target")))
+        assert (tail.stats.target_calls <= n).all()
+        assert (tail.stats.target_tokens >= pair.pyramid.offsets[n]).all()
+        assert not sdvar.Speculative(2, verify_scales=n).lossless
+    with pytest.raises(ValueError, match="verify_scales: expected 0 to 4"):
+        run(pair, sdvar.Speculative(2, verify_scales=5))
+
+
+def test_draft_tail_of_equal_models_needs_fewer_calls():
+    stats = run(random_pair(same=True), sdvar.Speculative(2, verify_scales=3)).stats
+    assert stats.target_calls.tolist() == [1] * 3  # two drafted scales and the bonus
+    assert stats.target_tokens.tolist() == [14] * 3
+    assert stats.draft_calls.tolist() == [3] * 3  # two drafts, then scales 2 and 3 in one pass
+
+
+def test_redraft_from_the_targets_picks(pair):
+    """The draft model runs less, and what it saves is not paid for in exactness."""
+    baseline, batch = run(pair, sdvar.Baseline()), ([0, 1, 2, 3, 4] * 4, list(range(20)))
+    assert same_tokens(run(pair, sdvar.Speculative(3, redraft="target")), baseline)
+    again, reused = (
+        sdvar.decode(pair, *batch, sdvar.Speculative(3, redraft=where), images=False).stats
+        for where in ("draft", "target")
+    )
+    assert reused.draft_calls.sum() < again.draft_calls.sum()
+    assert (reused.draft_calls >= 3).all()  # the first round
+    with pytest.raises(ValueError, match="redraft: expected 'draft' with Rejection"):
+        sdvar.Speculative(3, sdvar.Rejection(), redraft="target")
+
+
+def test_more_smooth(pair):
+    smooth = sdvar.Sampling(more_smooth=True)
+    plain = run(pair, sdvar.Baseline())
+    images = sdvar.decode(pair, LABELS, SEEDS, sdvar.Baseline(), smooth)
+    assert not torch.allclose(images.images, sdvar.decode(pair, LABELS, SEEDS, sdvar.Baseline()).images)
+    assert torch.equal(images.tokens[0], plain.tokens[0])  # picked as ever; later scales see another f-hat
+    alone = sdvar.decode(pair, LABELS[1:2], SEEDS[1:2], sdvar.Baseline(), smooth)  # a seed an image, not a batch
+    torch.testing.assert_close(alone.images[0], images.images[1])
+    other = sdvar.decode(pair, LABELS, [s + 1 for s in SEEDS], sdvar.Baseline(), smooth)
+    assert not torch.allclose(other.images, images.images)
+    assert sdvar.decode(pair, LABELS, SEEDS, sdvar.Handoff(2), smooth).images.isfinite().all()
+    with pytest.raises(ValueError, match="more_smooth: expected False with Speculative"):
+        sdvar.decode(pair, LABELS, SEEDS, sdvar.Speculative(2), smooth)
+
+
+@pytest.mark.parametrize("which", ["draft", "target"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers(pair, monkeypatch, which, value):
+    """The error names scale and image, and comes at once."""
+    original, passes = sdvar.VAR.logits, []
+
+    def broken(self, x, conditioning):
+        logits = original(self, x, conditioning)
+        if self is getattr(pair, which):
+            passes.append(x.shape[1])
+            if 9 in passes or x.shape[1] > 9:
+                logits[2, -1, 5] = value
+        return logits
+
+    monkeypatch.setattr(sdvar.VAR, "logits", broken)
+    strategy = sdvar.Baseline(which)
+    with pytest.raises(ValueError, match=f"the {which} model's logits are NaN or infinite at scale 2 of image 2"):
+        run(pair, strategy)
+    assert passes == [1, 4, 9]
+
+
+def test_rounds_are_logged(pair, caplog):
+    with caplog.at_level("INFO", logger="sdvar.rounds"):
+        stats = run(pair, sdvar.Speculative(2)).stats
+    rounds = [record.getMessage() for record in caplog.records if record.getMessage().startswith("scales ")]
+    assert rounds[0].startswith("scales 0-2, drafted 2 by the draft model: 3 images")
+    assert len(rounds) >= int(stats.target_calls.max())
 
 
 def test_combined_query_and_its_branches(pair):
@@ -156,6 +222,9 @@ def test_bad_calls(pair, monkeypatch, arguments, error, words):
     (lambda: sdvar.Speculative(2, "coupled"), TypeError, "acceptance"), (lambda: sdvar.Match(1.2), ValueError, "tau"),
     (lambda: sdvar.Match(0.5, "both"), ValueError, "keep"), (lambda: sdvar.Handoff(-1), ValueError, "entry"),
     (lambda: sdvar.Handoff(1, "both"), ValueError, "first"), (lambda: sdvar.Baseline("big"), ValueError, "model"),
+    (lambda: sdvar.Speculative(2, redraft="both"), ValueError, "redraft"),
+    (lambda: sdvar.Speculative(2, verify_scales=-1), ValueError, "verify_scales"),
+    (lambda: sdvar.Speculative(2, sdvar.KL(0.1), "target"), ValueError, "redraft"),
     (lambda: sdvar.Handoff(1, prefix="all"), ValueError, "prefix"), (lambda: sdvar.Fixed(True), TypeError, "gamma"),
 ])  # fmt: skip
 def test_bad_strategies(make, error, words):

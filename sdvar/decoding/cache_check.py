@@ -1,0 +1,50 @@
+"""A debug measure: does every cached key and value follow from what is committed?"""
+
+from __future__ import annotations
+
+import torch
+
+from sdvar.decoding.session import Session
+from sdvar.decoding.stepper import Stepper
+
+
+@torch.no_grad()
+def cache_error(session: Session) -> float:
+    """How far the caches of a session are from what a fresh pass over the committed scales puts into one.
+
+    A cache may be behind (hold fewer scales than are committed); it must never be wrong. Positions past what a cache
+    counts as its own are not looked at. To be called between rounds: within one, drafted scales are cached.
+
+    Returns:
+        The largest absolute difference of a cached key or value, over both models, all layers, guidance branches and
+        images; inf if a cache counts scales that are not committed, NaN if one holds NaN.
+    """
+    errors = [0.0]
+    for which in ("draft", "target"):
+        stepper = session.stepper(which)
+        for image in range(session.batch):
+            if stepper.cached[image] > session.canvas.scales[image]:
+                return float("inf")
+            if stepper.cached[image] > stepper.visible_from:
+                errors.append(_image_error(session, stepper, image))
+    return torch.tensor(errors, dtype=torch.float64).max().item()  # unlike max(), passes NaN on
+
+
+def _image_error(session: Session, stepper: Stepper, image: int) -> float:
+    pyramid, first, last = session.pyramid, stepper.visible_from, stepper.cached[image]
+    tokens = [part[image : image + 1] for part in pyramid.split(session.canvas.tokens)]
+    # inputs from the tokens, not from the session's own f-hat: a wrong f-hat has to show as well
+    inputs = session.pair.tokenizer.var_inputs(tokens)
+    n_0 = pyramid.tokens[0]
+    inputs = inputs[:, pyramid.offsets[max(first, 1)] - n_0 : pyramid.offsets[max(last, 1)] - n_0]
+    labels, rows = session.labels[image : image + 1], [image]
+    if stepper.guided:
+        labels = torch.cat((labels, torch.full_like(labels, stepper.model.num_classes)))
+        rows.append(image + session.batch)
+    fresh = stepper.model.new_cache(len(rows))
+    inputs = inputs.expand(len(rows), -1, -1)
+    stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
+    held = pyramid.span(first, last)
+    pairs = ((stepper.cache.keys, fresh.keys), (stepper.cache.values, fresh.values))
+    differences = [(ours[:, rows, :, held] - expected[:, :, :, held]).abs().max() for ours, expected in pairs]
+    return torch.stack(differences).max().item()
