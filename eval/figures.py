@@ -39,6 +39,7 @@ def arm_figures(
     figures = {
         "strategy": str(arm.strategy),
         "lossless": arm.strategy.lossless,
+        "exact": arm.strategy.exact,
         "images": len(rows),
         **{name: _plain(value) for name, value in decode.compute().items()},
         "seconds_per_batch_median": median,
@@ -50,15 +51,15 @@ def arm_figures(
         figures["warnings"].append(f"speed: too few batches to quote it ({len(batches)})")
     if not arm.reseed:
         figures |= _agreement(rows, pyramid.length)
-    if arm.strategy.lossless and not arm.reseed and arm.name != BASELINE and precision not in JUDGED:
+    if arm.strategy.exact and not arm.reseed and arm.name != BASELINE and precision not in JUDGED:
         figures["warnings"].append(f"{precision}: rounding alone turns picks; judge losslessness in 32-true or 64-true")
-    elif arm.strategy.lossless and not arm.reseed:
+    elif arm.strategy.exact and not arm.reseed:
         figures |= _near_ties(rows)
         beyond = figures["images_differing_from_baseline"] - figures["near_tie_images"]
         if beyond:
             figures["warnings"].append(
                 f"{beyond} images differ from the baseline by more than a near-tie (largest score gap "
-                f"{figures['largest_first_difference_gap']:.1e}): the arm is not lossless here"
+                f"{figures['largest_first_difference_gap']:.1e}): the arm is not exact here"
             )
     return figures
 

@@ -78,7 +78,7 @@ def sameness(arm: dict) -> dict[str, str]:
     tokens = f"{share(agreement)} of the baseline's tokens"
     if not arm["lossless"]:
         return {"kind": "lossy", "words": f"is lossy: it kept {tokens}"}
-    if "Rejection(" in arm["strategy"]:
+    if not arm["exact"]:
         return {"kind": "distribution", "words": f"is lossless in distribution (other draws: {tokens})"}
     differing = arm.get("images_differing_from_baseline", 0)
     if "near_tie_images" not in arm:

@@ -61,7 +61,7 @@ class DecodedBatch:
         per_scale: how the draft fared, the names of ``PER_SCALE``, int64 (K,) each, all B images counted.
         seconds: time of the decode, the tokenizer's decoder included.
         agreeing_tokens: tokens equal to the baseline's, int64 (B,); None without a baseline of the same seeds.
-        score_gap: for lossless arms the target's score gap at an image's first difference from the baseline, float64
+        score_gap: for exact arms the target's score gap at an image's first difference from the baseline, float64
             (B,), NaN where there is none; None for other arms.
     """
 
@@ -202,7 +202,7 @@ class SDVARPredictor(LightningModule):
     def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: DecodedBatch) -> DecodedBatch:
         agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline.tokens)).cpu()
         gap = None
-        if arm.strategy.lossless and arm.name != BASELINE:
+        if arm.strategy.exact and arm.name != BASELINE:
             gap = sdvar.first_differences(
                 self.pair, batch["label"], batch["seed"], self.sampling, ours.tokens, baseline.tokens
             )

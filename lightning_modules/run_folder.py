@@ -39,8 +39,8 @@ class RunFolder:
     an image) and ``batches.csv`` (one row a batch: seconds and the sums per scale, K numbers with blanks between).
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
-    ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where a
-    lossless arm's image first differs. They are empty where there is nothing to compare.
+    ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an
+    exact arm's image first differs. They are empty where there is nothing to compare.
     """
 
     def __init__(self, path: Path | str) -> None:

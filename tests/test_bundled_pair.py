@@ -51,32 +51,45 @@ def test_sizes(tiny):
     assert tiny.tokenizer.image_size == 32
 
 
-def check_coupled(pair, count, batch, gammas):
+STRATEGIES = [
+    *(sdvar.Speculative(gamma) for gamma in (1, 2, 3, 5, 6)),
+    *(sdvar.Speculative(gamma, redraft="target") for gamma in (1, 2, 3, 5, 6)),
+    *(sdvar.Speculative(schedule, redraft=redraft)
+      for schedule in (sdvar.Adaptive(2, 1, 5), sdvar.TokenBudget(29), sdvar.Spans((3, 2, 1)))
+      for redraft in ("draft", "target")),
+]  # fmt: skip
+
+
+def check_coupled(pair, count, batch, strategies=STRATEGIES):
     for start in range(0, count, batch):
         labels, seeds = (values[start : start + batch] for values in images(count))
         baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
-        for gamma in gammas:
-            ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(gamma), SAMPLING, images=False)
-            assert same_tokens(ours, baseline)
+        for strategy in strategies:
+            ours = sdvar.decode(pair, labels, seeds, strategy, SAMPLING, images=False)
+            assert same_tokens(ours, baseline), strategy
 
 
-@pytest.mark.parametrize("batch, gammas", [(1, (2,)), (7, (1, 2, 3, 5, 6))])
-def test_coupled_equals_baseline_in_float64(tiny, batch, gammas):
-    check_coupled(tiny, 24 if batch > 1 else 6, batch, gammas)
+def test_coupled_equals_baseline_in_float64(tiny):
+    check_coupled(tiny, 24, 7)
+
+
+def test_coupled_equals_baseline_in_float64_one_by_one(tiny):
+    check_coupled(tiny, 24, 1, [sdvar.Speculative(2), sdvar.Speculative(3, redraft="target")])
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_coupled_equals_baseline_in_float64_for_many_images(tiny, batch):
-    check_coupled(tiny, 200, batch, (1, 2, 3, 5, 6))
+    check_coupled(tiny, 200, batch)
 
 
 def test_float32_differs_at_near_ties_only():
     pair, (labels, seeds) = sdvar.load_pair("tiny"), images(64)
     baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
-    ours = sdvar.decode(pair, labels, seeds, sdvar.Speculative(2), SAMPLING, images=False)
-    gaps = sdvar.first_differences(pair, labels, seeds, SAMPLING, ours.tokens, baseline.tokens)
-    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
+    for strategy in (sdvar.Speculative(2), sdvar.Speculative(5, redraft="target")):
+        ours = sdvar.decode(pair, labels, seeds, strategy, SAMPLING, images=False)
+        gaps = sdvar.first_differences(pair, labels, seeds, SAMPLING, ours.tokens, baseline.tokens)
+        assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
 
 
 @torch.no_grad()

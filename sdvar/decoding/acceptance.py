@@ -94,10 +94,12 @@ class Acceptance(ABC):
 
     Attributes:
         lossless: whether the output is distributed exactly as the target's.
+        exact: whether it is the baseline's for the same seed, token for token.
         needs_draft_distribution: whether the rule reads ``Proposal.q`` or ``Proposal.draft_logits``.
     """
 
     lossless: bool = False
+    exact: bool = False
     needs_draft_distribution: bool = False
 
     @abstractmethod
@@ -113,6 +115,7 @@ class Coupled(Acceptance):
     """
 
     lossless = True
+    exact = True
 
     def judge(self, proposal: Proposal) -> Verdict:
         agreed = proposal.drafted == proposal.picked

@@ -29,5 +29,9 @@ class Baseline(Strategy):
         """True for the target: it is its own reference."""
         return self.model == "target"
 
+    @property
+    def exact(self) -> bool:
+        return self.lossless
+
     def run(self, session: Session) -> None:
         session.decode_plain(self.model, len(session.pyramid))

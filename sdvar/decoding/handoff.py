@@ -37,6 +37,10 @@ class Handoff(Strategy):
         """Only where the draft decodes nothing can be known from the arguments: draft first with entry 0."""
         return self.first == "draft" and self.entry == 0
 
+    @property
+    def exact(self) -> bool:
+        return self.lossless
+
     def check(self, scales: int) -> None:
         if self.entry > scales:
             raise ValueError(f"entry: expected 0 to {scales}, the number of scales, got {self.entry}")

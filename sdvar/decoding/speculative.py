@@ -58,6 +58,10 @@ class Speculative(Strategy):
     def lossless(self) -> bool:
         return self.acceptance.lossless and self.verify_scales is None
 
+    @property
+    def exact(self) -> bool:
+        return self.acceptance.exact and self.verify_scales is None
+
     def check(self, scales: int) -> None:
         if self.verify_scales is not None and self.verify_scales > scales:
             raise ValueError(f"verify_scales: expected 0 to {scales}, or None for all, got {self.verify_scales}")

@@ -25,6 +25,11 @@ class Strategy(ABC):
     def lossless(self) -> bool:
         """Whether the output is distributed exactly as the target's."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the output is the target's own for the same seed, token for token; such a strategy is lossless."""
+        return False
+
     def check(self, scales: int) -> None:  # noqa: B027 - most strategies fit every pyramid
         """Raise ValueError if the strategy does not fit a pyramid of ``scales`` scales."""
 

@@ -25,6 +25,7 @@ def figures(**changes):
     return {
         "strategy": "Baseline(model='target')",
         "lossless": True,
+        "exact": True,
         "images": 40,
         "inception_score_mean": 8.412,
         "inception_score_std": 0.214,
@@ -72,6 +73,7 @@ def arms():
         "lossy": figures(
             strategy="Speculative(gamma=2, acceptance=Match(tau=0.5, keep='draft'))",
             lossless=False,
+            exact=False,
             token_agreement_with_baseline=0.482,
             frechet_distance_to_baseline=0.261,
             inception_score_mean=8.37,
@@ -87,6 +89,7 @@ def arms():
         "handoff": figures(
             strategy="Handoff(entry=3, first='draft', prefix='block_causal')",
             lossless=False,
+            exact=False,
             token_agreement_with_baseline=0.35,
             frechet_distance_to_baseline=0.118,
             target_calls_mean=3.0,

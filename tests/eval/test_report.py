@@ -128,8 +128,8 @@ def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(pa
             "up to near-ties in rounding (2 images of",
         ),
         ({"images_differing_from_baseline": 3, "near_tie_images": 2}, "fault", "1 image differs"),
-        ({"strategy": "Speculative(gamma=2, acceptance=Rejection())"}, "distribution", "lossless in distribution"),
-        ({"lossless": False}, "lossy", "it kept > 99.9 % of"),
+        ({"exact": False}, "distribution", "lossless in distribution"),
+        ({"lossless": False, "exact": False}, "lossy", "it kept > 99.9 % of"),
     ],
 )
 def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
@@ -221,7 +221,7 @@ def test_plots_hold_the_arms_that_have_the_figures():
 
 def test_smallest_run_still_makes_a_page(tmp_path):
     """One arm, metrics switched off, classes without names."""
-    minimal = {"strategy": "Baseline(model='target')", "lossless": True, "images": 4}
+    minimal = {"strategy": "Baseline(model='target')", "lossless": True, "exact": True, "images": 4}
     page = Page(write_report(write_run(tmp_path, {"baseline": minimal})).read_text())
     assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "arms", "repeat"]
 
