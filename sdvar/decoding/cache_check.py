@@ -14,6 +14,7 @@ def cache_error(session: Session) -> float:
 
     A cache may be behind (hold fewer scales than are committed); it must never be wrong. Positions past what a cache
     counts as its own are not looked at. To be called between rounds: within one, drafted scales are cached.
+    Not for ``more_smooth``, whose inputs do not follow from the tokens.
 
     Returns:
         The largest absolute difference of a cached key or value, over both models, all layers, guidance branches and

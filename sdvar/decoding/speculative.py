@@ -36,6 +36,14 @@ class Speculative(Strategy):
 
     smooth_allowed = False
 
+    def __repr__(self) -> str:
+        """Without the last two arguments where they are the defaults: it stands in tables."""
+        shown = [f"gamma={self.gamma!r}", f"acceptance={self.acceptance!r}"]
+        for name in ("redraft", "verify_scales"):
+            if getattr(self, name) != getattr(type(self), name):
+                shown.append(f"{name}={getattr(self, name)!r}")
+        return f"Speculative({', '.join(shown)})"
+
     def __post_init__(self) -> None:
         if not isinstance(self.gamma, Schedule):
             Fixed(self.gamma)

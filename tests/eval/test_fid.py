@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sdvar
 from eval import fid
 from eval.arms import build_arms, describe_arms
 from eval.options import as_config, parse
@@ -153,6 +154,25 @@ def test_the_config_that_measures_the_bundled_target_has_one_arm_and_the_default
     for options in (one_arm, default):
         options.strategy = options.images_per_class = options.out = None
     assert as_config(one_arm) == as_config(default)
+
+
+def test_the_config_of_all_strategies_leaves_none_out():
+    arms = build_arms(parse(["--config", str(ROOT / "configs" / "fid_tiny_strategies.yaml")]).strategy)
+    parts = {sdvar.Strategy: "strategy", sdvar.Acceptance: "acceptance", sdvar.Schedule: "schedule"}
+    for base, part in parts.items():
+        tried = {type(arm.strategy if base is sdvar.Strategy else getattr(arm.strategy, part, None)) for arm in arms}
+        shipped = {cls for cls in map(sdvar.__dict__.get, sdvar.__all__)
+                   if isinstance(cls, type) and issubclass(cls, base) and cls is not base}  # fmt: skip
+        assert shipped <= tried
+
+
+def test_the_table_of_strategies(finished):
+    out, _ = finished
+    command = [sys.executable, "docs/strategies_table.py", str(out), str(out)]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 2 + len(ARMS)
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(2)` |")
 
 
 def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):
