@@ -93,7 +93,13 @@ def filtered_probabilities(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -
 
     Returns:
         (..., V), rows summing to 1.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is allowed.
     """
+    Sampling(top_k=top_k, top_p=top_p)  # the checks
+    if not logits.is_floating_point():
+        raise TypeError(f"logits: expected floating point numbers, got {logits.dtype}")
     return filtered_logits(logits, top_k, top_p).softmax(-1)
 
 

@@ -44,3 +44,11 @@ def test_a_temperature_a_scale():
 def test_bad_arguments(arguments, error, word):
     with pytest.raises(error, match=word):
         Sampling(**arguments)
+
+
+@pytest.mark.parametrize("top_k, top_p, error", [(-1, 0.0, ValueError), (1.5, 0.0, TypeError), (0, 1.1, ValueError)])
+def test_bad_filters(top_k, top_p, error):
+    with pytest.raises(error, match="top_"):
+        filtered_probabilities(torch.zeros(3), top_k, top_p)
+    with pytest.raises(TypeError, match="logits"):
+        filtered_probabilities(torch.zeros(3, dtype=torch.int64))

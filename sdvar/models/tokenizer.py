@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.checks import check_ids
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
 
@@ -197,7 +198,14 @@ class VQVAE(nn.Module):
         return self.quant_conv(self.encoder(images))
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> K token maps, int64 (B, n_k)."""
+        """Images (B, 3, H, W) in [-1, 1] -> K token maps, int64 (B, n_k).
+
+        Raises:
+            ValueError: for another shape.
+        """
+        side = self.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
+            raise ValueError(f"images: expected shape (B, 3, {side}, {side}), got {tuple(images.shape)}")
         return self.quantize.encode(self.features(images))
 
     def var_inputs(self, tokens: list[Tensor]) -> Tensor:
@@ -208,7 +216,11 @@ class VQVAE(nn.Module):
 
         Returns:
             (B, L - n_0, C_vae).
+
+        Raises:
+            TypeError, ValueError: for other shapes or values outside the codebook.
         """
+        self._check_tokens(tokens)
         quantizer = self.quantize
         f_hats = quantizer.f_hats(tokens[:-1]) if len(tokens) > 1 else []
         inputs = [quantizer.next_input(f_hat, scale) for scale, f_hat in enumerate(f_hats, start=1)]
@@ -221,5 +233,17 @@ class VQVAE(nn.Module):
         return self.decoder(self.post_quant_conv(f_hat)).clamp(-1, 1)
 
     def decode(self, tokens: list[Tensor]) -> Tensor:
-        """K token maps, int64 (B, n_k) -> images (B, 3, H, W) in [-1, 1]."""
+        """K token maps, int64 (B, n_k) -> images (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            TypeError, ValueError: for other shapes or values outside the codebook.
+        """
+        self._check_tokens(tokens)
         return self.decode_f_hat(self.quantize.f_hats(tokens)[-1])
+
+    def _check_tokens(self, tokens: Sequence[Tensor]) -> None:
+        counts = self.pyramid.tokens
+        if len(tokens) != len(counts):
+            raise ValueError(f"tokens: expected {len(counts)} token maps, one a scale, got {len(tokens)}")
+        for scale, (ids, count) in enumerate(zip(tokens, counts)):
+            check_ids(f"tokens[{scale}]", ids, (len(tokens[0]), count), self.codebook_size - 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
+from sdvar.models.checks import check_ids
 from sdvar.models.kv_cache import CacheWindow, KVCache
 from sdvar.pyramid import ScalePyramid
 
@@ -175,7 +176,14 @@ class VAR(nn.Module):
 
         Returns:
             (B, L, V), float32 (float64 for float64 weights).
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is allowed.
         """
+        check_ids("labels", labels, (labels.shape[0] if labels.ndim else -1,), self.num_classes)
+        expected = (labels.shape[0], self.pyramid.length - self.pyramid.tokens[0], self.latent_channels)
+        if inputs.shape != expected:
+            raise ValueError(f"inputs: expected shape {expected}, see VQVAE.var_inputs, got {tuple(inputs.shape)}")
         if self.training and self.drop_label > 0:
             dropped = torch.rand(labels.shape, device=labels.device) < self.drop_label
             labels = torch.where(dropped, self.num_classes, labels)

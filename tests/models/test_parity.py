@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sdvar
+from sdvar.decoding.stepper import Stepper
 from sdvar.sampling import filtered_probabilities
 from tests import reference
 from tests.reference import MODELS
@@ -54,12 +55,25 @@ def test_tokenizer(ref):
     assert torch.cat(ref.vae.encode(images), dim=1).tolist() == ref.arrays["enc_ids"].tolist()
 
 
-def test_greedy_decode(ref):
+def test_greedy_decode(ref, monkeypatch):
+    """Tokens, f-hat, image, and in the plain decode the logits after guidance."""
+    original, guided = Stepper.logits, []
+
+    def recorded(self, *arguments, **keywords):
+        guided.append(original(self, *arguments, **keywords))
+        return guided[-1]
+
+    monkeypatch.setattr(Stepper, "logits", recorded)
     pair = sdvar.ModelPair(ref.var, ref.var, ref.vae)
     sampling = sdvar.Sampling(cfg=ref.config["greedy"]["cfg"], top_k=ref.config["greedy"]["top_k"])
     labels = ref.arrays["labels"].tolist()
     for strategy in (sdvar.Baseline(), sdvar.Speculative(3)):
+        guided.clear()
         result = sdvar.decode(pair, labels, [0] * len(labels), strategy, sampling)
+        if strategy == sdvar.Baseline():
+            positions = torch.from_numpy(ref.arrays["positions"]).long()
+            ref.assert_close("greedy_logits", torch.cat(guided, dim=1)[:, positions])
+        ref.assert_close("greedy_fhat", ref.vae.quantize.f_hats(result.tokens)[-1])
         assert torch.cat(result.tokens, dim=1).tolist() == ref.arrays["greedy_ids"].tolist()
         ref.assert_close("greedy_image", ref.thin_image(result.images))
 
