@@ -70,15 +70,19 @@ def _check_number(name: str, value: object, allowed, words: str) -> None:
 
 def filtered_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
     """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p."""
+    by_rank = None  # values in ascending order and their tokens, those that top-k drops left out
     if 0 < top_k < logits.shape[-1]:
-        kth_best = logits.topk(top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < kth_best, -math.inf)
+        best = logits.topk(top_k, dim=-1)
+        dropped = logits < best.values[..., -1:]
+        if 0 < top_p < 1 and bool((dropped.sum(-1) == logits.shape[-1] - top_k).all()):  # no ties with the k-th
+            by_rank = best.values.flip(-1), best.indices.flip(-1)
+        logits = logits.masked_fill(dropped, -math.inf)
     if 0 < top_p < 1:
-        ascending, order = logits.sort(dim=-1)
+        ascending, order = by_rank or logits.sort(dim=-1)
         # a token goes when it and all less likely ones together hold at most 1 - top_p; the best one always stays
         drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
         drop_sorted[..., -1] = False
-        drop = torch.zeros_like(drop_sorted).scatter(-1, order, drop_sorted)
+        drop = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, drop_sorted)
         logits = logits.masked_fill(drop, -math.inf)
     return logits
 
