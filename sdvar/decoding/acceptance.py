@@ -1,16 +1,6 @@
 """Acceptance rules: does a drafted scale stand, and which tokens does it hold afterwards?
 
-A rule of your own derives from `Acceptance` and has one method::
-
-    @dataclass(frozen=True)
-    class LikelyEnough(sdvar.Acceptance):
-        floor: float = 0.05
-
-        def judge(self, proposal):
-            p = sdvar.of_tokens(proposal.p, proposal.drafted)
-            agreed = p >= self.floor
-            stands = agreed.all(1)
-            return sdvar.Verdict(proposal.drafted.where(stands[:, None], proposal.picked), stands, agreed)
+A rule of your own derives from `Acceptance` and has one method; docs/strategies.md has an example.
 """
 
 from __future__ import annotations

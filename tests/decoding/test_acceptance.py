@@ -1,7 +1,8 @@
 """Each rule on proposals small enough to judge by hand, and a rule of the user's own."""
 
 import math
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ import torch
 import sdvar
 from sdvar import noise
 from tests.random_pairs import close_pair, random_pair, same_tokens
+
+ROOT = Path(__file__).parents[2]
 
 
 def proposal(drafted, p, q=None, picked=None, codebook=None, seeds=None, scale=1, sampling=None):
@@ -138,28 +141,18 @@ def test_draft_distribution_is_there_only_for_rules_that_say_so():
         _ = proposal([[0]], rows(0)).q
 
 
-@dataclass(frozen=True)
-class LikelyEnough(sdvar.Acceptance):
-    """The example of the documentation: every drafted token must have some probability under the target."""
-
-    floor: float = 0.05
-
-    def judge(self, proposal):
-        p = sdvar.of_tokens(proposal.p, proposal.drafted)
-        agreed = p >= self.floor
-        stands = agreed.all(1)
-        return sdvar.Verdict(proposal.drafted.where(stands[:, None], proposal.picked), stands, agreed)
-
-
 def test_a_rule_of_the_users_own():
-    pair, batch = close_pair(), ([0, 1, 2, 3], [4, 5, 6, 7])
+    """The example of docs/strategies.md, as it stands there."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "strategies.md").read_text(), re.DOTALL)[1]
+    exec(code, names := {})
+    rule, pair, batch = names["LikelyEnough"], close_pair(), ([0, 1, 2, 3], [4, 5, 6, 7])
     strict, all_goes = (
-        sdvar.decode(pair, *batch, sdvar.Speculative(3, LikelyEnough(floor)), images=False) for floor in (1.1, 0.0)
+        sdvar.decode(pair, *batch, sdvar.Speculative(3, rule(floor)), images=False) for floor in (1.1, 0.0)
     )
     assert same_tokens(strict, sdvar.decode(pair, *batch, sdvar.Baseline(), images=False))  # no scale ever stands
     assert strict.stats.target_calls.tolist() == [4] * 4
     assert all_goes.stats.target_calls.tolist() == [1] * 4
-    assert not sdvar.Speculative(3, LikelyEnough()).lossless
+    assert not sdvar.Speculative(3, rule()).lossless
 
 
 @pytest.mark.parametrize("make, error, words", [
