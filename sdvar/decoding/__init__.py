@@ -55,6 +55,7 @@ def decode(
         pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
     elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
         pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
+    session.close()
     return DecodeResult(pixels, tokens, session.stats())
 
 

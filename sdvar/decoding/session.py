@@ -143,6 +143,11 @@ class Session:
         weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
         return weights.to(codebook.dtype) @ codebook
 
+    def close(self) -> None:
+        """Hand the caches back to the models, for their next decode. The session cannot be used any more."""
+        for stepper in self._steppers.values():
+            stepper.model.hand_back(stepper.cache)
+
     def stats(self) -> DecodeStats:
         def per_image(which: str, what: str) -> Tensor:
             stepper = self._steppers.get(which)

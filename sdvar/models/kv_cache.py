@@ -38,8 +38,13 @@ class KVCache:
         self, depth: int, rows: int, heads: int, length: int, head_width: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (depth, rows, heads, length, head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        with torch.inference_mode(False):  # a cache outlives a decode, and the next one may be under no_grad alone
+            self.keys = torch.zeros(shape, dtype=dtype, device=device)
+            self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def fits(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether the cache is one of (depth, rows, heads, length, head_width), dtype and device."""
+        return self.keys.shape == shape and self.keys.dtype == dtype and self.keys.device == device
 
     def update(self, layer: int, key: Tensor, value: Tensor, window: CacheWindow) -> tuple[Tensor, Tensor]:
         """Write the keys and values of a span and return all that the span may see.

@@ -87,6 +87,7 @@ class VAR(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, hidden, shared_adaln, qk_norm) for _ in range(depth))
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, codebook_size)
+        self._spare_cache: KVCache | None = None
 
     @property
     def codebook_size(self) -> int:
@@ -101,10 +102,18 @@ class VAR(nn.Module):
         return self.pos_1LC.device
 
     def new_cache(self, rows: int) -> KVCache:
-        """An empty KV cache for ``rows`` rows, of the blocks' dtype."""
+        """A KV cache for ``rows`` rows, of the blocks' dtype: the one that was handed back last, if it fits."""
+        spare, self._spare_cache = self._spare_cache, None
         dtype = self.blocks[0].attn.mat_qkv.weight.dtype if self.depth else self.pos_1LC.dtype
-        head_width = self.width // self.heads
-        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, dtype, self.device)
+        shape = (self.depth, rows, self.heads, self.pyramid.length, self.width // self.heads)
+        if spare is not None and spare.fits(shape, dtype, self.device):
+            return spare
+        del spare  # before the new one is made, so that the two never stand side by side
+        return KVCache(*shape, dtype, self.device)
+
+    def hand_back(self, cache: KVCache) -> None:
+        """Keep a cache that is no longer used for the next decode; one is kept."""
+        self._spare_cache = cache
 
     def condition(self, labels: Tensor) -> Conditioning:
         """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""
