@@ -14,12 +14,14 @@ from sdvar.decoding.strategy import Strategy
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
+from sdvar.prototype import SDVAR
 from sdvar.pyramid import ScalePyramid
 from sdvar.sampling import Sampling, filtered_probabilities
 
 __all__ = [
     "KL",
     "NEAR_TIE",
+    "SDVAR",
     "VAR",
     "VQVAE",
     "Acceptance",

@@ -26,7 +26,8 @@ def decode(
     """Decode one image a label.
 
     An image depends on (weights, label, seed, strategy, sampling) alone, not on the others of the batch; only float
-    rounding may differ with the batch size, the thread count and the kernels.
+    rounding may differ with the batch size, the thread count and the kernels. Autocast around the call has no effect:
+    the precision is that of the loaded weights.
 
     Args:
         pair: the models.
@@ -47,6 +48,13 @@ def decode(
         raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
     check_fit(strategy, sampling, len(pair.pyramid))
 
+    with torch.autocast(pair.device.type, enabled=False):
+        return _decode(pair, labels, seeds, strategy, sampling, images)
+
+
+def _decode(
+    pair: ModelPair, labels: Tensor, seeds: Tensor, strategy: Strategy, sampling: Sampling, images: bool
+) -> DecodeResult:
     session = Session(pair, labels, seeds, sampling)
     strategy.run(session)
     tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]

@@ -8,19 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.attention import Visibility, attend
 from sdvar.models.kv_cache import CacheWindow, KVCache
 
 NORM_EPS = 1e-6
 MAX_LOG_SCALE = math.log(100)  # limit of the learned attention scale
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Softmax attention, (n, heads, T, d) each; ``mask`` is bool (T_q, T_k), True where visible."""
-    if mask is not None and q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        # the fused CPU kernel is several times slower than two matrix products for a masked bfloat16 call
-        weights = (q @ k.transpose(-2, -1)).float().mul(scale).masked_fill(~mask, -math.inf).softmax(-1)
-        return weights.to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 class SelfAttention(nn.Module):
@@ -28,6 +20,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qk_norm = qk_norm
+        self.kernel = "auto"
         if qk_norm:  # cosine attention with a learned scale a head
             self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0)))
             self.scale = 1.0
@@ -40,7 +33,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, window: CacheWindow | None
+        self, x: Tensor, visibility: Visibility, cache: KVCache | None, layer: int, window: CacheWindow | None
     ) -> Tensor:
         n, length, width = x.shape
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
@@ -52,7 +45,7 @@ class SelfAttention(nn.Module):
             k = F.normalize(k.to(learned.dtype), dim=-1).to(v.dtype)
         if cache is not None:
             k, v = cache.update(layer, k, v, window)
-        return self.proj(attend(q, k, v, mask, self.scale).transpose(1, 2).reshape(n, length, width))
+        return self.proj(attend(q, k, v, visibility, self.scale, self.kernel).transpose(1, 2).reshape(n, length, width))
 
 
 class MLP(nn.Module):
@@ -97,7 +90,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        mask: Tensor | None,
+        visibility: Visibility,
         cache: KVCache | None,
         layer: int,
         window: CacheWindow | None,
@@ -105,7 +98,7 @@ class Block(nn.Module):
         gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(0)
         dtype = self.ffn.fc1.weight.dtype
         h = layer_norm(x) * (1 + scale1) + shift1
-        x = x + self.attn(h.to(dtype), mask, cache, layer, window) * gain1
+        x = x + self.attn(h.to(dtype), visibility, cache, layer, window) * gain1
         h = layer_norm(x) * (1 + scale2) + shift2
         return x + self.ffn(h.to(dtype)) * gain2
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdvar.models.attention import block_causal, check_kernel
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_ids
 from sdvar.models.kv_cache import CacheWindow, KVCache
@@ -115,6 +116,20 @@ class VAR(nn.Module):
         """Keep a cache that is no longer used for the next decode; one is kept."""
         self._spare_cache = cache
 
+    def set_attention(self, kernel: str) -> VAR:
+        """Run attention by one kernel: "auto" (torch's choice), "math", "efficient", "flash" or "flex".
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: if this machine cannot run it; the message lists those it can.
+        """
+        check_kernel(kernel, self.device, self.blocks[0].attn.mat_qkv.weight.dtype, self.width // self.heads)
+        for block in self.blocks:
+            block.attn.kernel = kernel
+        return self
+
     def condition(self, labels: Tensor) -> Conditioning:
         """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""
         embedded = self.class_emb(labels)
@@ -157,12 +172,11 @@ class VAR(nn.Module):
             x = torch.cat((conditioning.start, x), dim=1)
         positions = pyramid.span(first, last)
         x = x + self.lvl_embed(self.lvl_1L[:, positions]) + self.pos_1LC[:, positions]
-        # a span of one scale sees every key there is, so it needs no mask
-        mask = pyramid.block_causal_mask(first, last, visible_from, x.device) if last - first > 1 else None
+        visibility = block_causal(pyramid, first, last, visible_from, x.device)
         offsets = pyramid.offsets
         window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
         for layer, block in enumerate(self.blocks):
-            x = block(x, conditioning.blocks[layer], mask, cache, layer, window)
+            x = block(x, conditioning.blocks[layer], visibility, cache, layer, window)
         if logits_from is not None:
             x = x[:, offsets[logits_from] - offsets[first] :]
         return self.logits(x, conditioning)

@@ -1,0 +1,141 @@
+"""One attention call a layer, by a kernel that can be chosen and is logged."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sdvar.pyramid import ScalePyramid
+
+log = logging.getLogger("sdvar.attention")
+
+BACKENDS = {
+    "math": SDPBackend.MATH,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+}
+KERNELS = ("auto", *BACKENDS, "flex")
+
+
+class Visibility(NamedTuple):
+    """Which keys the queries of a pass may see.
+
+    Attributes:
+        mask: bool (T_q, T_k), True where visible; None where every query sees every key.
+        blocks: the same as (first query, end of the queries, end of the keys) of each scale in the pass.
+    """
+
+    mask: Tensor | None
+    blocks: tuple[tuple[int, int, int], ...]
+
+
+@functools.lru_cache(maxsize=256)
+def block_causal(pyramid: ScalePyramid, first: int, last: int, visible_from: int, device: torch.device) -> Visibility:
+    """Visibility in a pass over the scales ``first`` <= k < ``last`` that sees the scales from ``visible_from`` on.
+
+    A span of one scale sees every key there is, so it needs no mask.
+    """
+    mask = pyramid.block_causal_mask(first, last, visible_from, device) if last - first > 1 else None
+    offsets = pyramid.offsets
+    start, seen = offsets[first], offsets[visible_from]
+    blocks = tuple((offsets[k] - start, offsets[k + 1] - start, offsets[k + 1] - seen) for k in range(first, last))
+    return Visibility(mask, blocks)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float, kernel: str = "auto") -> Tensor:
+    """Softmax attention.
+
+    Args:
+        q: (n, heads, T_q, d).
+        k, v: (n, heads, T_k, d).
+        visibility: which keys each query sees.
+        scale: of the products.
+        kernel: one of KERNELS; "auto" leaves the choice to torch.
+
+    Returns:
+        (n, heads, T_q, d).
+    """
+    mask = visibility.mask
+    if log.isEnabledFor(logging.INFO):
+        _log_kernel(kernel, q, k, v, mask, scale)
+    if kernel == "flex":
+        return _flex(q, k, v, mask, scale)
+    if kernel == "flash" and mask is not None and q.is_cuda:
+        # that kernel takes no mask: a call for each scale of the pass, which sees all keys up to its own
+        parts = [_fused(q[:, :, a:b], k[:, :, :end], v[:, :, :end], None, scale, kernel)
+                 for a, b, end in visibility.blocks]  # fmt: skip
+        return torch.cat(parts, dim=2)
+    if mask is not None and q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        # in training the fused CPU kernel is several times slower than two products for a masked bfloat16 call
+        weights = (q @ k.transpose(-2, -1)).float().mul(scale).masked_fill(~mask, -math.inf).softmax(-1)
+        return weights.to(v.dtype) @ v
+    return _fused(q, k, v, mask, scale, kernel)
+
+
+def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> None:
+    """Raise ValueError unless this machine can run the kernel, by running it once."""
+    if kernel not in KERNELS:
+        raise ValueError(f"attention: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+    if kernel != "auto" and not _runs(kernel, device, dtype, head_width):
+        able = ["auto", *(name for name in KERNELS[1:] if name != kernel and _runs(name, device, dtype, head_width))]
+        raise ValueError(
+            f"attention: {kernel} does not run on {device.type} with {dtype} and heads of width {head_width}; expected "
+            f"one of {', '.join(able)}"
+        )
+
+
+def _runs(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
+    visibility = block_causal(ScalePyramid((1, 2)), 0, 2, 0, device)
+    q = torch.zeros(1, 1, 5, head_width, device=device, dtype=dtype)
+    try:
+        attend(q, q, q, visibility, 1.0, kernel)
+    except Exception as error:  # torch says it in RuntimeErrors, its compiler in others
+        log.debug("%s: %s", kernel, error)
+        return False
+    return True
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, kernel: str) -> Tensor:
+    with sdpa_kernel(BACKENDS[kernel]) if kernel in BACKENDS else nullcontext():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+@functools.cache
+def _compiled_flex():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    block_mask = None if mask is None else _block_mask(mask)
+    return _compiled_flex()(q, k, v, block_mask=block_mask, scale=scale)
+
+
+@functools.lru_cache(maxsize=256)
+def _block_mask(mask: Tensor):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def visible(batch, head, query, key):
+        return mask[query, key]
+
+    return create_block_mask(visible, None, None, *mask.shape, device=mask.device)
+
+
+def _log_kernel(kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> None:
+    if kernel == "auto":
+        kernel = SDPBackend(torch._fused_sdp_choice(q, k, v, attn_mask=mask, scale=scale)).name.lower()
+    _log_once(kernel, q.device.type, q.dtype, mask is not None)
+
+
+@functools.cache
+def _log_once(kernel: str, device: str, dtype: torch.dtype, masked: bool) -> None:
+    log.info("attention by %s on %s, %s, %s", kernel, device, dtype, "masked" if masked else "no mask")

@@ -1,0 +1,101 @@
+"""Check that a pair of models decodes exactly what its weights mean, on this machine.
+
+python -m sdvar.selftest                     # the bundled pair
+python -m sdvar.selftest --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --dtype bfloat16
+
+Exit status: 0 if every check passes, 1 if one fails, 2 if the arguments or the files are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; see `python -m sdvar.selftest --help`."""
+    options = parse(arguments)
+
+    import torch
+
+    import sdvar
+    from sdvar.selftest import SDVARParallelV1Tester
+
+    # as in decoding to files: f-hat must not depend on the convolution that a batch size selects
+    torch.backends.cudnn.allow_tf32 = False
+    files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
+    pair_name = options.pair if options.pair or any(files.values()) else "tiny"
+    try:
+        device = find_device(options.device)
+        pair = sdvar.load_pair(pair_name, **files, device=device, dtype=getattr(torch, options.dtype))
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"sdvar.selftest: error: {error}", file=sys.stderr)
+        return 2
+    results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
+    print_table(results, f"{pair_name or options.target} on {device}, {options.dtype}")
+    return 0 if all(result.passed for result in results) else 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, checked as far as they can be without the models."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sdvar.selftest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pair", metavar="NAME", help="a bundled pair; 'tiny' if no checkpoint is given either")
+    for name in ("draft", "target", "tokenizer"):
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, …; cuda if there is one, else cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights; default %(default)s")
+    parser.add_argument("--batch_size", type=_positive, default=2, metavar="B", help="images; default %(default)s")
+    parser.add_argument("--gamma", type=_positive, default=2, metavar="G", help="scales a round; default %(default)s")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an int >= 1, got {text!r}")
+    return int(text)
+
+
+def find_device(asked: str | None) -> str:
+    """The device to run on, or ValueError if it is none or not there."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked is None:
+        return "cuda" if count else "cpu"
+    kind, _, index = asked.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in asked and not index.isdecimal()):
+        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {asked!r}")
+    if kind == "cuda" and int(index or 0) >= count:
+        raise ValueError(f"--device: {asked} asked for, but {count} CUDA devices are found; --device cpu needs none")
+    return asked
+
+
+def print_table(results: Sequence, title: str) -> None:
+    """A row a check, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Selftest of {title}")
+    table.add_column("check", no_wrap=True)
+    table.add_column("passed", no_wrap=True)
+    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("limit", justify="right", no_wrap=True)
+    table.add_column("what it means", min_width=40)
+    for result in results:
+        style = None if result.passed else "bold red"
+        numbers = ("-" if math.isnan(value) else f"{value:.2g}" for value in (result.figure, result.limit))
+        table.add_row(result.test_name, "yes" if result.passed else "NO", *numbers, result.message, style=style)
+    # a file or a pipe has no width of its own: wide enough that no name or number is cut
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
+    failures = sum(not result.passed for result in results)
+    print(f"{len(results) - failures} of {len(results)} checks passed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Checks of whole decodes: caches, f-hat, acceptance, exactness, the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from sdvar import noise
+from sdvar.decoding import decode
+from sdvar.decoding.acceptance import Acceptance, Coupled, Proposal, Verdict
+from sdvar.decoding.baseline import Baseline
+from sdvar.decoding.cache_check import cache_error
+from sdvar.decoding.compare import first_differences
+from sdvar.decoding.session import Session
+from sdvar.decoding.speculative import Speculative
+from sdvar.pair import ModelPair
+from sdvar.selftest.model_checks import SAMPLING, batch
+from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, judged, precision, relative_error
+
+
+@dataclass(frozen=True)
+class Overrule(Acceptance):
+    """Replaces a token of every drafted scale, so that caches have to be cut whatever the models agree on.
+
+    Args:
+        stands: whether the round goes on after such a scale.
+    """
+
+    stands: bool
+
+    def judge(self, proposal: Proposal) -> Verdict:
+        tokens = proposal.drafted.clone()
+        tokens[:, 0] = (tokens[:, 0] + 1) % proposal.codebook.shape[0]
+        stands = torch.full_like(tokens[:, 0], self.stands, dtype=torch.bool)
+        return Verdict(tokens, stands, tokens == proposal.drafted)
+
+
+@dataclass(frozen=True)
+class NotedGaps(Coupled):
+    """Coupled, noting by how much of a score each disagreeing token missed (without filters)."""
+
+    gaps: list[float] = field(default_factory=list)
+
+    def judge(self, proposal: Proposal) -> Verdict:
+        verdict = super().judge(proposal)
+        if not verdict.agreed.all():
+            logits = proposal.target_logits
+            scores = logits + noise.gumbel(proposal.seeds, "pick", proposal.scale, *logits.shape[1:], logits.dtype)
+            short = scores.amax(-1) - scores.gather(-1, proposal.drafted[..., None]).squeeze(-1)
+            self.gaps.extend(short[~verdict.agreed].tolist())
+        return verdict
+
+
+def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    figures, cuts = [], 0
+    for rule in (Coupled(), Overrule(stands=True), Overrule(stands=False)):
+        session = Session(pair, *batch(pair, B), SAMPLING)
+        Speculative(gamma, rule).run(session)
+        values = [session.stepper(which).cache.values.abs().max().item() for which in ("draft", "target")]
+        figures.append(cache_error(session) / max(1.0, *values))
+        cuts += int((session.counts.drafted_scales - session.counts.accepted_scales).sum())
+    figure = torch.tensor(figures).max().item()
+    meaning = f"cached keys and values against a fresh pass over the committed scales, after {cuts} rejections"
+    return judged("cache_after_truncation", figure, ROUNDING[precision(pair.target)], meaning)
+
+
+def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    session = Session(pair, *batch(pair, B), SAMPLING)
+    Speculative(gamma).run(session)
+    quantizer, pyramid, canvas = pair.tokenizer.quantize, pair.pyramid, session.canvas
+    tokens = pyramid.split(canvas.tokens)
+    expected = quantizer.empty_f_hat(B)
+    for scale in range(len(pyramid) - 1):  # no input is made from the last scale
+        expected = expected + quantizer.contribution(tokens[scale], scale)
+    inputs = pair.tokenizer.var_inputs(list(tokens))
+    figure = max(
+        relative_error(canvas.f_hat, expected),
+        relative_error(canvas.committed_inputs(range(B), 0, len(pyramid)), inputs),
+    )
+    meaning = "f-hat and the inputs after a decode against the sum of one contribution a committed scale"
+    return judged("f_hat_updated_once", figure, ROUNDING[precision(pair.tokenizer)], meaning)
+
+
+def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    same = ModelPair(pair.target, pair.target, pair.tokenizer)  # the loaded target again, no copy
+    rule = NotedGaps()
+    stats = decode(same, *batch(pair, B), Speculative(gamma, rule), SAMPLING, images=False).stats
+    calls = -(-len(pair.pyramid) // (gamma + 1))
+    falls = int((stats.drafted_scales - stats.accepted_scales).sum())
+    problems = []
+    if falls > len(rule.gaps):
+        problems.append(f"{falls} scales were refused, with {len(rule.gaps)} tokens that differ")
+    if not 0 <= int(stats.target_calls.sum()) - calls * B <= falls:  # a round that ends early costs one more at most
+        problems.append(f"target calls {stats.target_calls.tolist()}, not {calls} an image and at most {falls} more")
+    meaning = (
+        f"largest score gap of a refused token: {len(rule.gaps)} of {int(stats.drafted_tokens.sum())} refused; "
+        f"target calls {stats.target_calls.min()} to {stats.target_calls.max()}, {calls} if all stands"
+    )
+    limit = NEAR_TIES[precision(pair.target)]
+    return judged("draft_equals_target", max([0.0, *rule.gaps]), limit, meaning, problems)
+
+
+def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    labels, seeds = batch(pair, B)
+    baseline = decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens
+    ours = decode(pair, labels, seeds, Speculative(gamma), SAMPLING, images=False).tokens
+    gaps = first_differences(pair, labels, seeds, SAMPLING, ours, baseline)
+    agreement = (torch.cat(ours, 1) == torch.cat(baseline, 1)).double().mean().item()
+    gaps = gaps[~gaps.isnan()]
+    meaning = (
+        f"largest score gap where an image first differs from the baseline: {len(gaps)} of {B} images differ, "
+        f"{agreement:.2%} of all tokens agree"
+    )
+    dtype = precision(pair.target)
+    if dtype in (torch.bfloat16, torch.float16):
+        meaning += (
+            f"; {str(dtype)[6:]} rounds a logit of 32 by {32 * torch.finfo(dtype).eps:g}, twice that is the limit"
+        )
+    figure = gaps.max().item() if len(gaps) else 0.0
+    return judged("coupled_equals_baseline", figure, NEAR_TIES[dtype], meaning)
+
+
+def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    labels, seeds = batch(pair, B)
+    images, again = (decode(pair, labels, seeds, Speculative(gamma), SAMPLING).images for _ in range(2))
+    side = pair.tokenizer.image_size
+    problems = []
+    if images.shape != (B, 3, side, side) or images.dtype != torch.float32:
+        problems.append(f"expected float32 {(B, 3, side, side)}, got {images.dtype} {tuple(images.shape)}")
+    if not images.isfinite().all():
+        problems.append("pixels are NaN or infinite")
+    elif images.min() < 0 or images.max() > 1:
+        problems.append(f"pixels from {images.min():.3g} to {images.max():.3g}, expected 0 to 1")
+    figure = (images - again).abs().max().item()
+    meaning = f"pixel difference between two runs; {B} finite images of {side} x {side} in [0, 1]"
+    return judged("image_end_to_end", figure, 0.0, meaning, problems)
