@@ -94,7 +94,7 @@ def mask_that_hides_nothing(monkeypatch):
 def mask_that_the_model_does_not_use(monkeypatch):
     monkeypatch.setattr(
         "sdvar.models.blocks.attend",
-        lambda q, k, v, mask, scale: torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale),
+        lambda q, k, v, visibility, scale, kernel: torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale),
     )
 
 

@@ -37,7 +37,6 @@ class Visibility(NamedTuple):
     blocks: tuple[tuple[int, int, int], ...]
 
 
-@functools.lru_cache(maxsize=256)
 def block_causal(pyramid: ScalePyramid, first: int, last: int, visible_from: int, device: torch.device) -> Visibility:
     """Visibility in a pass over the scales ``first`` <= k < ``last`` that sees the scales from ``visible_from`` on.
 
