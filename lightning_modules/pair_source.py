@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 import sdvar
-from sdvar.checkpoints import BUNDLED
+from sdvar.checkpoints import bundled_files, local_file, sha256
 
 DTYPES = {
     "64-true": torch.float64,
@@ -22,10 +20,10 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Checkpoint files of a pair.
+    """Checkpoint files of a pair, on disk or on the hub.
 
     Args:
-        draft: the small VAR.
+        draft: the small VAR; a path, a hub file or a released file's short name, see `sdvar.load_var`.
         target: the large VAR.
         tokenizer: the VQVAE of both.
     """
@@ -52,16 +50,5 @@ def load(source: str | PairFiles, precision: str) -> sdvar.ModelPair:
 @functools.cache
 def digests(source: str | PairFiles) -> dict[str, str]:
     """SHA-256 of each weights file, by the model's name."""
-    if isinstance(source, PairFiles):
-        files = {name: Path(file) for name, file in asdict(source).items()}
-    else:
-        files = {path.stem: path for path in sorted((BUNDLED / source).glob("*.safetensors"))}
-    return {name: _sha256(path) for name, path in files.items()}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    files = asdict(source) if isinstance(source, PairFiles) else bundled_files(source)
+    return {name: sha256(local_file(file)) for name, file in files.items()}

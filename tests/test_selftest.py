@@ -138,7 +138,7 @@ def null_branch_copied(monkeypatch):
 
     def copied(self, *args):
         init(self, *args)
-        self.conditioning = self.conditioning.rows(torch.arange(self.batch).repeat(2))
+        self.workspace.conditioning = self.workspace.conditioning.rows(torch.arange(self.batch).repeat(2))
 
     monkeypatch.setattr(Stepper, "__init__", copied)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sdvar.decoding.clock import Clock, timed
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.session import Session
 from sdvar.decoding.strategy import Strategy
@@ -22,6 +23,7 @@ def decode(
     strategy: Strategy,
     sampling: Sampling | None = None,
     images: bool = True,
+    clock: Clock | None = None,
 ) -> DecodeResult:
     """Decode one image a label.
 
@@ -36,6 +38,7 @@ def decode(
         strategy: Baseline, Speculative, Handoff.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
+        clock: takes the times of the parts, see sdvar.decoding.clock; None for no such measurement.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
@@ -49,20 +52,19 @@ def decode(
     check_fit(strategy, sampling, len(pair.pyramid))
 
     with torch.autocast(pair.device.type, enabled=False):
-        return _decode(pair, labels, seeds, strategy, sampling, images)
+        return _decode(Session(pair, labels, seeds, sampling, clock), strategy, images)
 
 
-def _decode(
-    pair: ModelPair, labels: Tensor, seeds: Tensor, strategy: Strategy, sampling: Sampling, images: bool
-) -> DecodeResult:
-    session = Session(pair, labels, seeds, sampling)
+def _decode(session: Session, strategy: Strategy, images: bool) -> DecodeResult:
+    pair = session.pair
     strategy.run(session)
     tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
     pixels = None
-    if images and sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
-        pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
-    elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
-        pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
+    with timed(session.clock, "tokenizer"):
+        if images and session.sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
+            pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
+        elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
+            pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
     session.close()
     return DecodeResult(pixels, tokens, session.stats())
 

@@ -46,6 +46,6 @@ def _image_error(session: Session, stepper: Stepper, image: int) -> float:
     inputs = inputs.expand(len(rows), -1, -1)
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
     held = pyramid.span(first, last)
-    pairs = ((stepper.cache.keys, fresh.keys), (stepper.cache.values, fresh.values))
+    pairs = ((stepper.workspace.cache.keys, fresh.keys), (stepper.workspace.cache.values, fresh.values))
     differences = [(ours[:, rows, :, held] - expected[:, :, :, held]).abs().max() for ours, expected in pairs]
     return torch.stack(differences).max().item()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdvar.decoding.acceptance import Proposal
+from sdvar.decoding.clock import timed
 from sdvar.decoding.session import Canvas, Session, grouped
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class Rounds:
             sampling=session.sampling,
             seeds=session.seeds[torch.tensor(members, device=session.seeds.device)],
         )
-        verdict = self.rule.judge(proposal)
+        with timed(session.clock, "sampling", scale, scale + 1):
+            verdict = self.rule.judge(proposal)
         session.counts.add(scale, verdict.agreed, verdict.stands)
         if log.isEnabledFor(logging.INFO):
             agreed, stood = verdict.agreed.float().mean().item(), int(verdict.stands.sum())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sdvar import noise
+from sdvar.decoding.clock import Clock, timed
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.models.quantizer import MultiScaleQuantizer
@@ -74,14 +75,18 @@ class Session:
         pair: the models.
         labels, seeds: int64 (B,) on the models' device.
         sampling: how tokens are drawn.
+        clock: takes the times of the parts, if given.
     """
 
-    def __init__(self, pair: ModelPair, labels: Tensor, seeds: Tensor, sampling: Sampling) -> None:
+    def __init__(
+        self, pair: ModelPair, labels: Tensor, seeds: Tensor, sampling: Sampling, clock: Clock | None = None
+    ) -> None:
         self.pair = pair
         self.pyramid = pair.pyramid
         self.sampling = sampling
         self.labels = labels
         self.seeds = seeds
+        self.clock = clock
         self.batch = labels.shape[0]
         self.canvas = Canvas(pair.tokenizer.quantize, self.batch)
         self.counts = ScaleCounts(len(self.pyramid))
@@ -91,7 +96,7 @@ class Session:
     def stepper(self, which: str) -> Stepper:
         """The stepper of "draft" or "target", made when first asked for."""
         if which not in self._steppers:
-            self._steppers[which] = Stepper(which, getattr(self.pair, which), self.labels, self.sampling)
+            self._steppers[which] = Stepper(which, getattr(self.pair, which), self.labels, self.sampling, self.clock)
         return self._steppers[which]
 
     def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
@@ -106,8 +111,9 @@ class Session:
 
     def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
         """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
-        filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
-        return pick(filtered, self.gumbel(images, scale, logits))
+        with timed(self.clock, "sampling", scale, scale + 1):
+            filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
+            return pick(filtered, self.gumbel(images, scale, logits))
 
     def next_logits(self, which: str, images: Sequence[int]) -> Tensor:
         """Guided logits of the first unsettled scale, the same for all ``images``: (n, n_k, V).
@@ -144,9 +150,9 @@ class Session:
         return weights.to(codebook.dtype) @ codebook
 
     def close(self) -> None:
-        """Hand the caches back to the models, for their next decode. The session cannot be used any more."""
+        """Hand the workspaces back to the models, for their next decode. The session cannot be used any more."""
         for stepper in self._steppers.values():
-            stepper.model.hand_back(stepper.cache)
+            stepper.model.hand_back(stepper.workspace)
 
     def stats(self) -> DecodeStats:
         def per_image(which: str, what: str) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sdvar.decoding.clock import Clock, Pass, timed
 from sdvar.models.transformer import VAR
 from sdvar.sampling import Sampling
 
@@ -19,6 +20,7 @@ class Stepper:
         model: the VAR.
         labels: int64 (B,) on the model's device.
         sampling: supplies guidance and temperature.
+        clock: takes the times of the passes, if given.
 
     Attributes:
         cached: scales in each image's cache, all computed from committed inputs unless the caller says otherwise by
@@ -26,23 +28,23 @@ class Stepper:
         calls, tokens: passes and positions so far, per image.
     """
 
-    def __init__(self, name: str, model: VAR, labels: Tensor, sampling: Sampling) -> None:
+    def __init__(self, name: str, model: VAR, labels: Tensor, sampling: Sampling, clock: Clock | None = None) -> None:
         self.name = name
+        self.clock = clock
         self.model = model
         self.pyramid = model.pyramid
         self.batch = labels.shape[0]
         self.guided = sampling.cfg != 0  # without guidance there is no null branch
-        if self.guided:
-            labels = torch.cat((labels, torch.full_like(labels, model.num_classes)))
-        self.conditioning = model.condition(labels)
-        self.cache = model.new_cache(labels.shape[0])
+        self.workspace = model.workspace(self.batch, self.guided)
+        with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
+            self.workspace.begin(labels)
         self.visible_from = 0
         self.cached = [0] * self.batch
         self.calls = [0] * self.batch
         self.tokens = [0] * self.batch
         scales = range(len(self.pyramid))
         counts = torch.tensor(self.pyramid.tokens)
-        dtype = self.conditioning.start.dtype
+        dtype = model.pos_1LC.dtype
         dtype = dtype if dtype == torch.float64 else torch.float32
         guidance = torch.tensor([sampling.guidance(k, len(self.pyramid)) for k in scales], dtype=dtype)
         temperature = torch.tensor([sampling.temperature_at(k) for k in scales], dtype=dtype)
@@ -80,17 +82,17 @@ class Stepper:
             raise RuntimeError(
                 f"pass from scale {first}, but images {behind} have {[self.cached[i] for i in behind]} cached"
             )
-        conditioning, rows = self.conditioning, None
-        if self.guided:
-            inputs = torch.cat((inputs, inputs))
-        if len(images) < self.batch:
-            rows = torch.tensor(images, device=inputs.device)
-            if self.guided:
-                rows = torch.cat((rows, rows + self.batch))
-            conditioning = conditioning.rows(rows)
-        logits = self.model.forward_span(
-            conditioning, inputs, first, last, self.cache, rows, self.visible_from, logits_from=wanted_from
-        )
+        work = Pass(self.name, len(images) * (2 if self.guided else 1), first, last, self.visible_from, wanted_from)
+        with timed(self.clock, self.name, first, last, work):
+            logits = self._guided_logits(images, inputs, first, last, wanted_from)
+        for i in images:
+            self.cached[i] = last
+            self.calls[i] += 1
+            self.tokens[i] += self.pyramid.span_tokens(first, last)
+        return logits
+
+    def _guided_logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
+        logits = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from)
         positions = self.pyramid.span(wanted_from, last)
         if self.guided:
             of_class, of_null = logits.chunk(2)
@@ -99,10 +101,6 @@ class Stepper:
         if self._temperature is not None:
             logits = logits / self._temperature[positions]
         self._check_finite(logits, images, wanted_from, last)
-        for i in images:
-            self.cached[i] = last
-            self.calls[i] += 1
-            self.tokens[i] += self.pyramid.span_tokens(first, last)
         return logits
 
     def _check_finite(self, logits: Tensor, images: Sequence[int], first: int, last: int) -> None:

@@ -42,9 +42,11 @@ class KVCache:
             self.keys = torch.zeros(shape, dtype=dtype, device=device)
             self.values = torch.zeros(shape, dtype=dtype, device=device)
 
-    def fits(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> bool:
-        """Whether the cache is one of (depth, rows, heads, length, head_width), dtype and device."""
-        return self.keys.shape == shape and self.keys.dtype == dtype and self.keys.device == device
+    def head(self, rows: int) -> KVCache:
+        """The first rows, in the same memory."""
+        view = object.__new__(KVCache)
+        view.keys, view.values = self.keys[:, :rows], self.values[:, :rows]
+        return view
 
     def update(self, layer: int, key: Tensor, value: Tensor, window: CacheWindow) -> tuple[Tensor, Tensor]:
         """Write the keys and values of a span and return all that the span may see.

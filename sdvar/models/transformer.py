@@ -13,6 +13,7 @@ from sdvar.models.attention import block_causal, check_kernel
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_ids
 from sdvar.models.kv_cache import CacheWindow, KVCache
+from sdvar.models.workspace import GraphedWorkspace, Workspace
 from sdvar.pyramid import ScalePyramid
 
 
@@ -36,6 +37,12 @@ class Conditioning(NamedTuple):
             [block.index_select(1, rows) for block in self.blocks],
             self.head.index_select(1, rows),
         )
+
+    def tensors(self) -> list[Tensor]:
+        return [self.start, *self.blocks, self.head]
+
+    def clone(self) -> Conditioning:
+        return Conditioning(self.start.clone(), [block.clone() for block in self.blocks], self.head.clone())
 
 
 class VAR(nn.Module):
@@ -88,7 +95,8 @@ class VAR(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, hidden, shared_adaln, qk_norm) for _ in range(depth))
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, codebook_size)
-        self._spare_cache: KVCache | None = None
+        self.graphs = False  # whether passes are captured as CUDA graphs
+        self._spare: Workspace | None = None
 
     @property
     def codebook_size(self) -> int:
@@ -102,19 +110,28 @@ class VAR(nn.Module):
     def device(self) -> torch.device:
         return self.pos_1LC.device
 
-    def new_cache(self, rows: int) -> KVCache:
-        """A KV cache for ``rows`` rows, of the blocks' dtype: the one that was handed back last, if it fits."""
-        spare, self._spare_cache = self._spare_cache, None
-        dtype = self.blocks[0].attn.mat_qkv.weight.dtype if self.depth else self.pos_1LC.dtype
-        shape = (self.depth, rows, self.heads, self.pyramid.length, self.width // self.heads)
-        if spare is not None and spare.fits(shape, dtype, self.device):
-            return spare
-        del spare  # before the new one is made, so that the two never stand side by side
-        return KVCache(*shape, dtype, self.device)
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Of the blocks, whose keys and values the cache holds."""
+        return self.blocks[0].attn.mat_qkv.weight.dtype if self.depth else self.pos_1LC.dtype
 
-    def hand_back(self, cache: KVCache) -> None:
-        """Keep a cache that is no longer used for the next decode; one is kept."""
-        self._spare_cache = cache
+    def new_cache(self, rows: int) -> KVCache:
+        """An empty KV cache for ``rows`` rows, of the blocks' dtype."""
+        head_width = self.width // self.heads
+        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, self.cache_dtype, self.device)
+
+    def workspace(self, images: int, guided: bool) -> Workspace:
+        """What a decode works in: the one that was handed back last, if it fits."""
+        spare, self._spare = self._spare, None
+        kind = GraphedWorkspace if self.graphs else Workspace
+        if type(spare) is kind and spare.fits(images, guided):
+            return spare
+        del spare  # before a new one is made, so that two never stand side by side
+        return kind(self, images, guided)
+
+    def hand_back(self, workspace: Workspace) -> None:
+        """Keep a workspace that is no longer used for the next decode; one is kept."""
+        self._spare = workspace
 
     def set_attention(self, kernel: str) -> VAR:
         """Run attention by one kernel: "auto" (torch's choice), "math", "efficient", "flash" or "flex".
@@ -125,7 +142,7 @@ class VAR(nn.Module):
         Raises:
             ValueError: if this machine cannot run it; the message lists those it can.
         """
-        check_kernel(kernel, self.device, self.blocks[0].attn.mat_qkv.weight.dtype, self.width // self.heads)
+        check_kernel(kernel, self.device, self.cache_dtype, self.width // self.heads)
         for block in self.blocks:
             block.attn.kernel = kernel
         return self

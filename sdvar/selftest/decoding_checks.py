@@ -57,7 +57,7 @@ def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     for rule in (Coupled(), Overrule(stands=True), Overrule(stands=False)):
         session = Session(pair, *batch(pair, B), SAMPLING)
         Speculative(gamma, rule).run(session)
-        values = [session.stepper(which).cache.values.abs().max().item() for which in ("draft", "target")]
+        values = [session.stepper(which).workspace.cache.values.abs().max().item() for which in ("draft", "target")]
         figures.append(cache_error(session) / max(1.0, *values))
         cuts += int((session.counts.drafted_scales - session.counts.accepted_scales).sum())
     figure = torch.tensor(figures).max().item()

@@ -105,7 +105,7 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     inputs = _inputs_of(pair, inputs, 0, last)
     stepper = Session(pair, labels, seeds, SAMPLING).stepper("target")
     problems = []
-    start = stepper.conditioning.start
+    start = stepper.workspace.conditioning.start
     if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():
         problems.append("the first input is the same for the class and the null class")
     guided = stepper.logits(range(B), inputs, 0, last, wanted_from=0)

@@ -12,9 +12,13 @@ from tests.random_pairs import close_pair
 LIMIT = 1e-10  # float64
 
 
-@pytest.mark.parametrize("rule", [sdvar.Coupled(), sdvar.Match(0.4, "draft"), sdvar.Match(0.4, "target")])
-@pytest.mark.parametrize("gamma", [1, 2, 4])
-def test_caches_after_every_round(monkeypatch, rule, gamma):
+@pytest.mark.parametrize("options", [
+    {}, {"redraft": "target"}, {"acceptance": sdvar.Rejection()}, {"acceptance": sdvar.Match(0.4, "draft")},
+    {"acceptance": sdvar.Match(0.4, "target")}, {"acceptance": sdvar.Match(0.4, "target"), "redraft": "target"},
+    {"acceptance": sdvar.Top1(0.4)}, {"verify_scales": 4},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("gamma", [1, 2, 4, sdvar.Adaptive(1, 1, 4), sdvar.TokenBudget(14)], ids=str)
+def test_caches_after_every_round(monkeypatch, options, gamma):
     pair = close_pair((1, 2, 2, 3, 4))
     rounds, original = [], Rounds._round
 
@@ -29,7 +33,7 @@ def test_caches_after_every_round(monkeypatch, rule, gamma):
 
     monkeypatch.setattr(Rounds, "_round", checked)
     with torch.no_grad():
-        sdvar.decode(pair, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4], sdvar.Speculative(gamma, rule), images=False)
+        sdvar.decode(pair, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4], sdvar.Speculative(gamma, **options), images=False)
     assert rounds
     assert any(any(behind) for behind in rounds), "no cache was ever behind: the catch-up was not exercised"
 

@@ -152,7 +152,7 @@ def test_combined_query_and_its_branches(pair):
     session = Session(pair, torch.tensor([2]), torch.tensor([0]), sdvar.Sampling(cfg=2.0))
     with torch.no_grad():
         stepper = session.stepper("target")
-        start = stepper.conditioning.start
+        start = stepper.workspace.conditioning.start
         assert start.shape[1] == 1 and not torch.equal(start[0], start[1])
         inputs = torch.zeros(1, 4, 8, dtype=torch.float64)
         logits = stepper.logits([0], inputs, 0, 2, wanted_from=0)

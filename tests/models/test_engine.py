@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.models import attention
+from sdvar.models import attention, transformer, workspace
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
@@ -12,14 +12,14 @@ from tests.random_pairs import close_pair, random_pair, same_tokens
 def test_a_cache_is_used_again_and_its_content_does_not_matter():
     pair = close_pair()
     first = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    kept = pair.target._spare_cache
-    kept.keys.fill_(7.0)
-    kept.values.fill_(-3.0)
+    kept = pair.target._spare
+    kept.cache.keys.fill_(7.0)
+    kept.cache.values.fill_(-3.0)
     again = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    assert pair.target._spare_cache is kept
+    assert pair.target._spare is kept
     assert same_tokens(first, again)
     sdvar.decode(pair, [1], [4], sdvar.Baseline())
-    assert pair.target._spare_cache.keys.shape[1] == 2  # another batch: another cache, and only that one
+    assert pair.target._spare.cache.keys.shape[1] == 2  # another batch: another cache, and only that one
 
 
 def test_a_cache_made_in_inference_mode_serves_outside_of_it():
@@ -32,7 +32,7 @@ def test_a_cache_made_in_inference_mode_serves_outside_of_it():
 def test_two_decodes_of_one_model_at_once_do_not_share_a_cache():
     pair = random_pair(same=True)
     session = sdvar.decoding.Session(pair, torch.tensor([1]), torch.tensor([2]), sdvar.Sampling())
-    assert session.stepper("draft").cache is not session.stepper("target").cache
+    assert session.stepper("draft").workspace is not session.stepper("target").workspace
 
 
 def test_images_decoded_apart_are_those_decoded_together(monkeypatch):
@@ -93,3 +93,67 @@ def test_a_kernel_that_the_machine_lacks(caplog):
     with caplog.at_level("INFO", logger="sdvar.attention"):
         model(torch.tensor([1]), torch.zeros(1, 29, 8))
     assert "attention by flash_attention on cpu, torch.float32, masked" in caplog.text
+
+
+def replayed(function):
+    """In place of a CUDA graph: runs the function again and writes the result where the first one stands."""
+    static = function()
+    return lambda: static.copy_(function()), static
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """GraphedWorkspace with such replays; the workspaces that decodes made."""
+    made = []
+
+    class OnCpu(workspace.GraphedWorkspace):
+        def __init__(self, model, images, guided):
+            super().__init__(model, images, guided, replayed)
+            made.append(self)
+
+    monkeypatch.setattr(transformer, "GraphedWorkspace", OnCpu)
+    return made
+
+
+@pytest.mark.parametrize("cfg", [1.5, 0.0])
+@pytest.mark.parametrize("strategy", [
+    sdvar.Baseline(), sdvar.Speculative(2), sdvar.Speculative(3, redraft="target"),
+    sdvar.Speculative(2, sdvar.Rejection()), sdvar.Speculative(2, sdvar.Match(0.5, "target"), verify_scales=3),
+    sdvar.Handoff(2), sdvar.Handoff(2, prefix="none"),
+])  # fmt: skip
+def test_passes_that_are_replayed_compute_the_same(graphs, strategy, cfg):
+    """Fixed addresses, padded groups, conditioning of the next batch; capturing itself needs CUDA."""
+    pair, sampling = close_pair(), sdvar.Sampling(cfg=cfg)
+    batches = [([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]), ([0, 9, 8, 7, 6], [16, 17, 18, 19, 20])]
+    expected = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
+    pair.draft.graphs = pair.target.graphs = True
+    replays = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
+    assert all(same_tokens(a, b) for a, b in zip(expected, replays))
+    assert graphs and len(graphs) <= 2  # one a model that ran: the second batch used them again
+    buckets = {key[4] for made in graphs for key in made._captured}
+    assert buckets <= {1, 2, 4, 5}
+
+
+def test_replays_serve_under_inference_mode_and_outside_of_it(graphs):
+    pair = close_pair()
+    pair.draft.graphs = pair.target.graphs = True
+    with torch.inference_mode():
+        inside = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    assert same_tokens(inside, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+    assert len(graphs) == 2
+
+
+def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
+    class Refusing(workspace.GraphedWorkspace):
+        def __init__(self, model, images, guided):
+            super().__init__(model, images, guided, self.refuse)
+
+        def refuse(self, function):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    pair = close_pair()
+    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    monkeypatch.setattr(transformer, "GraphedWorkspace", Refusing)
+    pair.draft.graphs = pair.target.graphs = True
+    assert same_tokens(expected, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+    assert "no CUDA graph, they run without (operation not permitted" in caplog.text

@@ -1,0 +1,109 @@
+"""Look into checkpoint files, or rewrite them.
+
+    python -m sdvar.checkpoints inspect var_d16.pth vae_ch160v4096z32.pth
+    python -m sdvar.checkpoints convert var_d30.pth var_d30.safetensors --dtype bfloat16
+
+A file is a .pth or .safetensors file, a training checkpoint, hf://OWNER/REPO/FILE[@REVISION], or one of d16, d20, d24,
+d30, d36, vae for the released files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
+WIDTH = 140  # where stdout is no terminal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status is 0 if all went well."""
+    options = _parser().parse_args(arguments)
+    return _inspect(options) if options.command == "inspect" else _convert(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m sdvar.checkpoints", description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="say what files are, as a table")
+    inspect.add_argument("files", nargs="+", metavar="FILE")
+    convert = commands.add_parser("convert", help="rewrite a file as safetensors, verified by reading it back")
+    convert.add_argument("source", metavar="IN")
+    convert.add_argument("out", type=Path, metavar="OUT.safetensors")
+    convert.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="of a VAR's blocks; all else and a tokenizer stay in float32 (float64: everything). Default float32",
+    )
+    convert.add_argument("--kind", choices=KINDS, help="which one, where IN holds a VAR and a tokenizer")
+    convert.add_argument(
+        "--patch_nums", type=int, nargs="+", metavar="SIDE", help="pyramid of a VAR whose file does not hold it: 1 2 3"
+    )
+    convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    return parser
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sdvar.checkpoints.errors import CheckpointError
+    from sdvar.checkpoints.inspecting import inspect
+
+    table = Table()
+    for title in ("file", "kind", "MB", "depth", "width", "heads", "pyramid", "dtype", "parameters"):
+        table.add_column(
+            title, justify="left" if title in ("file", "kind", "pyramid", "dtype") else "right", overflow="fold"
+        )
+    notes, failed = [], 0
+    for file in options.files:
+        try:
+            found = inspect(file)
+        except CheckpointError as error:
+            _complain(error)
+            failed += 1
+            continue
+        for one in found:
+            pyramid = " ".join(map(str, one.pyramid)) if one.pyramid else None
+            cells = (one.depth, one.width, one.heads, pyramid, " + ".join(one.dtypes) or None)
+            shown = ("-" if cell is None else str(cell) for cell in cells)
+            table.add_row(escape(one.file), one.kind, f"{one.megabytes:,.1f}", *shown, f"{one.parameters:,}")
+            notes += [f"{one.file}: {one.note}"] if one.note else []
+    if table.row_count:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=WIDTH)
+        console.print(table)
+        for note in notes:
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
+    return 1 if failed else 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    import torch
+
+    from sdvar.checkpoints.converting import convert
+
+    kind = KINDS.get(options.kind)
+    try:
+        dtype = getattr(torch, options.dtype)
+        convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite)
+    except (ValueError, TypeError, OSError) as error:
+        _complain(error)
+        return 1
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:,.1f} MB, read back and equal")
+    return 0
+
+
+def _complain(error: Exception) -> None:
+    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""A checkpoint of any kind -> a safetensors file of one model in one precision."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sdvar.checkpoints import checksums
+from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.files import Source, name_of, read
+from sdvar.checkpoints.filling import derived
+from sdvar.checkpoints.inspecting import placeholder_pyramid
+from sdvar.checkpoints.loading import load_tokenizer, load_var
+from sdvar.checkpoints.wrapped import UNKNOWN_KIND, VAR_KIND, kind_of, state_dicts
+
+
+def convert(
+    source: Source,
+    out: Path,
+    dtype: torch.dtype = torch.float32,
+    kind: str | None = None,
+    patch_nums: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes what `load_var` or `load_tokenizer` makes of a source, and reads it back to compare every number.
+
+    The file appears under its name only when it is complete and compared.
+
+    Args:
+        source: see `load_var`.
+        out: a ``.safetensors`` file.
+        dtype: as in `load_var` and `load_tokenizer`: a tokenizer stays in float32 unless float64 is asked for.
+        kind: "VAR" or "tokenizer", where the source holds both.
+        patch_nums: the pyramid of a VAR whose file does not hold it; the written file does.
+        overwrite: replace ``out`` if it exists.
+
+    Raises:
+        CheckpointError: if the source cannot be loaded, or ``out`` is no name to write to.
+        OSError: if it cannot be written.
+    """
+    _check_out(out, overwrite)
+    name = name_of(source)
+    weights, kind = _one_of(name, state_dicts(name, read(source, verify=False)), kind)
+    if kind == VAR_KIND:
+        tensors = load_var(source, patch_nums, dtype=dtype).state_dict()
+    else:
+        tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
+        # a buffer that says nothing but the number of scales, which may be unknown
+        tensors = {key: value for key, value in tensors.items() if key in weights or not derived(key)}
+    _write(tensors, out)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.suffix != ".safetensors":
+        raise CheckpointError(f"{out}: the name of the file to write must end in .safetensors")
+    if not out.parent.is_dir():
+        raise CheckpointError(f"{out}: there is no folder {out.parent}; make it first")
+    if out.exists() and (out.is_dir() or not overwrite):
+        raise CheckpointError(f"{out}: exists; choose another name or give --overwrite to replace the file")
+    if checksums.listed(out):
+        raise CheckpointError(
+            f"{out}: {out.parent / checksums.LIST} lists the SHA-256 of another file of this name; choose another name "
+            "or remove it from the list"
+        )
+
+
+def _one_of(name: str, found: dict[str, dict[str, Tensor]], kind: str | None) -> tuple[dict[str, Tensor], str]:
+    """The state dict to convert, and its kind."""
+    kinds = {kind_of(weights): weights for weights in reversed(found.values())}  # the first of a kind counts
+    kinds.pop(UNKNOWN_KIND, None)
+    if not kinds or (kind and kind not in kinds):
+        held = ", ".join(kinds) or f"{', '.join(list(next(iter(found.values())))[:5])}, …"
+        raise CheckpointError(
+            f"{name}: no {kind or 'VAR and no tokenizer'} of the released format in it; it holds {held}. Give a "
+            "file whose keys are the released ones"
+        )
+    if kind is None and len(kinds) > 1:
+        raise CheckpointError(f"{name}: holds a VAR and a tokenizer; choose with --kind var or --kind tokenizer")
+    kind = kind or next(iter(kinds))
+    return kinds[kind], kind
+
+
+def _write(tensors: dict[str, Tensor], out: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
+        part = Path(folder) / out.name
+        save_file(tensors, part, metadata={"format": "pt"})
+        read_back = load_file(part)
+        differing = [key for key, value in tensors.items() if not _same(value, read_back.get(key))]
+        if differing or len(read_back) != len(tensors):
+            raise CheckpointError(
+                f"{out}: what was read back is not what was written ({', '.join(differing[:5])}); nothing is kept. "
+                "Check the disk"
+            )
+        usual = Path(folder) / "mode"
+        usual.touch()
+        part.chmod(usual.stat().st_mode)  # safetensors makes files that only their owner can read
+        os.replace(part, out)
+
+
+def _same(written: Tensor, read_back: Tensor | None) -> bool:
+    return read_back is not None and written.dtype == read_back.dtype and torch.equal(written, read_back)

@@ -1,0 +1,75 @@
+"""Checkpoints on the Hugging Face Hub: their names, and the download."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sdvar.checkpoints.errors import CheckpointError
+
+RELEASED_REPOSITORY = "FoundationVision/var"
+RELEASED = {f"d{depth}": f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)} | {"vae": "vae_ch160v4096z32.pth"}
+HUB_NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^/@]+(?:/[^/@]+)*)(?:@(?P<revision>[^@]+))?")
+
+
+def local_file(source: str | os.PathLike) -> Path:
+    """The file on this machine that a source names; a file of the hub is downloaded unless the cache has it.
+
+    Args:
+        source: a path; ``hf://OWNER/REPO/FILE[@REVISION]``; or a short name of `RELEASED`, which means the released
+            file wherever the command runs (a local file of that name is written ``./d16``).
+
+    Raises:
+        CheckpointError: if the name is malformed or the hub's file cannot be had. A path is not looked at here.
+    """
+    if isinstance(source, str) and source in RELEASED:
+        return _download(source, RELEASED_REPOSITORY, RELEASED[source], None)
+    if not str(source).startswith("hf:/"):  # one slash: what pathlib makes of a hub name
+        return Path(source)
+    match = HUB_NAME.fullmatch(str(source))
+    if match is None or {".", ".."} & set(match["file"].split("/")):
+        raise CheckpointError(
+            f"{source}: malformed hub name; expected the string hf://OWNER/REPO/FILE or hf://OWNER/REPO/FILE@REVISION "
+            f"or one of {', '.join(RELEASED)}"
+        )
+    return _download(str(source), **match.groupdict())
+
+
+def _download(source: str, repo: str, file: str, revision: str | None) -> Path:
+    # imported here: it takes a second, and only hub names need it
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    elsewhere = f"or download {file} by other means and give its path"
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision))
+    except errors.GatedRepoError:
+        problem = f"access to the repository {repo} must be granted; ask for it on its page and set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        problem = f"no repository {repo} on the hub, or no access to it; check the name, set HF_TOKEN if it is private"
+    except errors.RevisionNotFoundError:
+        problem = f"the repository {repo} has no revision {revision}; give a branch, a tag or a full commit hash"
+    except errors.LocalEntryNotFoundError as error:  # neither the hub nor the cache has an answer
+        cause = error.__cause__
+        if constants.HF_HUB_OFFLINE:
+            problem = f"not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; unset it, {elsewhere}"
+        else:
+            problem = (
+                f"the hub at {constants.ENDPOINT} does not answer ({_line(cause or error)}) and the cache "
+                f"{constants.HF_HUB_CACHE} does not hold the file; check the network, the proxy and HF_ENDPOINT, "
+                f"{elsewhere}"
+            )
+    except errors.EntryNotFoundError:
+        problem = f"the repository {repo} has no file {file} at {revision or 'its newest revision'}; check the name"
+    except errors.HFValidationError as error:
+        problem = f"malformed hub name ({_line(error)}); expected hf://OWNER/REPO/FILE[@REVISION]"
+    except Exception as error:  # whatever the transport or the disk raise: a cut connection, a full disk, a wrong size
+        problem = (
+            f"the download failed ({type(error).__name__}: {_line(error)}); nothing of it is used. Run the same "
+            f"command again, {elsewhere}"
+        )
+    raise CheckpointError(f"{source}: {problem}") from None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
