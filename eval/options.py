@@ -42,7 +42,7 @@ def build_parser() -> ArgumentParser:
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
     for name, what in (("draft", "the small VAR"), ("target", "the large VAR"), ("tokenizer", "the VQVAE of both")):
-        add(f"--{name}", type=str | None, help=f"a checkpoint of your own instead, a file or hf://OWNER/REPO/FILE: {what}")
+        add(f"--{name}", type=str | None, help=f"a checkpoint of your own (file or hf://OWNER/REPO/FILE): {what}")
     add(
         "--strategy",
         type=dict | None,

@@ -1,12 +1,14 @@
 """Every number has one address, and nothing but the address decides it."""
 
-import numpy as np
+import itertools
+
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from sdvar import noise
 
-SEEDS = torch.tensor([0, 1, 2**40 + 5, -3])
+SEEDS = torch.tensor([0, 1, 2**32, 2**32 + 1, 2**40 + 5, -3, -(2**63)])
 
 
 def test_generator_is_philox():
@@ -22,12 +24,42 @@ def test_generator_is_philox():
         assert tuple(int(w) for w in noise.philox(words(*given[:4]), words(*given[4:]))) == answer
 
 
+def grid(seeds, scales, positions, tokens):
+    """Uniform numbers of all these addresses and streams: (seeds, streams, scales, positions, tokens)."""
+    by_stream = [
+        torch.stack([noise.uniform(seeds, stream, k, positions, tokens, torch.float64) for k in range(scales)], dim=1)
+        for stream in noise.STREAMS
+    ]
+    return torch.stack(by_stream, dim=1)
+
+
 def test_every_part_of_the_address_matters():
-    base = noise.uniform(SEEDS, "pick", 3, 9, 64, torch.float64)
-    assert base.unique().numel() == base.numel()  # seed, position and token
-    for stream, scale in (("accept", 3), ("residual", 3), ("smooth", 3), ("pick", 2), ("pick", 4)):
-        other = noise.uniform(SEEDS, stream, scale, 9, 64, torch.float64)
-        assert not np.intersect1d(base.numpy(), other.numpy()).size
+    """Two addresses that differ in one part only never give the same number; seeds that share a half included."""
+    u = grid(SEEDS, scales=4, positions=5, tokens=9)
+    for dim, size in enumerate(u.shape):
+        for i, j in itertools.combinations(range(size), 2):
+            assert (u.select(dim, i) != u.select(dim, j)).all()
+
+
+FORGOTTEN = ["lane", "position", "scale", "stream", "low half of the seed", "high half of the seed"]
+
+
+def forget(monkeypatch, part):
+    """Make the generator deaf to one word of its input."""
+
+    def deaf(counter, key):
+        words = [torch.zeros_like(w) if i == FORGOTTEN.index(part) else w for i, w in enumerate((*counter, *key))]
+        return philox(tuple(words[:4]), tuple(words[4:]))
+
+    philox = noise.philox
+    monkeypatch.setattr(noise, "philox", deaf)
+
+
+@pytest.mark.parametrize("part", FORGOTTEN)
+def test_a_forgotten_part_is_noticed(monkeypatch, part):
+    forget(monkeypatch, part)
+    with pytest.raises(AssertionError):
+        test_every_part_of_the_address_matters()
 
 
 def test_a_number_depends_on_its_own_address_alone():
@@ -39,25 +71,48 @@ def test_a_number_depends_on_its_own_address_alone():
 
 
 def test_open_interval_at_both_ends(monkeypatch):
-    for word in (0, 0xFFFFFFFF):
+    for word in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFF00, 0xFFFFFFFE, 0xFFFFFFFF):
         monkeypatch.setattr(noise, "philox", lambda counter, key, word=word: (torch.full((1, 1, 1), word),) * 4)
         for dtype in (torch.float32, torch.float64):
             u = noise.uniform(SEEDS[:1], "pick", 0, 1, 4, dtype)
+            assert u.dtype == dtype
             assert ((u > 0) & (u < 1)).all()
+            assert (u.double() - word / 2**32).abs().max() < 2**-23
             assert noise.gumbel(SEEDS[:1], "pick", 0, 1, 4, dtype).isfinite().all()
 
 
+def test_both_dtypes_round_the_same_number():
+    """Of the Gumbel numbers the large ones decide: those are exact in float32."""
+    single, double = (noise.uniform(SEEDS, "smooth", 2, 16, 100, dtype) for dtype in (torch.float32, torch.float64))
+    assert (single - double).abs().max() <= 2**-24
+    single, double = (noise.gumbel(SEEDS, "smooth", 2, 16, 100, dtype) for dtype in (torch.float32, torch.float64))
+    assert (single - double)[double > 0].abs().max() < 2e-6
+
+
 def test_uniform_and_uncorrelated_along_every_axis():
-    seeds = torch.arange(64)
-    u = noise.uniform(seeds, "pick", 2, 64, 256, torch.float64)  # 2**20 numbers
-    counts = torch.histc(u, bins=256, min=0, max=1)
-    chi_square = ((counts - 4096) ** 2 / 4096).sum().item()
-    assert abs(chi_square - 255) < 5 * (2 * 255) ** 0.5
-    centred = u - 0.5
-    for axis in range(3):
-        moved = centred.roll(1, dims=axis)
-        correlation = (centred * moved).mean().item() * 12
-        assert abs(correlation) < 5 / 2**10
+    """The numbers fill 256 bins evenly, all together and in each stream and scale; so do pairs of neighbours, 16 x 16
+    bins, along each axis. Level 1e-5 a test."""
+    seeds = torch.tensor([(high << 32) + low for high in range(-2, 4) for low in range(4)])  # 4 on: the other half
+    u = grid(seeds, scales=5, positions=25, tokens=64)  # 768,000 numbers
+    parts = [u, *u.unbind(1), *u.unbind(2)]
+    for part in parts:
+        assert chisquare(torch.histc(part, bins=256, min=0, max=1)).pvalue > 1e-5
+    for dim, size in enumerate(u.shape):
+        for step in (1, 2, 4):  # one call of the generator serves four tokens
+            if step < size:
+                pairs = u.narrow(dim, 0, size - step), u.narrow(dim, step, size - step)
+                cells = (pairs[0] * 16).long() * 16 + (pairs[1] * 16).long()
+                assert chisquare(cells.flatten().bincount(minlength=256)).pvalue > 1e-5
+                correlation = torch.corrcoef(torch.stack([p.flatten() for p in pairs]))[0, 1].item()
+                assert abs(correlation) < 5 / pairs[0].numel() ** 0.5
+
+
+@pytest.mark.parametrize("part", FORGOTTEN)
+def test_correlation_is_noticed(monkeypatch, part):
+    """The test of the test: deaf to a part, the numbers repeat along its axis."""
+    forget(monkeypatch, part)
+    with pytest.raises(AssertionError):
+        test_uniform_and_uncorrelated_along_every_axis()
 
 
 def test_gumbel_argmax_draws_from_the_distribution():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import sdvar
 from sdvar.decoding.rounds import Drafted, Rounds
@@ -94,7 +95,7 @@ def mask_that_hides_nothing(monkeypatch):
 def mask_that_the_model_does_not_use(monkeypatch):
     monkeypatch.setattr(
         "sdvar.models.blocks.attend",
-        lambda q, k, v, visibility, scale, kernel: torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale),
+        lambda q, k, v, visibility, scale, kernel: F.scaled_dot_product_attention(q, k, v, scale=scale),
     )
 
 

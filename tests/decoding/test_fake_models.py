@@ -1,0 +1,234 @@
+"""Rounds of models that leave nothing to chance, with every call and count written out by hand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import sdvar
+from tests.fake_models import WRONG, fake_pair, right_token
+
+FIVE = (1, 2, 2, 3, 3)  # 1, 4, 4, 9, 9 tokens
+TEN = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # 1, 4, 9, 16, 25, 36, 64, 100, 169, 256 tokens
+UNGUIDED = sdvar.Sampling(cfg=0.0)
+
+
+class Case(NamedTuple):
+    """What one image costs.
+
+    Attributes:
+        plan: of the draft, a character a scale: "." right, "x" wrong.
+        strategy: what decodes.
+        target, draft: the passes of each model, each as its scales: "012 34" are two.
+        target_tokens, draft_tokens: positions in them.
+        drafted, accepted: a digit a scale: how often it was judged, how often it stood.
+        wrong: scales that end up with wrong tokens.
+    """
+
+    plan: str
+    strategy: sdvar.Strategy
+    target: str
+    target_tokens: int
+    draft: str
+    draft_tokens: int
+    drafted: str
+    accepted: str
+    wrong: str = ""
+
+
+def reuse(gamma, **options):
+    return sdvar.Speculative(gamma, redraft="target", **options)
+
+
+def tail(gamma, scales):
+    return sdvar.Speculative(gamma, verify_scales=scales)
+
+
+Spec, Adaptive, Budget, Spans = sdvar.Speculative, sdvar.Adaptive, sdvar.TokenBudget, sdvar.Spans
+
+FIVE_SCALES = [
+    # one model alone, and one after the other
+    Case(".....", sdvar.Baseline(), "0 1 2 3 4", 27, "", 0, "00000", "00000"),
+    Case("x.x..", sdvar.Baseline("draft"), "", 0, "0 1 2 3 4", 27, "00000", "00000", wrong="02"),
+    Case("xx.xx", sdvar.Handoff(2), "012 3 4", 27, "0 1", 5, "00000", "00000", wrong="01"),
+    Case("xx.xx", sdvar.Handoff(2, prefix="none"), "2 3 4", 22, "0 1", 5, "00000", "00000", wrong="01"),
+    Case("xx.xx", sdvar.Handoff(3, "target"), "0 1 2", 9, "0123 4", 27, "00000", "00000", wrong="34"),
+    # the draft always agrees
+    Case(".....", Spec(1), "01 23 4", 27, "0 12", 9, "10100", "10100"),
+    Case(".....", Spec(2), "012 34", 27, "0 1 23", 18, "11010", "11010"),
+    Case(".....", Spec(3), "0123 4", 27, "0 1 2", 9, "11100", "11100"),
+    Case(".....", Spec(4), "01234", 27, "0 1 2 3", 18, "11110", "11110"),
+    Case(".....", Spec(9), "01234", 27, "0 1 2 3", 18, "11110", "11110"),
+    # never
+    Case("xxxxx", Spec(1), "01 12 23 34 4", 53, "0 1 2 3", 18, "11110", "00000"),
+    Case("xxxxx", Spec(2), "012 123 234 34 4", 75, "0 1 1 2 2 3 3", 35, "11110", "00000"),
+    Case("xxxxx", Spec(3), "0123 1234 234 34 4", 93, "0 1 2 1 2 3 2 3 3", 48, "11110", "00000"),
+    # not at one scale; where that is the bonus scale, it is not even drafted
+    Case("x....", Spec(2), "012 123 4", 35, "0 1 1 2", 13, "11100", "01100"),
+    Case(".x...", Spec(2), "012 234", 31, "0 1 2 3", 18, "11110", "10110"),
+    Case("..x..", Spec(2), "012 34", 27, "0 1 23", 18, "11010", "11010"),
+    Case("..x..", Spec(3), "0123 34", 36, "0 1 2 3", 18, "11110", "11010"),
+    Case("....x", Spec(4), "01234", 27, "0 1 2 3", 18, "11110", "11110"),
+    # the target's picks as the next draft: right although what came before them was not
+    Case("xxxxx", reuse(1), "01 12 34 4", 40, "0 123", 18, "11010", "01000"),
+    Case("xxxxx", reuse(2), "012 123 4", 35, "0 1", 5, "11100", "01100"),
+    Case("xxxxx", reuse(3), "0123 1234", 44, "0 1 2", 9, "11110", "01110"),
+    Case(".....", reuse(2), "012 34", 27, "0 1 23", 18, "11010", "11010"),
+    Case(".x...", reuse(3), "0123 234", 40, "0 1 2", 9, "11110", "10110"),
+    Case("...x.", reuse(2), "012 34 4", 36, "0 1 23", 18, "11010", "11000"),
+    # the draft finishes what is not verified
+    Case(".....", tail(2, 3), "012", 9, "0 1 23 4", 27, "11000", "11000"),
+    Case("...x.", tail(2, 3), "012", 9, "0 1 23 4", 27, "11000", "11000", wrong="3"),
+    Case("xxxxx", tail(2, 3), "012 12 2", 21, "0 1 1 23 4", 31, "11000", "00000", wrong="34"),
+    Case(".....", tail(2, 4), "012 3", 18, "0 1 234", 27, "11000", "11000"),
+    Case(".x...", tail(2, 0), "", 0, "0 1 2 3 4", 27, "00000", "00000", wrong="1"),
+    Case("xxxxx", tail(2, 5), "012 123 234 34 4", 75, "0 1 1 2 2 3 3", 35, "11110", "00000"),
+    Case("xxxxx", reuse(2, verify_scales=3), "012 12", 17, "0 1 123 4", 31, "11000", "01000", wrong="34"),
+    # schedules
+    Case(".....", Spec(Budget(10)), "012 3 4", 27, "0 1", 5, "11000", "11000"),
+    Case("xxxxx", Spec(Budget(10)), "012 12 2 3 4", 39, "0 1 1", 9, "11000", "00000"),
+    Case(".....", Spec(Budget(13)), "012 3 4", 27, "0 1", 5, "11000", "11000"),
+    Case("xxxxx", Spec(Budget(13)), "012 12 23 3 4", 48, "0 1 1 2", 13, "11100", "00000"),
+    Case(".....", Spec(Spans((3, 2))), "012 34", 27, "0 1 23", 18, "11010", "11010"),
+    Case("x....", Spec(Spans((3, 2))), "012 12 34", 35, "0 1 1 23", 22, "11010", "01010"),
+    Case("xxxxx", Spec(Spans((3, 2))), "012 12 2 34 4", 48, "0 1 1 23", 22, "11010", "00000"),
+    Case(".....", Spec(Spans((2,))), "01 23 4", 27, "0 12", 9, "10100", "10100"),
+    Case(".....", Spec(Spans((1,))), "0 1 2 3 4", 27, "", 0, "00000", "00000"),
+]  # fmt: skip
+
+TEN_SCALES = [
+    Case("." * 10, Spec(2), "012 345 678 9", 680, "0 1 23 4 56 7", 255, "1101101100", "1101101100"),
+    Case("." * 10, Spec(4), "01234 56789", 680, "0 1 2 3 45 6 7 8", 424, "1111011110", "1111011110"),
+    # one scale more after each full round, at most 3; one less where the first fell; as it was where a later one did
+    Case("." * 10, Spec(Adaptive(1, 1, 3)), "01 234 5678 9", 680, "0 12 3 45 6 7", 255, "1011011100", "1011011100"),
+    Case("x" * 10, Spec(Adaptive(3, 1, 3)), "0123 123 23 34 45 56 67 78 89 9", 1400,
+         "0 1 2 1 2 2 3 4 5 6 7 8", 446, "1111111110", "0000000000"),
+    Case(".x" + "." * 8, Spec(Adaptive(2, 1, 3)), "012 234 5678 9", 689, "0 1 2 3 45 6 7", 255, "1111011100",
+         "1011011100"),
+    Case("..x......." , Spec(Adaptive(3, 2, 3)), "0123 3456 789", 696, "0 1 2 3 4 5 67 8", 424, "1111110110",
+         "1101110110"),
+    # the largest query that fits, else a plain step
+    Case("." * 10, Spec(Budget(1)), "0 1 2 3 4 5 6 7 8 9", 680, "", 0, "0" * 10, "0" * 10),
+    Case("." * 10, Spec(Budget(60)), "01234 5 6 7 8 9", 680, "0 1 2 3", 30, "1111000000", "1111000000"),
+    Case("." * 10, Spec(Budget(100)), "012345 6 7 8 9", 680, "0 1 2 3 4", 55, "1111100000", "1111100000"),
+    Case("." * 10, Spec(Budget(680)), "0123456789", 680, "0 1 2 3 4 5 6 7 8", 424, "1111111110", "1111111110"),
+    Case("." * 10, Spec(Spans((8, 1, 1))), "01234567 8 9", 680, "0 1 2 3 4 5 6", 155, "1111111000", "1111111000"),
+    Case("...x......", Spec(Spans((8, 1, 1))), "01234567 4567 8 9", 905, "0 1 2 3 4 5 6 4 5 6", 280, "1111111000",
+         "1110111000"),
+]  # fmt: skip
+
+
+def decode(sides, plans, strategy, easily_misled=False):
+    """One image a plan: the result, and the passes of the target and of the draft by image."""
+    pair = fake_pair(sides, plans, easily_misled)
+    labels = range(len(plans))
+    result = sdvar.decode(pair, labels, labels, strategy, UNGUIDED, images=False)
+    return result, *([" ".join(model.passes[i]) for i in labels] for model in (pair.target, pair.draft))
+
+
+def check_tokens(result, image, wrong):
+    for k, tokens in enumerate(result.tokens):
+        expected = WRONG if str(k) in wrong else right_token(image, k)
+        assert (tokens[image] == expected).all(), f"scale {k}"
+
+
+def digits(text):
+    return [int(digit) for digit in text]
+
+
+@pytest.mark.parametrize("sides, case", [
+    *[pytest.param(FIVE, case, id=f"{case.plan} {case.strategy}") for case in FIVE_SCALES],
+    *[pytest.param(TEN, case, id=f"{case.plan} {case.strategy}") for case in TEN_SCALES],
+])  # fmt: skip
+def test_one_image(sides, case):
+    result, target, draft = decode(sides, [case.plan], case.strategy)
+    assert target == [case.target]
+    assert draft == [case.draft]
+    stats, counts = result.stats, torch.tensor(sdvar.ScalePyramid(sides).tokens)
+    assert stats.target_calls.tolist() == [len(case.target.split())]
+    assert stats.draft_calls.tolist() == [len(case.draft.split())]
+    assert stats.target_tokens.tolist() == [case.target_tokens]
+    assert stats.draft_tokens.tolist() == [case.draft_tokens]
+    assert stats.drafted_scales.tolist() == digits(case.drafted)
+    assert stats.accepted_scales.tolist() == digits(case.accepted)
+    assert torch.equal(stats.drafted_tokens, stats.drafted_scales * counts)
+    assert torch.equal(stats.agreed_tokens, stats.accepted_scales * counts)
+    check_tokens(result, 0, case.wrong)
+
+
+@pytest.mark.parametrize("rule", [
+    sdvar.Coupled(), sdvar.Rejection(), sdvar.Match(1.0), sdvar.Top1(1.0), sdvar.TopK(1, 1.0), sdvar.KL(1.0),
+    sdvar.Neighbour(1, 0.0),
+], ids=repr)  # fmt: skip
+def test_images_of_one_batch_go_their_own_ways(rule):
+    """Where a scale is all right or all wrong, the rules are of one mind."""
+    plans = [".....", "xxxxx", ".x...", "x....", "..x.."]
+    result, target, draft = decode(FIVE, plans, Spec(2, rule))
+    assert target == ["012 34", "012 123 234 34 4", "012 234", "012 123 4", "012 34"]
+    assert draft == ["0 1 23", "0 1 1 2 2 3 3", "0 1 2 3", "0 1 1 2", "0 1 23"]
+    stats = result.stats
+    assert stats.target_calls.tolist() == [2, 5, 2, 3, 2]
+    assert stats.draft_calls.tolist() == [3, 7, 4, 4, 3]
+    assert stats.target_tokens.tolist() == [27, 75, 31, 35, 27]
+    assert stats.draft_tokens.tolist() == [18, 35, 18, 13, 18]
+    assert stats.drafted_scales.tolist() == [5, 5, 3, 4, 0]
+    assert stats.accepted_scales.tolist() == [3, 3, 2, 3, 0]
+    assert stats.drafted_tokens.tolist() == [5, 20, 12, 36, 0]
+    assert stats.agreed_tokens.tolist() == [3, 12, 8, 27, 0]
+    for image in range(5):
+        check_tokens(result, image, wrong="")
+
+
+@pytest.mark.parametrize("sides, cases", [(FIVE, FIVE_SCALES), (TEN, TEN_SCALES)], ids=["five", "ten"])
+def test_every_image_costs_in_a_batch_what_it_costs_alone(sides, cases):
+    """All plans of the tables above in one batch, under each of their strategies."""
+    for strategy in dict.fromkeys(case.strategy for case in cases):
+        result, target, draft = decode(sides, [case.plan for case in cases], strategy)
+        for i, case in enumerate(cases):
+            if case.strategy == strategy:
+                assert (target[i], draft[i]) == (case.target, case.draft)
+                assert result.stats.target_tokens[i] == case.target_tokens
+                assert result.stats.draft_tokens[i] == case.draft_tokens
+                check_tokens(result, i, case.wrong)
+
+
+def test_picks_of_a_misled_target_are_no_better_than_the_draft():
+    """A target that follows a wrong draft: its picks for later scales fall again, one scale a round is settled."""
+    result, target, draft = decode(FIVE, ["xxxxx"], reuse(2), easily_misled=True)
+    assert target == ["012 123 234 34 4"]
+    assert draft == ["0 1"]
+    assert result.stats.drafted_scales.tolist() == [1, 1, 1, 1, 0]
+    assert result.stats.accepted_scales.tolist() == [0, 0, 0, 0, 0]
+    check_tokens(result, 0, wrong="")
+
+
+# scale 1 is drafted with one wrong token of four; whether it stands decides the rest
+STANDS, FELL = ("012 34", "0 1 23", [1, 4, 0, 9, 0]), ("012 234", "0 1 2 3", [1, 4, 4, 9, 0])
+
+
+@pytest.mark.parametrize("rule, passes, first_token, agreed", [
+    (sdvar.Coupled(), FELL, 1, 3), (sdvar.Rejection(), FELL, 1, 3), (sdvar.Neighbour(3, 0.0), FELL, 1, 3),
+    (sdvar.Neighbour(3, 1.0), STANDS, WRONG, 4),  # the right token is among the neighbours, for which d answers
+    (sdvar.Match(0.76), FELL, 1, 3), (sdvar.Match(0.75), STANDS, WRONG, 3),
+    (sdvar.Top1(0.76), FELL, 1, 3), (sdvar.Top1(0.75), STANDS, WRONG, 3),
+    (sdvar.TopK(1, 0.76), FELL, 1, 3), (sdvar.TopK(1, 0.75), STANDS, WRONG, 3), (sdvar.TopK(4, 1.0), STANDS, WRONG, 4),
+    (sdvar.KL(24.0), FELL, 1, 3), (sdvar.KL(26.0), STANDS, WRONG, 3),  # a quarter of 100 nats
+], ids=repr)  # fmt: skip
+def test_rules_on_a_scale_with_one_wrong_token(rule, passes, first_token, agreed):
+    result, target, draft = decode(FIVE, [".1..."], Spec(2, rule))
+    assert (target, draft, result.stats.drafted_tokens.tolist()) == ([passes[0]], [passes[1]], passes[2])
+    assert result.stats.agreed_tokens[1] == agreed
+    assert result.tokens[1].tolist() == [[first_token, 1, 1, 1]]
+
+
+def test_match_that_keeps_the_targets_picks():
+    """Scale 1 is replaced but stands: both caches are cut after it, scale 2 is read again, and was picked misled."""
+    result, target, draft = decode(FIVE, [".1..."], Spec(2, sdvar.Match(0.75, "target")))
+    assert (target, draft) == (["012 234"], ["0 1 23"])
+    assert result.stats.target_tokens.tolist() == [9 + 22]
+    assert result.stats.accepted_scales.tolist() == [1, 1, 0, 1, 0]
+    check_tokens(result, 0, wrong="")
+    misled, *_ = decode(FIVE, [".1..."], Spec(2, sdvar.Match(0.75, "target")), easily_misled=True)
+    check_tokens(misled, 0, wrong="234")  # nothing after a wrong token is right any more
