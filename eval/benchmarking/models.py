@@ -1,0 +1,113 @@
+"""The models of a benchmark: loaded, or of a released size with random weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jsonargparse import Namespace
+from torch import nn
+
+import sdvar
+from eval.floors import state_bytes
+from eval.memory import free_bytes
+from lightning_modules import pair_source
+from lightning_modules.pair_source import PairFiles
+
+PYRAMID_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+PYRAMID_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
+WIDTH_PER_DEPTH = 64
+
+
+def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dict[str, str]]:
+    """The pair that the options name, on the device, and what identifies its weights, by model.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    dtype = pair_source.DTYPES[options.precision]
+    if options.random_weights:
+        pair, weights = random_pair(options.random_weights, dtype, device), {}
+    else:
+        files = PairFiles(options.draft, options.target, options.tokenizer)
+        source = options.pair or files
+        pair, weights = pair_source.load(source, options.precision), pair_source.digests(source)
+        for model in (pair.draft, pair.target, pair.tokenizer):
+            model.to(device)
+    if options.tokenizer_dtype:
+        pair.tokenizer.set_decoder_dtype(getattr(torch, options.tokenizer_dtype))
+    for model in (pair.draft, pair.target):
+        model.set_attention(options.attention)
+        model.graphs = options.graphs and device.type == "cuda"
+    return pair, weights
+
+
+def random_pair(sizes: list[str], dtype: torch.dtype, device: torch.device) -> sdvar.ModelPair:
+    """A pair of released sizes with random weights; one size makes a model that is target and draft.
+
+    Args:
+        sizes: target and draft, such as "d30" and "d16".
+        dtype: of the blocks; no copy of them in another is made.
+        device: where they are made.
+
+    Raises:
+        ValueError: if the weights do not fit into memory.
+    """
+    empty = [_empty_var(size, dtype) for size in dict.fromkeys(sizes)]
+    tokenizer = _empty_tokenizer(empty[0].pyramid, dtype)
+    needed, free = sum(map(state_bytes, (*empty, tokenizer))), free_bytes(device)
+    if needed > free:
+        raise ValueError(
+            f"random_weights: {','.join(sizes)} takes {needed:,} bytes in {dtype}, {free:,} are free; take smaller "
+            "models or a lower --precision"
+        )
+    torch.manual_seed(0)
+    made = [_fill_var(model.to_empty(device=device)) for model in empty]
+    return sdvar.ModelPair(draft=made[-1], target=made[0], tokenizer=_fill_tokenizer(tokenizer.to_empty(device=device)))
+
+
+def _empty_var(size: str, dtype: torch.dtype) -> sdvar.VAR:
+    """On the meta device, with the dtypes that loading gives."""
+    depth, large = int(size[1:]), size == "d36"
+    pyramid = PYRAMID_512 if large else PYRAMID_256
+    with torch.device("meta"):
+        model = sdvar.VAR(pyramid, depth=depth, width=WIDTH_PER_DEPTH * depth, heads=depth, shared_adaln=large)
+    return sdvar.load_var(model.state_dict(), pyramid, dtype=dtype)
+
+
+def _empty_tokenizer(pyramid: sdvar.ScalePyramid, dtype: torch.dtype) -> sdvar.VQVAE:
+    with torch.device("meta"):
+        model = sdvar.VQVAE(pyramid)
+    return sdvar.load_tokenizer(model.state_dict(), pyramid.patch_nums, dtype=dtype)
+
+
+@torch.no_grad()
+def _fill_var(model: sdvar.VAR) -> sdvar.VAR:
+    """Weights with which classes, positions and tokens differ and logits spread by about 2."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("scale_mul_1H11"):
+            parameter.fill_(math.log(4))
+        elif name.endswith("ada_gss"):
+            parameter.normal_(std=0.5 / model.width**0.5)
+        elif parameter.ndim == 1:
+            parameter.zero_()
+    model.init_weights(adaln_gain=0.5)
+    model.class_emb.weight.normal_()
+    model.head.weight.normal_(std=2 / model.width**0.5)
+    for name, buffer in model.named_buffers():
+        buffer.zero_()
+        if name == "lvl_1L":
+            buffer.copy_(model.pyramid.scale_of_position()[None])
+        elif name == "attn_bias_for_masking":
+            visible = model.pyramid.block_causal_mask(0, len(model.pyramid), device=buffer.device)
+            buffer.masked_fill_(~visible, -math.inf)
+    return model
+
+
+@torch.no_grad()
+def _fill_tokenizer(model: sdvar.VQVAE) -> sdvar.VQVAE:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.GroupNorm | nn.Embedding):
+            module.reset_parameters()
+    model.quantize.ema_vocab_hit_SV.zero_()
+    return model

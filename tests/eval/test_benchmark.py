@@ -1,0 +1,334 @@
+"""The benchmark by its real command, on pairs small enough to decode in milliseconds."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdvar
+from eval import benchmark
+from eval.benchmarking.measuring import measure
+from eval.benchmarking.models import random_pair
+from eval.benchmarking.options import parse
+from eval.benchmarking.original import OriginalRunner, compare_tokens, load_original
+from eval.benchmarking.simulated import Simulated, with_simulated
+from tests.eval.stand_in import write_stand_in
+from tests.random_pairs import random_pair as tiny_random_pair
+
+ROOT = Path(__file__).parents[2]
+SIZE = ["--threads", "1", "--accelerator", "cpu", "--warmup", "1"]
+ARMS = ["--strategy", "fast=Speculative", "--strategy.gamma", "2", "--strategy", "Handoff", "--strategy.entry", "2"]
+
+
+def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "eval" / "benchmark.py", *map(str, (*SIZE, *arguments))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(autouse=True)
+def settings_as_before():
+    """The command sets the threads of the process and logs to its stderr."""
+    threads, loggers = torch.get_num_threads(), ("eval.benchmark", "sdvar.attention", "sdvar.graphs")
+    yield
+    torch.set_num_threads(threads)
+    for logger in map(logging.getLogger, loggers):
+        logger.handlers.clear()
+
+
+@pytest.fixture(scope="module")
+def measured(pair_files, tmp_path_factory) -> tuple[dict, subprocess.CompletedProcess]:
+    """Two batch sizes of four scales, with simulated acceptance: the first drafted scale always stands, no other."""
+    out = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    result = run(
+        *files, *ARMS, "--batch_size", "1,3", "--repeats", "2", "--acceptance", "simulated:1,0,0,0", "--out", out
+    )
+    return json.loads(out.read_text()), result
+
+
+def entries(measured, name: str) -> list[dict]:
+    return [entry for entry in measured[0]["results"] if entry["name"] == name]
+
+
+def test_every_strategy_is_measured_at_every_batch_size(measured):
+    report, _ = measured
+    assert [(entry["batch_size"], entry["name"]) for entry in report["results"]] == [
+        (batch, name) for batch in (1, 3) for name in ("baseline", "fast", "handoff")
+    ]
+    assert report["environment"]["threads"] == 1
+    assert len(report["environment"]["weights_sha256"]) == 3
+    assert report["settings"]["repeats"] == 2
+    assert report["ceilings"]["bytes_per_second"] > 0
+    for entry in report["results"]:
+        latency = entry["latency_seconds"]
+        assert len(latency["runs"]) == 2
+        assert 0 < latency["p10"] <= latency["median"] <= latency["p90"]
+        assert entry["images_per_second"] == pytest.approx(entry["batch_size"] / latency["median"])
+        assert entry["memory_bytes"]["peak"] > entry["memory_bytes"]["weights"] > 0
+
+
+def test_parts_and_scales_add_up_to_the_whole(measured):
+    for entry in measured[0]["results"]:
+        parts = dict(entry["parts_seconds"])
+        whole = parts.pop("whole")
+        assert sum(parts.values()) == pytest.approx(whole)
+        assert all(seconds >= 0 for seconds in parts.values())
+        assert 0 < parts["rest"] < 0.5 * whole
+        inside = parts["draft"] + parts["target"] + parts["sampling"]
+        assert sum(entry["scales_seconds"]) + entry["conditioning_seconds"] == pytest.approx(inside)
+        assert len(entry["scales_seconds"]) == 4
+    assert entries(measured, "baseline")[0]["parts_seconds"]["draft"] == 0
+
+
+def test_passes_are_those_of_the_strategies(measured):
+    for entry in entries(measured, "baseline"):
+        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (4, 0)
+        steps = entry["passes_of_the_first_run"]
+        assert [(step["first"], step["last"]) for step in steps] == [(0, 0), (0, 1), (1, 2), (2, 3), (3, 4)]
+        assert {step["rows"] for step in steps} == {2 * entry["batch_size"]}
+    for entry in entries(measured, "fast"):
+        # drafts 0, 1 and checks 0-2: scale 0 stands, 1 does not; then drafts 2, checks 2-3: it falls; then scale 3
+        assert entry["target_calls_mean"] == 3
+        target = [step for step in entry["passes_of_the_first_run"] if step["model"] == "target"]
+        assert [(step["first"], step["last"]) for step in target[1:]] == [(0, 3), (2, 4), (3, 4)]
+    for entry in entries(measured, "handoff"):
+        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (2, 2)
+
+
+def test_floors_are_sums_over_the_passes_that_ran(measured):
+    ceilings = measured[0]["ceilings"]
+    for entry in measured[0]["results"]:
+        floor, steps = entry["floor"], entry["passes_of_the_first_run"]
+        least = [
+            max(
+                step["bytes"] / ceilings["bytes_per_second"],
+                step["operations"] / ceilings["operations_per_second"]["float32"],
+            )
+            for step in steps
+        ]
+        assert [step["floor_seconds"] for step in steps] == pytest.approx(least)
+        assert sum(least) + floor["parts_seconds"]["tokenizer"] == pytest.approx(floor["seconds"])  # both runs alike
+        assert floor["latency_over_floor"] == pytest.approx(entry["latency_seconds"]["median"] / floor["seconds"])
+
+
+def test_a_simulated_speed_is_named_so_everywhere(measured):
+    report, result = measured
+    for entry in report["results"]:
+        simulated = entry["name"] == "fast"
+        assert ("simulated_speed_relative_to_baseline" in entry) == simulated
+        assert ("speed_relative_to_baseline" in entry) == (not simulated)
+    assert report["settings"]["simulated_acceptance"] == [1, 0, 0, 0]
+    rows = [line for line in result.stdout.splitlines() if "fast" in line]
+    assert sum("simulated" in row for row in rows) == 2  # one a batch size in the table that has speeds
+    assert "simulated" not in "".join(line for line in result.stdout.splitlines() if "baseline" in line)
+
+
+def test_results_are_on_stdout_and_progress_is_on_stderr(measured):
+    _, result = measured
+    assert "1/2 baseline" in result.stderr
+    assert "attention by " in result.stderr
+    assert "1/2 baseline" not in result.stdout
+    assert "GFLOP/s float32" in result.stdout
+
+
+def test_simulated_rates_are_the_rates():
+    pair = tiny_random_pair()
+    strategy = with_simulated({"s": sdvar.Speculative(gamma=3)}, [1.0, 0.5, 0.0, 0.0], 4)["s"]
+    stats = sdvar.decode(pair, [0] * 400, range(400), strategy, images=False).stats
+    accepted = (stats.accepted_scales / stats.drafted_scales).tolist()[:3]
+    assert accepted[0] == 1
+    assert accepted[1] == pytest.approx(0.5, abs=0.1)
+    assert accepted[2] == 0
+    baseline = {"b": sdvar.Baseline(), "s": strategy}
+    assert with_simulated(baseline, [1.0], 4)["b"] == sdvar.Baseline()
+    assert with_simulated(baseline, [1.0], 4)["s"].acceptance == Simulated((1.0,) * 4)
+    assert not strategy.lossless
+
+
+def test_turns_rotate():
+    class Logged:
+        strategy = None
+
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, labels, seeds, clock=None):
+            ran.append((self.name, seeds.tolist()))
+
+        def release(self):
+            pass
+
+    ran = []
+    measure([Logged("a"), Logged("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
+    warm, first, second, third = (ran[i : i + 2] for i in (0, 2, 4, 6))
+    assert ["".join(name for name, _ in turn) for turn in (warm, first, second, third)] == ["ab", "ab", "ba", "ab"]
+    assert first[0][1] == first[1][1] == [0, 1]
+    assert second[0][1] == second[1][1] == [2, 3]
+
+
+@pytest.fixture(scope="module")
+def buildable() -> sdvar.ModelPair:
+    """A pair of the shape that the original's builder makes."""
+    torch.manual_seed(0)
+    target = sdvar.VAR((1, 2), num_classes=5, depth=1, width=64, heads=1, codebook_size=24, latent_channels=8)
+    target.init_weights(adaln_gain=0.5)
+    torch.nn.init.normal_(target.class_emb.weight)
+    torch.nn.init.normal_(target.head.weight, std=0.2)
+    return sdvar.ModelPair(target, target, sdvar.VQVAE((1, 2), 24, 8, base_channels=32))
+
+
+def test_the_original_runs_beside_ours(buildable, tmp_path):
+    from safetensors.torch import save_file
+
+    files = []
+    for name in ("draft", "target", "tokenizer"):
+        save_file(getattr(buildable, name).state_dict(), tmp_path / f"{name}.safetensors")
+        files += [f"--{name}", tmp_path / f"{name}.safetensors"]
+    checkout, out = write_stand_in(tmp_path / "checkout"), tmp_path / "figures.json"
+    arguments = ("--strategy", "Baseline", "--batch_size", "3", "--repeats", "1", "--original", checkout, "--out", out)
+    result = run(*files, *arguments)
+    report = json.loads(out.read_text())
+    names = [entry["name"] for entry in report["results"]]
+    assert names == ["baseline", "original_float32", "original_bf16_autocast"]
+    assert report["original_tokens"] | {"largest_gap": None} == {
+        "images": 3,
+        "equal_images": 3,
+        "near_tie_images": 0,
+        "largest_gap": None,
+        "equal_up_to_near_ties": True,
+    }
+    assert "the same: 3 of 3" in result.stdout
+    assert "a constructor that prints" not in result.stdout
+    original = report["results"][1]
+    assert original["latency_seconds"]["median"] > 0
+    assert "floor" not in original
+
+
+def test_wrong_tokens_of_the_original_are_found(buildable, tmp_path):
+    before = torch.nn.Linear.reset_parameters
+    original = load_original(str(write_stand_in(tmp_path / "wrong", "(lambda t: (t + 1) % 24)")), buildable)
+    assert torch.nn.Linear.reset_parameters is before
+    assert "reset_parameters" not in vars(torch.nn.BatchNorm2d)
+    labels, seeds = torch.tensor([0, 1]), torch.tensor([5, 6])
+    found = compare_tokens(original, buildable, labels, seeds, 1.5)
+    assert (found["equal_images"], found["equal_up_to_near_ties"]) == (0, False)
+    assert found["largest_gap"] > sdvar.NEAR_TIE
+    tokens = OriginalRunner("", original, sdvar.Sampling()).tokens(labels)
+    assert [tuple(part.shape) for part in tokens] == [(2, 1), (2, 4)]
+
+
+def test_a_checkout_that_does_not_fit(tmp_path, pair):
+    folder = tmp_path / "other"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "__init__.py").write_text("")
+    with pytest.raises(ValueError, match="is no checkout of the VAR code that runs here"):
+        load_original(str(folder), pair)
+    with pytest.raises(ValueError, match=r"width of 64 x depth .* width 48 and 3 heads"):
+        load_original(str(write_stand_in(tmp_path / "good")), pair)
+
+
+def test_random_weights_decode_to_many_tokens(monkeypatch):
+    monkeypatch.setattr("eval.benchmarking.models.PYRAMID_256", (1, 2, 3, 4))
+    monkeypatch.setattr("eval.benchmarking.models.WIDTH_PER_DEPTH", 2)
+    pair = random_pair(["d24", "d16"], torch.bfloat16, torch.device("cpu"))
+    assert (pair.target.depth, pair.draft.depth) == (24, 16)
+    assert pair.target.cache_dtype == torch.bfloat16
+    assert pair.target.head.weight.dtype == torch.float32
+    fresh = sdvar.VAR((1, 2, 3, 4), depth=24, width=48, heads=24)
+    for name, buffer in fresh.named_buffers():
+        assert torch.equal(buffer, pair.target.get_buffer(name).to(buffer.dtype)), name
+    result = sdvar.decode(pair, [1, 2], [1, 2], sdvar.Baseline(), sdvar.Sampling(1.5, 900, 0.96), images=False)
+    assert len(torch.cat([part.flatten() for part in result.tokens]).unique()) > 20
+
+
+WRONG = {
+    "--batch_size 0": "batch_size: expected different ints >= 1 such as 1,4, or auto; got 0",
+    "--batch_size 1,x": "batch_size: expected different ints",
+    "--random_weights d36,d16": "d36 makes images of 512 px",
+    "--random_weights d17": "expected TARGET or TARGET,DRAFT of d16",
+    "--pair tiny --random_weights d16": "got --pair, --random_weights",
+    "--draft x": "got --draft",
+    "--acceptance 0.5": "acceptance: expected simulated:RATES",
+    "--acceptance simulated:2": "acceptance: expected simulated:RATES",
+    "--attention fast": "attention: expected one of auto, math, efficient, flash, flex, got 'fast'",
+    "--precision 8": "precision: expected one of 64-true",
+    "--tokenizer_dtype int8": "tokenizer_dtype: expected one of float64",
+    "--out figures.txt": "out: expected a .json file",
+    "--repeats 0": "repeats: expected an int >= 1, got 0",
+    "--warmup 0": "warmup: expected an int >= 1, got 0",
+    "--strategy Baseline --strategy.reseed true": "a benchmark compares the same seeds",
+    "--original /": "original: expected a checkout of the VAR code",
+    "--nope 1": "unrecognized arguments: --nope",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=WRONG.get)
+def test_a_wrong_option_is_one_clear_error(arguments):
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse(arguments.split())
+    assert WRONG[arguments] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+LATE = {
+    "--strategy Nope": "expected one of Baseline, Handoff, Speculative, got 'Nope'",
+    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
+    "--acceptance simulated:1 --strategy Baseline": "expected a --strategy Speculative whose rule it replaces",
+    "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
+    "--batch_size 100000000": "are free; 256 fits",
+}
+
+
+@pytest.mark.parametrize("arguments", LATE, ids=LATE.get)
+def test_what_only_the_models_tell(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        benchmark.main([*SIZE, *arguments.split()])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("eval/benchmark.py: error: ")
+    assert LATE[arguments] in error
+    assert len(error.splitlines()) == 1
+
+
+def test_auto_takes_the_largest_batch_that_fits(monkeypatch):
+    monkeypatch.setattr("eval.memory.free_bytes", lambda device: 40 * 2**20)
+    options = parse([*SIZE, "--batch_size", "auto", "--strategy", "Baseline"])
+    job = benchmark.prepare(options)
+    (batch,) = options.batch_size
+    assert job.needed(batch) <= 40 * 2**20 < job.needed(2 * batch)
+
+
+def test_running_out_of_memory_names_the_batch(monkeypatch, capsys):
+    def run_out(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("eval.benchmarking.measuring.measure", run_out)
+    with pytest.raises(SystemExit) as caught:
+        benchmark.main([*SIZE, "--batch_size", "8", "--strategy", "Baseline"])
+    assert caught.value.code == 2
+    assert re.search(r"batch_size: 8 ran out of memory.*; try 4", capsys.readouterr().err)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_launches_are_counted(tmp_path):
+    out = tmp_path / "figures.json"
+    run("--accelerator", "cuda", "--graphs", "false", "--batch_size", "2", "--repeats", "1", "--out", out)
+    report = json.loads(out.read_text())
+    assert all(entry["kernel_launches_per_image"] > 100 for entry in report["results"])
+    assert all(entry["parts_seconds"]["rest"] > 0 for entry in report["results"])
+    assert "gpu" in report["environment"]
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from eval.benchmarking.options import build_parser; build_parser().format_help(); "
+    code += "sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
