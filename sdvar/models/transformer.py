@@ -13,6 +13,7 @@ from sdvar.models.attention import block_causal, check_kernel
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_ids
 from sdvar.models.kv_cache import CacheWindow, KVCache
+from sdvar.models.linear import Linear
 from sdvar.models.workspace import GraphedWorkspace, Workspace
 from sdvar.pyramid import ScalePyramid
 
@@ -81,7 +82,7 @@ class VAR(nn.Module):
         self.num_classes, self.depth, self.width, self.heads = num_classes, depth, width, heads
         self.drop_label = drop_label
         length = self.pyramid.length
-        self.word_embed = nn.Linear(latent_channels, width)
+        self.word_embed = Linear(latent_channels, width)
         self.class_emb = nn.Embedding(num_classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, self.pyramid.tokens[0], width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, length, width))
@@ -94,7 +95,7 @@ class VAR(nn.Module):
         hidden = round(width * mlp_ratio)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, shared_adaln, qk_norm) for _ in range(depth))
         self.head_nm = HeadNorm(width)
-        self.head = nn.Linear(width, codebook_size)
+        self.head = Linear(width, codebook_size)
         self.graphs = False  # whether passes are captured as CUDA graphs
         self._spare: Workspace | None = None
 

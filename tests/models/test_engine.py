@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.models import attention, transformer, workspace
+from sdvar.models import attention, linear, transformer, workspace
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
@@ -157,3 +157,18 @@ def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
     pair.draft.graphs = pair.target.graphs = True
     assert same_tokens(expected, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
     assert "no CUDA graph, they run without (operation not permitted" in caplog.text
+
+
+def test_linear_is_the_linear_of_torch():
+    """Whatever library computes it; with gradients, autocast and other dtypes it is torch's own."""
+    layer, x = linear.Linear(24, 40), torch.randn(2, 5, 24)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(layer(x.transpose(0, 1)), expected.transpose(0, 1))
+        assert layer(x[:0]).shape == (0, 5, 40)
+        assert layer.double()(x.double()).dtype == torch.float64
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer.float()(x).dtype == torch.bfloat16
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
