@@ -64,4 +64,4 @@ class StrategyRunner(Runner):
 
     def release(self) -> None:
         for model in (self.pair.draft, self.pair.target):
-            model.hand_back(None)
+            model.release()

@@ -59,14 +59,14 @@ def _decode(session: Session, strategy: Strategy, images: bool) -> DecodeResult:
     pair = session.pair
     strategy.run(session)
     tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
-    pixels = None
+    stats, pixels = session.stats(), None
+    session.close()  # the tokenizer may have the caches' memory
     with timed(session.clock, "tokenizer"):
         if images and session.sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
             pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
         elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
             pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
-    session.close()
-    return DecodeResult(pixels, tokens, session.stats())
+    return DecodeResult(pixels, tokens, stats)
 
 
 def check_fit(strategy: Strategy, sampling: Sampling, scales: int) -> None:

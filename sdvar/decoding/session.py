@@ -150,8 +150,9 @@ class Session:
         return weights.to(codebook.dtype) @ codebook
 
     def close(self) -> None:
-        """Hand the workspaces back to the models, for their next decode. The session cannot be used any more."""
-        for stepper in self._steppers.values():
+        """Hand the workspaces back to the models. Nothing can be decoded in this session after that."""
+        while self._steppers:
+            stepper = self._steppers.popitem()[1]
             stepper.model.hand_back(stepper.workspace)
 
     def stats(self) -> DecodeStats:

@@ -39,8 +39,8 @@ class KVCache:
     ) -> None:
         shape = (depth, rows, heads, length, head_width)
         with torch.inference_mode(False):  # a cache outlives a decode, and the next one may be under no_grad alone
-            self.keys = torch.zeros(shape, dtype=dtype, device=device)
-            self.values = torch.zeros(shape, dtype=dtype, device=device)
+            self.keys = torch.empty(shape, dtype=dtype, device=device)
+            self.values = torch.empty(shape, dtype=dtype, device=device)
 
     def head(self, rows: int) -> KVCache:
         """The first rows, in the same memory."""

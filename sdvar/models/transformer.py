@@ -131,8 +131,15 @@ class VAR(nn.Module):
         return kind(self, images, guided)
 
     def hand_back(self, workspace: Workspace) -> None:
-        """Keep a workspace that is no longer used for the next decode; one is kept."""
-        self._spare = workspace
+        """Keep a workspace that is no longer used for the next decode; one is kept.
+
+        On a CPU none is: a new cache costs nothing there, and the tokenizer needs the memory next.
+        """
+        self._spare = workspace if self.graphs or self.device.type != "cpu" else None
+
+    def release(self) -> None:
+        """Give up the memory that is kept for the next decode."""
+        self._spare = None
 
     def set_attention(self, kernel: str) -> VAR:
         """Run attention by one kernel: "auto" (torch's choice), "math", "efficient", "flash" or "flex".

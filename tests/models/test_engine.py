@@ -9,17 +9,26 @@ from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
 
-def test_a_cache_is_used_again_and_its_content_does_not_matter():
+def test_what_a_cache_held_before_does_not_matter(monkeypatch):
+    """Caches are not cleared, on a GPU those of the decode before are used again."""
     pair = close_pair()
     first = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    kept = pair.target._spare
-    kept.cache.keys.fill_(7.0)
-    kept.cache.values.fill_(-3.0)
-    again = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    assert pair.target._spare is kept
-    assert same_tokens(first, again)
-    sdvar.decode(pair, [1], [4], sdvar.Baseline())
-    assert pair.target._spare.cache.keys.shape[1] == 2  # another batch: another cache, and only that one
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(float("nan")))
+    assert same_tokens(first, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+
+
+def test_a_cache_is_kept_for_the_next_decode_on_a_gpu_alone():
+    """Of the batch before, and no other; on a CPU the tokenizer needs the memory."""
+    pair = close_pair()
+    sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Baseline())
+    assert pair.target._spare is None
+    pair.target._spare = space = workspace.Workspace(pair.target, images=3, guided=True)
+    assert pair.target.workspace(3, True) is space
+    assert pair.target.workspace(3, True) is not space  # in use
+    pair.target._spare = space
+    assert pair.target.workspace(2, True) is not space
+    assert pair.target._spare is None
 
 
 def test_a_cache_made_in_inference_mode_serves_outside_of_it():
