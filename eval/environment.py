@@ -38,6 +38,26 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
     return environment | ({"git_revision": revision} if revision else {})
 
 
+def describe_numerics(pair) -> dict:
+    """Number format and kernels of a pair of models: what rounding, and so a near-tie, depends on.
+
+    Args:
+        pair: a `sdvar.ModelPair`, as it will decode.
+    """
+    import torch
+
+    return {
+        "dtype": str(next(pair.target.parameters()).dtype).removeprefix("torch."),
+        "kernels": {
+            "attention": pair.target.blocks[0].attn.kernel,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        },
+    }
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []

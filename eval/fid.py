@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, NoReturn
 from jsonargparse import Namespace
 
 from eval.options import as_config, parse
+from lightning_modules.orphans import end_with_parent
 
 if TYPE_CHECKING:  # heavy: only imported once the options are known to be good
     from lightning.pytorch import Trainer
 
-    from eval.fidelity import Features
+    from eval.features import Features
     from lightning_modules.labels import ClassLabelDataModule
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run_folder import RunFolder
@@ -43,22 +44,30 @@ class Job:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/fid.py --help`."""
     started = time.perf_counter()
+    end_with_parent()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        job = prepare(options)
+        job = prepare(options, started)
     except (ValueError, TypeError, OSError) as error:
         _stop(error)
-    job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
+    prepared = time.perf_counter()
+    try:
+        job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
+    except (ValueError, OSError) as error:  # NaN, a full disk: what is finished stays, the same command continues
+        logging.getLogger("sdvar").debug("stopped", exc_info=True)
+        _stop(error)
     decoded = time.perf_counter()
     _leave_process_group()
     if not job.trainer.is_global_zero:
         return
 
     from eval.results import write_results
+    from eval.run_record import end_session, load_record
     from eval.table import print_table
 
     try:
-        metrics = write_results(options, job.folder, job.predictor, job.data, job.reference, started, decoded)
+        end_session(job.folder, decoded - prepared)
+        metrics = write_results(options, as_config(options), load_record(job.folder.path), job.reference)
     except (ValueError, OSError) as error:
         _stop(error)
     print_table(metrics, job.folder.path / "report.html")
@@ -69,8 +78,12 @@ def _stop(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def prepare(options: Namespace) -> Job:
+def prepare(options: Namespace, started: float) -> Job:
     """Checks the options against the models and the files, before any model runs.
+
+    Args:
+        options: of the command, completed in place.
+        started: time (`time.perf_counter`) when the command began.
 
     Raises:
         ValueError, TypeError, OSError: with one line that says what is wrong.
@@ -97,7 +110,8 @@ def prepare(options: Namespace) -> Job:
     predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads)
     if options.labels is None:
         options.labels = f"0-{predictor.pair.num_classes - 1}"
-    data = ClassLabelDataModule(options.labels, options.images_per_class, options.batch_size, options.seed)
+    images_per_class = options.images_per_class * options.repeats  # of each repeat, one after the other
+    data = ClassLabelDataModule(options.labels, images_per_class, options.batch_size, options.seed)
     data.check_classes(predictor.pair.num_classes)
 
     writer = ImageWriter(options.out)
@@ -112,13 +126,21 @@ def prepare(options: Namespace) -> Job:
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
+        from eval.environment import describe_environment, describe_numerics
         from eval.results import prepare_measuring
+        from eval.run_record import start_session
+        from lightning_modules import pair_source
 
         settings = writer.settings(trainer, predictor, data)
         writer.folder.check(settings, options.overwrite)
         job.reference = prepare_measuring(options, predictor.pair.tokenizer.image_size)
         writer.folder.open(settings, options.strategy, options.overwrite)
         writer.folder.write("config.yaml", as_config(options))
+        digests = pair_source.digests(predictor.source)
+        environment = describe_environment(options.accelerator, options.threads, digests)
+        environment |= describe_numerics(predictor.pair)
+        seconds = time.perf_counter() - started
+        start_session(writer.folder, environment, predictor.pair, seconds, options.overwrite)
     return job
 
 

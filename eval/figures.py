@@ -17,20 +17,18 @@ FEW_BATCHES = 5  # a median of fewer says little on a machine that does other wo
 JUDGED = ("32-true", "64-true")  # precisions in which a difference above sdvar.NEAR_TIE is an error
 
 
-def arm_figures(
-    folder: RunFolder, arm: Arm, pyramid: sdvar.ScalePyramid, batch_size: int, precision: str
-) -> dict[str, Any]:
+def arm_figures(folder: RunFolder, arm: Arm, length: int | None, batch_size: int, precision: str) -> dict[str, Any]:
     """Figures of one arm from its manifest and its batches.
 
     Args:
         folder: of a finished run.
         arm: one of its arms.
-        pyramid: of its models.
+        length: tokens of an image, L; None if the run does not tell.
         batch_size: images decoded together.
         precision: of the models; a near-tie is one of float32 or float64.
     """
     rows, batches = folder.manifest(arm.name).read(), folder.batches(arm.name).read()
-    decode = DecodeStatistics(len(pyramid))
+    decode = DecodeStatistics(len(batches[0][PER_SCALE[0]].split()))
     decode.update(
         {name: torch.tensor([int(row[name]) for row in rows]) for name in PER_IMAGE},
         {name: sum(torch.tensor([int(x) for x in row[name].split()]) for row in batches) for name in PER_SCALE},
@@ -44,16 +42,17 @@ def arm_figures(
         **{name: _plain(value) for name, value in decode.compute().items()},
         "seconds_per_batch_median": median,
         "images_per_second": batch_size / median,  # of one process: how many there were may change within a run
-        "speed_relative_to_baseline": _relative_speed(folder, arm),
+        **_relative_speed(folder, arm),
         "warnings": [],
     }
     if len(batches) < FEW_BATCHES:
         figures["warnings"].append(f"speed: too few batches to quote it ({len(batches)})")
-    if not arm.reseed:
-        figures |= _agreement(rows, pyramid.length)
-    if arm.strategy.exact and not arm.reseed and arm.name != BASELINE and precision not in JUDGED:
+    if not compared(rows):
+        return figures
+    figures |= _agreement(rows, length)
+    if arm.strategy.exact and arm.name != BASELINE and precision not in JUDGED:
         figures["warnings"].append(f"{precision}: rounding alone turns picks; judge losslessness in 32-true or 64-true")
-    elif arm.strategy.exact and not arm.reseed:
+    elif arm.strategy.exact and "score_gap" in rows[0]:  # tables of earlier versions lack it
         figures |= _near_ties(rows)
         beyond = figures["images_differing_from_baseline"] - figures["near_tie_images"]
         if beyond:
@@ -64,17 +63,26 @@ def arm_figures(
     return figures
 
 
-def _relative_speed(folder: RunFolder, arm: Arm) -> float:
+def compared(rows: list[dict[str, str]]) -> bool:
+    """Whether an arm's manifest compares its images with the baseline's: not those of other seeds."""
+    return bool(rows[0].get("tokens_equal_baseline"))
+
+
+def _relative_speed(folder: RunFolder, arm: Arm) -> dict[str, float]:
     """Median over batches of the baseline's seconds over the arm's."""
     baseline = {row["batch"]: float(row["seconds"]) for row in folder.batches(BASELINE).read()}
-    return statistics.median(baseline[row["batch"]] / float(row["seconds"]) for row in folder.batches(arm.name).read())
+    if not baseline:
+        return {}
+    relative = [baseline[row["batch"]] / float(row["seconds"]) for row in folder.batches(arm.name).read()]
+    return {"speed_relative_to_baseline": statistics.median(relative)}
 
 
-def _agreement(rows: list[dict[str, str]], length: int) -> dict[str, Any]:
-    return {
-        "token_agreement_with_baseline": sum(int(row["agreeing_tokens"]) for row in rows) / (len(rows) * length),
-        "images_differing_from_baseline": sum(row["tokens_equal_baseline"] != "1" for row in rows),
-    }
+def _agreement(rows: list[dict[str, str]], length: int | None) -> dict[str, Any]:
+    differing = {"images_differing_from_baseline": sum(row["tokens_equal_baseline"] != "1" for row in rows)}
+    if length is None or not rows[0].get("agreeing_tokens"):  # tables of earlier versions lack it
+        return differing
+    agreeing = sum(int(row["agreeing_tokens"]) for row in rows)
+    return {"token_agreement_with_baseline": agreeing / (len(rows) * length), **differing}
 
 
 def _near_ties(rows: list[dict[str, str]]) -> dict[str, Any]:

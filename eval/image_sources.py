@@ -1,7 +1,10 @@
-"""Sets of images for the metrics: a run's folder, any folder, `.npz`, Parquet, or a data set in memory."""
+"""Sets of images for the metrics: a run's folder, any folder, `.npz`, Parquet, imagefolder, a data set in memory."""
 
 import csv
+import os
+import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ from torch.utils.data import Dataset
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 ALLOWED = (
     "a folder of PNG or JPEG images, an .npz with uint8 images (N, H, W, 3) or with the statistics mu and sigma, "
-    "or a .parquet file with an image column"
+    "a .parquet file with an image column, parquet:PATH (a file or a folder of them) or imagefolder:PATH"
 )
+READERS = min(8, os.cpu_count() or 1)  # threads that decode the image files of a batch
 
 
 class UniformImages(Dataset):
@@ -73,6 +77,11 @@ class FileImages(Dataset):
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"the image {self.files[index]} cannot be read: {error}") from None
 
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """A batch, for the data loader: decoding leaves the other threads running."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self.__getitem__, indices))
+
 
 class ArrayImages(Dataset):
     """Images of an array (N, H, W, 3) uint8."""
@@ -88,18 +97,16 @@ class ArrayImages(Dataset):
 
 
 class TableImages(Dataset):
-    """The image column of a Parquet file that `datasets` wrote."""
+    """The image column of a table of `datasets`.
 
-    def __init__(self, path: Path) -> None:
-        from datasets import Dataset as Table
+    Args:
+        table: a `datasets.Dataset`.
+        path: where it comes from.
+    """
+
+    def __init__(self, table, path: Path) -> None:
         from datasets import Image as ImageFeature
-        from pyarrow import ArrowInvalid, parquet
 
-        # Read here, not by the library's loader: its cache on disk outlives the run and goes by a file's name and date.
-        try:
-            table = Table(parquet.read_table(path))
-        except ArrowInvalid as error:
-            raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
         columns = [name for name, feature in table.features.items() if isinstance(feature, ImageFeature)]
         if len(columns) != 1:
             raise ValueError(
@@ -116,6 +123,33 @@ class TableImages(Dataset):
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """A batch, for the data loader: several times faster than row by row."""
         return [_to_tensor(image) for image in self.table[indices][self.column]]
+
+
+def _parquet(path: Path) -> Dataset:
+    from datasets import Dataset as Table
+    from pyarrow import ArrowInvalid, parquet
+
+    # Read here, not by the library's loader: its cache on disk outlives the run and goes by a file's name and date.
+    try:
+        return TableImages(Table(parquet.read_table(path)), path)
+    except (ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _imagefolder(path: Path) -> Dataset:
+    """All splits of an image folder as `datasets` understands one (sub-folders by split and class, archives)."""
+    from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    disable_progress_bars()
+    cache = tempfile.TemporaryDirectory(prefix="imagefolder-")  # the library's own would outlive the images' change
+    try:
+        table = load_dataset("imagefolder", data_dir=str(path), split="all", cache_dir=cache.name)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an imagefolder: {' '.join(str(error).split())}") from None
+    images = TableImages(table, path)
+    images.cache = cache  # removed with the images
+    return images
 
 
 def _to_tensor(image) -> Tensor:
@@ -171,12 +205,25 @@ def load_statistics(source: Path | str | Dataset) -> dict[str, np.ndarray] | Non
     return {"mu": mu, "sigma": sigma}
 
 
+def holds_images(source: Path | str) -> bool:
+    """Whether an `.npz` holds images, beside statistics or alone."""
+    with _load_npz(Path(source)) as arrays:
+        return not {"arr_0", "images"}.isdisjoint(arrays.files)
+
+
+def split_source(source: Path | str) -> tuple[str | None, Path]:
+    """`parquet:PATH` and `imagefolder:PATH` as kind and path; the kind is None for anything else."""
+    kind, colon, path = str(source).partition(":")
+    return (kind, Path(path)) if colon and kind in ("parquet", "imagefolder") else (None, Path(source))
+
+
 def open_images(source: Path | str | Dataset) -> UniformImages:
     """Opens a set of images.
 
     Args:
         source: a folder of images (a folder with `manifest.csv` holds the images listed there), an `.npz` of images,
-            a Parquet file, or a data set of uint8 tensors (3, H, W).
+            a Parquet file, `parquet:PATH` (a file, or a folder of them), `imagefolder:PATH` (as `datasets` reads one),
+            or a data set of uint8 tensors (3, H, W).
 
     Returns:
         A data set of uint8 tensors (3, H, W), all of one size.
@@ -186,13 +233,15 @@ def open_images(source: Path | str | Dataset) -> UniformImages:
     """
     if isinstance(source, Dataset):
         return UniformImages(source, "the data set")
-    path = Path(source)
-    if path.is_dir():
+    kind, path = split_source(source)
+    if kind and path.exists():
+        images = {"parquet": _parquet, "imagefolder": _imagefolder}[kind](path)
+    elif path.is_dir():
         images = _folder(path)
     elif path.is_file() and path.suffix == ".npz":
         images = _array(path)
     elif path.is_file() and path.suffix == ".parquet":
-        images = TableImages(path)
+        images = _parquet(path)
     else:
         raise ValueError(f"{path} {'is no set of images' if path.exists() else 'does not exist'}; allowed: {ALLOWED}")
     return UniformImages(images, str(path))

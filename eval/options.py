@@ -10,7 +10,9 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
 
-METRICS = ("is", "fid")
+METRICS = ("is", "fid", "kid", "prc", "pairs")
+NOISE_FLOOR = "baseline_reseeded"
+DEFAULT_METRICS = ["is", "fid", "kid", "pairs"]  # prc sorts all distances: seconds an arm
 # those of lightning_modules.pair_source, which --help should not import torch for
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
 BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not hold the path of an installation
@@ -33,6 +35,18 @@ DESCRIPTION = """Decode images with a baseline and any number of speculative str
 
 Without options: the bundled pair, in minutes; `--images_per_class 2` is a quick try. The same command again continues a
 run that was interrupted."""
+
+# also those of eval/measure.py
+METRICS_HELP = (
+    "list of is (Inception Score), fid, kid, prc (precision and recall) and pairs (PSNR, SSIM and difference to the "
+    "baseline's image of the same seed); none makes images only"
+)
+REPEATS_HELP = "decode this many times the images, with other seeds each time, and report mean and range of the figures"
+EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
+REFERENCE_HELP = (
+    "real images of one size: a folder, .npz of images or of mu and sigma, .parquet, parquet:PATH, imagefolder:PATH; "
+    "bundled; none"
+)
 
 
 def build_parser() -> ArgumentParser:
@@ -59,7 +73,9 @@ def build_parser() -> ArgumentParser:
         type=int | list[int] | str | None,
         help="0-9, or 1,5,7, or a file with one label a line (all classes)",
     )
+    add("--noise_floor", action="store_true", help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images for each label and arm (bundled 100, own 50)")
+    add("--repeats", type=int, default=1, help=REPEATS_HELP)
     add("--seed", type=int, default=0, help="the run's seed")
     add("--batch_size", type=int, default=50, help="images decoded together")
     add("--threads", type=int | None, help="CPU threads of a process (the cores there are, shared by the processes)")
@@ -67,10 +83,10 @@ def build_parser() -> ArgumentParser:
     add("--num_nodes", type=int, default=1, help="nodes")
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
-    add("--reference", type=str | None, help="real images of one size: a folder, .npz or .parquet; bundled; none")
-    add("--metrics", type=list[str] | str, default=list(METRICS), help="list of is and fid; none makes images only")
-    add("--feature_extractor", type=str | None, help="fashion-mnist-128 (bundled) or inception-v3-compat (own)")
-    add("--feature_extractor_weights", type=str | None, help="its weights file; needed for inception-v3-compat")
+    add("--reference", type=str | None, help=REFERENCE_HELP)
+    add("--metrics", type=list[str] | str, default=DEFAULT_METRICS, help=METRICS_HELP)
+    add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
+    add("--feature_extractor_weights", type=str | None, help="its weights file, where they should not be downloaded")
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", action="store_true", help="remove an earlier run in that folder instead of continuing it")
     return parser
@@ -119,18 +135,41 @@ def _fill_in(options: Namespace) -> None:
                 options[key] = default
     if options.strategy is None:
         options.strategy = DEFAULT_ARMS
+    if options.noise_floor:
+        options.strategy = _with_noise_floor(options.strategy)
     options.reference = None if options.reference == "none" else options.reference
-    options.metrics = _metrics(options.metrics)
+    options.metrics = parse_metrics(options.metrics)
+    parse_repeats(options.repeats)
     _check(options)
 
 
-def _metrics(given: str | list[str]) -> list[str]:
+def _with_noise_floor(strategy: dict[str, Any]) -> dict[str, Any]:
+    """The arms, the baseline with other seeds among them."""
+    floor = DEFAULT_ARMS[NOISE_FLOOR]
+    if NOISE_FLOOR in strategy and not strategy[NOISE_FLOOR].get("reseed"):
+        raise ValueError(f"--noise_floor: another arm is called {NOISE_FLOOR!r}; give that one another name")
+    return {**strategy, **({} if NOISE_FLOOR in strategy else {NOISE_FLOOR: floor})}
+
+
+def parse_metrics(given: str | list[str]) -> list[str]:
+    """A list of metrics from what a user writes: a list, a text with commas, or none.
+
+    Raises:
+        ValueError: naming what is no metric.
+    """
     names = given.replace(" ", "").split(",") if isinstance(given, str) else list(given)
     names = [] if names in (["none"], [""]) else names
     wrong = [name for name in names if name not in METRICS]
     if wrong:
         raise ValueError(f"metrics: expected a list of {', '.join(METRICS)}, or none; got {wrong[0]!r}")
     return names
+
+
+def parse_repeats(repeats: int) -> int:
+    """The number of repeats; ValueError below 1."""
+    if repeats < 1:
+        raise ValueError(f"repeats: expected an int >= 1, got {repeats}")
+    return repeats
 
 
 def _check(options: Namespace) -> None:

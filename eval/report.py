@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import report_grid, report_plots, report_verdict
+from eval import report_distances, report_grid, report_plots, report_verdict
 
 ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a", "#d1495b", "#5e6ad2")
 
@@ -17,7 +17,7 @@ class Run:
     Attributes:
         out: the run's folder.
         metrics: contents of metrics.json.
-        config_text: config.yaml, word for word.
+        config_text: config.yaml, word for word; empty for images that were made without one.
         colours: a colour for each arm, the same all over the page.
     """
 
@@ -44,9 +44,8 @@ def load_run(out: Path | str) -> Run:
         ValueError: the folder does not hold a finished run.
     """
     out = Path(out)
-    for name in ("metrics.json", "config.yaml"):
-        if not (out / name).is_file():
-            raise ValueError(f"{out} holds no {name}; a report needs the folder of a finished run of eval/fid.py")
+    if not (out / "metrics.json").is_file():
+        raise ValueError(f"{out} holds no metrics.json; a report needs the folder of a finished and measured run")
     try:
         metrics = json.loads((out / "metrics.json").read_text())
     except json.JSONDecodeError as error:
@@ -54,15 +53,18 @@ def load_run(out: Path | str) -> Run:
     if not metrics.get("arms"):
         raise ValueError(f"{out / 'metrics.json'} holds no arms; measure the run again")
     colours = {name: ARM_COLOURS[index % len(ARM_COLOURS)] for index, name in enumerate(metrics["arms"])}
-    return Run(out, metrics, (out / "config.yaml").read_text(), colours)
+    config = out / "config.yaml"
+    return Run(out, metrics, config.read_text() if config.is_file() else "", colours)
 
 
 def repeat_context(run: Run) -> dict:
     """What the last section shows: the command, the configuration and the machine."""
     environment = dict(run.metrics.get("environment") or {})
+    images_only = run.config_text.startswith("model:") or "\nmodel:" in run.config_text
     return {
         "command": environment.pop("command", None),
-        "from_config": f"python eval/fid.py --config {run.out / 'config.yaml'}",
+        "from_config": f"python {'-m lightning_modules predict' if images_only else 'eval/fid.py'} --config "
+        f"{run.out / 'config.yaml'}",
         "config": run.config_text.strip(),
         "facts": {
             **environment,
@@ -76,6 +78,7 @@ def repeat_context(run: Run) -> dict:
 SECTIONS = (
     ("verdict", None, report_verdict.verdict_context),
     ("arms", "The arms in figures", report_verdict.table_context),
+    ("distances", "Nearness in every measure", report_distances.distances_context),
     ("grid", "Side by side", report_grid.grid_context),
     ("scales", "Agreement per scale", report_plots.scales_context),
     ("tradeoff", "Distance against speed", report_plots.tradeoff_context),

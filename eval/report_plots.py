@@ -110,7 +110,9 @@ def _per_scale(run: Run, key: str, ylabel: str, name: str) -> str:
 
 
 def scales_context(run: Run) -> dict | None:
-    """Agreement and acceptance per scale, as plots and as figures; None where no arm drafts anything."""
+    """Agreement and acceptance per scale, as plots and as figures; None without drafting arms or known sides."""
+    if not run.metrics.get("patch_nums"):
+        return None
     plots = []
     for key, title, ylabel in (
         ("agreement_per_scale", "Drafted tokens that the target would have picked too", "agreeing tokens"),

@@ -4,48 +4,141 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from eval import fidelity
+from eval import features, fidelity
 from eval.environment import describe_environment
 from eval.figures import arm_figures
-from eval.options import BUNDLED_REFERENCE, as_config
+from eval.options import BUNDLED_REFERENCE
+from eval.pairs import pair_figures
+from eval.repeats import repeated_figures
 from eval.report import write_report
-from lightning_modules import pair_source
-from lightning_modules.labels import ClassLabelDataModule
-from lightning_modules.predictor import BASELINE, SDVARPredictor
-from lightning_modules.run_folder import RunFolder
-
-BUNDLED_IMAGE_SIZE = 32  # the bundled feature network takes no other
+from eval.run_record import RunRecord
+from lightning_modules.predictor import BASELINE
 
 
-def prepare_measuring(options: Namespace, image_size: int) -> fidelity.Features | None:
+def prepare_measuring(options: Namespace, image_size: int) -> features.Features | None:
     """Checks what the metrics will need, the reference by reading all of it: better now than after hours of decoding.
 
+    Args:
+        options: metrics, feature_extractor, feature_extractor_weights and reference.
+        image_size: side of the run's images.
+
     Returns:
-        Features of the reference, if distances to one are asked for.
+        Features of the reference, if one is asked for.
 
     Raises:
         ValueError: feature extractor, its weights or the reference are unfit.
     """
-    if not options.metrics:
+    if not _feature_metrics(options):
         return None
-    fidelity.check_feature_extractor(options.feature_extractor, options.feature_extractor_weights)
-    if options.feature_extractor == fidelity.BUNDLED_EXTRACTOR and image_size != BUNDLED_IMAGE_SIZE:
+    features.check_feature_extractor(options.feature_extractor, options.feature_extractor_weights)
+    if options.feature_extractor == features.BUNDLED_EXTRACTOR and image_size != features.BUNDLED_IMAGE_SIZE:
+        side = features.BUNDLED_IMAGE_SIZE
         raise ValueError(
-            f"feature_extractor: {options.feature_extractor} measures images of {BUNDLED_IMAGE_SIZE} x "
-            f"{BUNDLED_IMAGE_SIZE}, these models make {image_size} x {image_size}; use inception-v3-compat"
+            f"feature_extractor: {options.feature_extractor} measures images of {side} x {side}, these are "
+            f"{image_size} x {image_size}; use {features.INCEPTION}"
         )
-    if not options.reference or "fid" not in options.metrics:
+    if not options.reference:
+        features.load_network(**_network(options))
         return None
-    return fidelity.extract(_reference_source(options.reference), **_network(options))
+    return features.extract(_reference_source(options.reference), **_network(options))
 
 
-def _reference_source(reference: str) -> Path:
-    return fidelity.BUNDLED_REFERENCE if reference == BUNDLED_REFERENCE else Path(reference)
+def write_results(
+    options: Namespace,
+    config: Mapping[str, Any],
+    record: RunRecord,
+    reference: features.Features | None,
+) -> dict[str, Any]:
+    """Measures every arm and writes metrics.json and report.html.
+
+    Args:
+        options: metrics, feature_extractor, feature_extractor_weights, reference and repeats.
+        config: what the run's config.yaml holds.
+        record: of the run.
+        reference: as `prepare_measuring` returned it.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        ValueError: an arm's images cannot be measured.
+    """
+    folder, seconds = record.folder, {}
+    with _timed(seconds, "tables"):
+        arms = {
+            arm.name: arm_figures(folder, arm, record.length, record.batch_size, record.precision)
+            for arm in record.arms
+        }
+    measured = _measure_features(options, record, arms, reference, seconds) if _feature_metrics(options) else {}
+    if "pairs" in options.metrics and BASELINE in arms:
+        with _timed(seconds, "pairs"):
+            for arm in record.arms:
+                if arm.name != BASELINE and not arm.reseed:
+                    arms[arm.name] |= pair_figures(folder, arm.name)
+    wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
+    wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
+    metrics = {
+        "arms": arms,
+        "reference": measured,
+        "environment": record.environment,
+        "measured_on": _measured_on(options),
+        "config": dict(config),
+        "wall_seconds": wall,
+        "class_names": _class_names(options.reference, record.num_classes),
+        "batch_size": record.batch_size,
+        "patch_nums": record.patch_nums,
+    }
+    folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    write_report(folder.path)
+    return metrics
+
+
+def _measure_features(
+    options: Namespace,
+    record: RunRecord,
+    arms: dict[str, dict[str, Any]],
+    reference: features.Features | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Adds what is measured on features to each arm's figures; returns the figures of the reference."""
+    network, wanted = _network(options), _feature_metrics(options)
+    baseline = None
+    for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
+        with _timed(seconds, "features"):
+            ours = features.extract(record.folder.path / name, **network)
+        baseline = ours if name == BASELINE else baseline
+        others = {"baseline": None if name == BASELINE else baseline, "reference": reference}
+        others = {which: other for which, other in others.items() if other is not None}
+        with _timed(seconds, "metrics"):
+            measured = [fidelity.measure(ours, metrics=wanted, **others, **network)]
+            if options.repeats > 1:
+                measured.append(
+                    repeated_figures(ours, others, options.repeats, network, wanted, measured[0]["warnings"])
+                )
+        for part in measured:
+            arms[name]["warnings"] += part.pop("warnings")
+            arms[name] |= part
+    if reference is None or reference.images is None:
+        return {}
+    with _timed(seconds, "metrics"):
+        measured = fidelity.measure(reference, metrics=[name for name in wanted if name == "is"], **network)
+    measured.pop("warnings")
+    return {"source": options.reference, **measured}
+
+
+def _feature_metrics(options: Namespace) -> list[str]:
+    return [name for name in fidelity.FEATURE_METRICS if name in options.metrics]
+
+
+def _reference_source(reference: str) -> str | Path:
+    return features.BUNDLED_REFERENCE if reference == BUNDLED_REFERENCE else reference
 
 
 def _network(options: Namespace) -> dict[str, Any]:
@@ -55,93 +148,34 @@ def _network(options: Namespace) -> dict[str, Any]:
     }
 
 
-def write_results(
-    options: Namespace,
-    folder: RunFolder,
-    predictor: SDVARPredictor,
-    data: ClassLabelDataModule,
-    reference: fidelity.Features | None,
-    started: float,
-    decoded: float,
-) -> dict[str, Any]:
-    """Measures every arm and writes metrics.json and report.html.
+def _measured_on(options: Namespace) -> dict[str, Any]:
+    """The machine that measured: not always the one that decoded."""
+    import torch
 
-    Args:
-        reference: as `prepare_measuring` returned it.
-        started, decoded: times (`time.perf_counter`) when the command began and when all images were there.
-
-    Returns:
-        What metrics.json holds.
-
-    Raises:
-        ValueError: an arm lacks images.
-    """
-    pyramid = predictor.pair.pyramid
-    arms = {arm.name: arm_figures(folder, arm, pyramid, data.batch_size, options.precision) for arm in predictor.arms}
-    for name, figures in arms.items():
-        if figures["images"] != data.images:
-            raise ValueError(
-                f"out: {folder.path / name} lists {figures['images']} of {data.images} images, perhaps as two runs "
-                "wrote there at once; run the same command again"
-            )
-    measured = _measure(options, folder.path, arms, reference) if options.metrics else {}
-    now = time.perf_counter()
-    metrics = {
-        "arms": arms,
-        "reference": measured,
-        "environment": describe_environment(
-            options.accelerator, options.threads, pair_source.digests(predictor.source)
-        ),
-        "config": as_config(options),
-        "wall_seconds": {"decode": decoded - started, "measure": now - decoded, "total": now - started},
-        "class_names": _class_names(options.reference, predictor.pair.num_classes),
-        "batch_size": data.batch_size,
-        "patch_nums": list(pyramid.patch_nums),
-    }
-    folder.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_report(folder.path)
-    return metrics
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = {}
+    if _feature_metrics(options):
+        weights[options.feature_extractor] = features.weights_digest(**_network(options))
+    return describe_environment(device, torch.get_num_threads(), weights)
 
 
-def _measure(
-    options: Namespace, out: Path, arms: dict[str, dict[str, Any]], reference: fidelity.Features | None
-) -> dict[str, Any]:
-    """Adds its metrics to each arm's figures; returns those of the reference."""
-    network, distances = _network(options), "fid" in options.metrics
-    baseline = fidelity.extract(out / BASELINE, **network)
-    for name, figures in arms.items():
-        measured = fidelity.measure(
-            baseline if name == BASELINE else out / name,
-            baseline=baseline if distances and name != BASELINE else None,
-            reference=reference,
-            **network,
-        )
-        figures["warnings"] += _wanted_warnings(options, measured.pop("warnings"))
-        figures |= _wanted(options, measured)
-    if reference is None or reference.images is None:
-        return {}
-    measured = _wanted(options, fidelity.measure(reference, **network))
-    measured.pop("warnings")
-    return {"source": options.reference, **measured}
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Adds the time that its block takes to a phase."""
+    started = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
-def _wanted_warnings(options: Namespace, warnings: list[str]) -> list[str]:
-    return [text for text in warnings if "is" in options.metrics or "Inception Score" not in text]
-
-
-def _wanted(options: Namespace, measured: dict[str, Any]) -> dict[str, Any]:
-    """Without the Inception Score where it was not asked for."""
-    return {key: value for key, value in measured.items() if "is" in options.metrics or "inception_score" not in key}
-
-
-def _class_names(reference: str | None, num_classes: int) -> list[str] | None:
+def _class_names(reference: str | None, num_classes: int | None) -> list[str] | None:
     """Names of the classes, where the reference is a Parquet file that knows them."""
-    if not reference or (source := _reference_source(reference)).suffix != ".parquet":
+    source = Path(_reference_source(reference)) if reference else Path()
+    if not source.is_file() or source.suffix != ".parquet":
         return None
     import pyarrow.parquet
     from datasets import ClassLabel, Features
 
-    features = Features.from_arrow_schema(pyarrow.parquet.read_schema(source))
-    labels = [feature for feature in features.values() if isinstance(feature, ClassLabel)]
+    schema = Features.from_arrow_schema(pyarrow.parquet.read_schema(source))
+    labels = [feature for feature in schema.values() if isinstance(feature, ClassLabel)]
     names = labels[0].names if len(labels) == 1 else []
     return names if len(names) == num_classes else None

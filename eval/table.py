@@ -15,11 +15,14 @@ COLUMNS = {  # title: key of an arm's figures, decimals
     "near-\nties": ("near_tie_images", 0),
     "distance to\nbaseline": ("frechet_distance_to_baseline", 3),
     "distance to\nreference": ("frechet_distance_to_reference", 3),
+    "kernel d.\nx 1000": ("kernel_inception_distance_to_reference_mean", 3),
+    "PSNR of\ndiffering": ("psnr_mean", 2),
     "Inception\nScore": ("inception_score_mean", 2),
     "images/s\na process": ("images_per_second", 1),
     "speed": ("speed_relative_to_baseline", 2),
 }
-WIDTH = 130  # where stdout is no terminal
+SCALES = {"kernel_inception_distance_to_reference_mean": 1000}
+WIDTH = 150  # where stdout is no terminal
 
 
 def print_table(metrics: dict[str, Any], report: Path) -> None:
@@ -37,7 +40,8 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
     for title in columns:
         table.add_column(title, justify="right")
     for name, arm in arms.items():
-        table.add_row(name, *(_cell(arm.get(key), decimals) for key, decimals in columns.values()))
+        cells = ((arm.get(key), SCALES.get(key, 1), decimals) for key, decimals in columns.values())
+        table.add_row(name, *(_cell(value and value * scale, decimals) for value, scale, decimals in cells))
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -54,7 +58,7 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
 def _caption(metrics: dict[str, Any]) -> str:
     extractor = next((a["feature_extractor"] for a in metrics["arms"].values() if "feature_extractor" in a), None)
     environment = metrics["environment"]
-    features = f"Fréchet distance and Inception Score by {extractor}. " if extractor else ""
+    features = f"Distances and Inception Score by {extractor}; kernel distance to the reference. " if extractor else ""
     return (
         f"{features}speed: the baseline's time over the arm's, median of batches of {metrics['batch_size']}, on "
         f"{environment['device']}, threads {environment['threads']}"

@@ -2,9 +2,12 @@
 
 from lightning.pytorch.cli import LightningCLI
 
+from lightning_modules.orphans import end_with_parent
+
 
 def main() -> None:
     """Run the sub-command of the command line; `model` and `data` are given in the config by their `class_path`."""
+    end_with_parent()
     # A resumed fit writes its config over that of the run it continues.
     LightningCLI(save_config_kwargs={"overwrite": True})
 

@@ -189,6 +189,11 @@ class SDVARPredictor(LightningModule):
         started = self._now()
         result = sdvar.decode(self.pair, batch["label"], seeds, arm.strategy, self.sampling)
         seconds = self._now() - started
+        if not result.images.isfinite().all():
+            bad = batch["index"][(~result.images.isfinite().flatten(1).all(1)).cpu()][0].item()
+            raise ValueError(
+                f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights and dtype"
+            )
         images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         per_image = {name: getattr(result.stats, name) for name in PER_IMAGE}
         per_scale = {name: getattr(result.stats, name) for name in PER_SCALE}

@@ -60,7 +60,14 @@ class Records:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that it appears whole or not at all; an older one of that name is replaced."""
+    """Writes a file so that it appears whole or not at all; an older one of that name is replaced.
+
+    Nothing is forced to the disk: after a power cut a file may be empty, which a continued run notices in images.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:  # a full disk, above all: half a file would keep the rest of it
+        temporary.unlink(missing_ok=True)
+        raise

@@ -11,6 +11,7 @@ import yaml
 
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE
 from lightning_modules.records import Records, write_atomically
+from lightning_modules.run_lock import RunLock
 
 IMAGES_PER_FOLDER = 1000
 MANIFEST_COLUMNS = (
@@ -24,7 +25,7 @@ MANIFEST_COLUMNS = (
     "score_gap",
 )
 BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE)
-RESULTS = ("config.yaml", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
 
 
 def image_file(index: int) -> str:
@@ -45,6 +46,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.lock = RunLock(self.path)
 
     def manifest(self, arm: str) -> Records:
         return Records(self.path / arm / "manifest.csv", MANIFEST_COLUMNS)
@@ -61,7 +63,7 @@ class RunFolder:
         nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise ValueError(f"out: {self.path} cannot be written ({nearest} is no folder or not writable)")
-        if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml"}:
+        if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml", ".locks"}:
             return
         earlier = self._settings()
         if earlier is None:
@@ -77,9 +79,14 @@ class RunFolder:
     def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False) -> None:
         """Makes the folder ready for writing; one process does this before the others look.
 
-        Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``.
+        Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``. The folder is this
+        run's alone from here on.
         """
         self.check(settings, overwrite)
+        try:
+            self.lock.acquire(rank=0)
+        except OSError as error:
+            raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
         if overwrite:
             self._clear()
         arms = list(arms)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from lightning_modules.metrics import PER_SCALE
 from lightning_modules.predictor import DecodedBatch, SDVARPredictor
 from lightning_modules.records import write_atomically
 from lightning_modules.run_folder import RunFolder, image_file
+
+log = logging.getLogger("sdvar.writer")
 
 
 class ImageWriter(BasePredictionWriter):
@@ -42,9 +46,12 @@ class ImageWriter(BasePredictionWriter):
         if stage != "predict":
             return
         arms = [arm.name for arm in pl_module.arms]
+        self._side = pl_module.pair.tokenizer.image_size
         if trainer.is_global_zero:
             self.folder.open(self.settings(trainer, pl_module, trainer.datamodule), arms, self.overwrite)
         trainer.strategy.barrier("run folder open")
+        if not trainer.is_global_zero:
+            self.folder.lock.acquire(trainer.global_rank)
         for arm in arms:
             self._rows[arm] = {int(row["index"]) for row in self.folder.manifest(arm).read()}
             self._batches[arm] = {int(row["batch"]) for row in self.folder.batches(arm).read()}
@@ -74,7 +81,7 @@ class ImageWriter(BasePredictionWriter):
         for arm, decoded in prediction.items():
             folder = self.folder.path / arm
             for image, index, keep in zip(decoded.images, indices, wanted):
-                if keep and not (folder / image_file(index)).exists():
+                if keep and not is_whole(folder / image_file(index), image.shape[0]):
                     write_png(folder / image_file(index), image)
             # The images come first: a row promises that its file is there.
             rows = [row for row, keep in zip(_manifest_rows(batch, decoded), wanted) if keep]
@@ -85,19 +92,42 @@ class ImageWriter(BasePredictionWriter):
                 row = {"batch": batch["batch"], "seconds": f"{decoded.seconds:.6f}", **sums}
                 self.folder.batches(arm).append(trainer.global_rank, [row])
 
+    def on_predict_batch_end(self, trainer: Trainer, *arguments: object, **keywords: object) -> None:
+        super().on_predict_batch_end(trainer, *arguments, **keywords)
+        if trainer.received_sigterm:  # a cluster takes the node back
+            if trainer.is_global_zero:
+                log.warning("stopped by SIGTERM after a whole batch; run the same command again to continue")
+            raise SystemExit(128 + signal.SIGTERM)
+
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.strategy.barrier("all images written")
         if trainer.is_global_zero:
             self.folder.merge(self._rows)
         trainer.strategy.barrier("tables merged")
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.folder.lock.release()
+
     def _finished(self, arm: str, batch: dict) -> bool:
         indices = batch["index"][batch["mask"]].tolist()
         return (
             batch["batch"] in self._batches[arm]
             and self._rows[arm].issuperset(indices)
-            and all((self.folder.path / arm / image_file(index)).exists() for index in indices)
+            and all(is_whole(self.folder.path / arm / image_file(index), self._side) for index in indices)
         )
+
+
+def is_whole(path: Path, side: int) -> bool:
+    """Whether a file is there and can be decoded to an image of side x side pixels."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.size == (side, side)
+    except FileNotFoundError:
+        return False
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+        log.warning("%s is damaged (%s) and made again", path, error)
+        return False
 
 
 def write_png(path: Path, image: Tensor) -> None:

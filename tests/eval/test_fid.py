@@ -63,6 +63,8 @@ def test_the_command_leaves_images_manifests_figures_and_a_report(finished):
         assert arm["feature_extractor"] == "fashion-mnist-128"
         assert arm["inception_score_mean"] >= 1 and arm["frechet_distance_to_reference"] > 0
         assert ("frechet_distance_to_baseline" in arm) == (name != "baseline")
+        assert ("kernel_inception_distance_to_baseline_mean" in arm) == (name != "baseline")
+        assert ("psnr_mean" in arm) == (name not in ("baseline", "baseline_reseeded"))
         assert ("token_agreement_with_baseline" in arm) == (name != "baseline_reseeded")
         assert len(arm["agreement_per_scale"]) == len(metrics["patch_nums"]) == 4
         assert arm["images_per_second"] > 0
@@ -128,6 +130,14 @@ def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_pat
     assert "labels" not in error
     fid.main([*few, "--seed", "5", "--batch_size", "3", "--overwrite"])
     assert ",5000000," in (tmp_path / "run/handoff/manifest.csv").read_text()
+
+
+def test_a_noise_floor_is_added_once():
+    few, default = (parse([*line, "--noise_floor"]) for line in (["--strategy", "Speculative"], []))
+    assert list(few.strategy) == ["speculative", "baseline_reseeded"]
+    assert default.strategy == parse([]).strategy
+    (floor,) = (arm for arm in build_arms(few.strategy) if arm.reseed)
+    assert (floor.name, floor.strategy) == ("baseline_reseeded", sdvar.Baseline())
 
 
 def test_a_finished_runs_config_repeats_it(finished):
@@ -215,10 +225,15 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--strategy.gamma", "2"], "expected --strategy [NAME=]CLASS before"),
         (["--strategy"], "expected a value after it"),
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
-        (["--metrics", "beauty"], "metrics: expected a list of is, fid, or none"),
+        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none"),
+        (["--repeats", "0"], "repeats: expected an int >= 1, got 0"),
+        (
+            ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
+            "--noise_floor: another arm is called 'baseline_reseeded'",
+        ),
         (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
         (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
-        (["OPTIONS", "--feature_extractor", "inception-v3-compat"], "needs a local weights file"),
+        (["OPTIONS", "--feature_extractor", "inception-v3-compat"], "could not be downloaded"),
         (["--devices", "0"], "devices"),
         (["--accelerator", "abacus"], "accelerator: expected auto, cpu or cuda"),
         (["OPTIONS", "--precision", "8-true"], "precision"),
@@ -230,6 +245,8 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
 )
 def test_a_mistake_gets_one_clear_error_before_any_model_runs(arguments, error, options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    download = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
+    monkeypatch.setattr(download, lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     (tmp_path / "file").write_text("")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("")

@@ -10,10 +10,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import Dataset, Subset
 
-from eval import fidelity
-from eval.fidelity import BUNDLED_EXTRACTOR, extract, measure, register_bundled_extractor
+from eval import features, fidelity
+from eval.features import BUNDLED_EXTRACTOR, INCEPTION, Features, extract, register_bundled_extractor
+from eval.fidelity import measure
 from eval.image_sources import open_images
 from lightning_modules.feature_net import FeatureNet
+
+LAYERS = {"128": 128, "logits": 10}
 
 
 class Images(Dataset):
@@ -78,6 +81,9 @@ def test_measure_equals_calculate_metrics(options, weights):
         "cache": False,
         "isc": True,
         "fid": True,
+        "kid": True,
+        "prc": True,
+        "kid_subset_size": 140,
         "feature_extractor": BUNDLED_EXTRACTOR,
         "feature_extractor_weights_path": str(weights),
         "save_cpu_ram": True,
@@ -88,12 +94,84 @@ def test_measure_equals_calculate_metrics(options, weights):
     register_bundled_extractor()
     expected = torch_fidelity.calculate_metrics(input1=ours, input2=other, **keywords)
 
-    result = measure(ours, baseline=other, reference=extract(other, **options), **options)
+    metrics = fidelity.FEATURE_METRICS
+    result = measure(ours, baseline=other, reference=extract(other, **options), metrics=metrics, **options)
 
-    assert result["inception_score_mean"] == pytest.approx(expected["inception_score_mean"], abs=1e-9)
-    assert result["inception_score_std"] == pytest.approx(expected["inception_score_std"], abs=1e-9)
-    for name in ("frechet_distance_to_baseline", "frechet_distance_to_reference"):
-        assert result[name] == pytest.approx(expected["frechet_inception_distance"], abs=1e-9)
+    pairs = {f"inception_score_{part}": f"inception_score_{part}" for part in ("mean", "std")}
+    pairs |= {name: name for name in ("precision", "recall")}
+    for name in ("baseline", "reference"):
+        pairs[f"frechet_distance_to_{name}"] = "frechet_inception_distance"
+        for part in ("mean", "std"):
+            pairs[f"kernel_inception_distance_to_{name}_{part}"] = f"kernel_inception_distance_{part}"
+    for name, theirs in pairs.items():
+        assert result[name] == pytest.approx(expected[theirs], abs=1e-9), name
+    assert result["kernel_inception_distance_to_baseline_subset_size"] == 140
+    assert 0 < result["recall"] != result["precision"] > 0
+    assert (result["precision_recall_against"], result["precision_recall_images"]) == ("reference", 300)
+
+
+def test_precision_falls_with_foreign_images_and_recall_with_mode_collapse(options):
+    real = extract(Images(300, seed=1), **options)
+    foreign, collapsed = (
+        extract(Images(300, seed=2, brightness=0.2), **options),
+        extract(Images(300, seed=2, classes=1), **options),
+    )
+    of_foreign, of_collapsed = (
+        measure(images, baseline=real, metrics=["prc"], **options) for images in (foreign, collapsed)
+    )
+    assert of_foreign["precision"] < 0.5 < of_collapsed["precision"] and of_collapsed["recall"] < 0.5
+    assert of_foreign["precision_recall_against"] == "baseline"
+
+
+def test_precision_of_many_images_takes_the_same_subset_and_says_so(options, monkeypatch):
+    ours, other = extract(Images(60, seed=1), **options), extract(Images(50, seed=2), **options)
+    monkeypatch.setattr(fidelity, "PRC_IMAGES", 40)
+    first, second = (measure(ours, baseline=other, metrics=["prc"], **options) for _ in range(2))
+    assert first == second and first["precision_recall_images"] == 40
+    assert [text for text in first["warnings"] if "of 60 images a random subset of 40 was taken" in text]
+    assert not [text for text in first["warnings"] if "unequal" in text]
+
+
+@pytest.mark.parametrize(("count", "other", "size"), [(3, 9, None), (4, 9, 2), (60, 45, 22), (2000, 2100, 1000)])
+def test_kernel_distance_of_few_images_takes_smaller_subsets_and_says_so(options, count, other, size):
+    rng = np.random.default_rng(0)
+    sets = []
+    for images in (count, other):
+        layers = {name: torch.from_numpy(rng.random((images, width), np.float32)) for name, width in LAYERS.items()}
+        digest = features.weights_digest(**options)
+        sets.append(Features(BUNDLED_EXTRACTOR, digest, layers, None, images, (32, 32)))
+    result = measure(sets[0], reference=sets[1], metrics=["kid"], **options)
+    assert result.get("kernel_inception_distance_to_reference_subset_size") == size
+    part = {None: "no kernel distance to the reference", 1000: None}.get(
+        size, f"subsets of {size} images instead of 1,000"
+    )
+    assert [part in text for text in result["warnings"]] == ([] if part is None else [True])
+
+
+@pytest.mark.parametrize(("count", "warned"), [(9_999, True), (10_000, False)])
+def test_plain_fid_of_fewer_than_10000_images_is_warned_of(count, warned):
+    statistics = {"mu": np.zeros(4, np.float32), "sigma": np.eye(4, dtype=np.float32)}
+    ours = Features(INCEPTION, "", {}, statistics, count, (256, 256))
+    warnings = []
+    fidelity._frechet_distance(ours, Features(INCEPTION, "", {}, statistics, None, None), "reference", warnings)
+    assert any("too few to cite" in text for text in warnings) == warned
+
+
+def test_a_metric_that_was_not_asked_for_is_not_measured(options):
+    images = extract(Images(40), **options)
+    for metrics, part in ((["is"], "inception_score"), (["fid"], "frechet"), (["kid"], "kernel"), (["prc"], "recall")):
+        found = measure(images, baseline=images, metrics=metrics, **options)
+        kept = set(found) - {"images", "feature_extractor", "feature_extractor_sha256", "warnings"}
+        assert kept and all(name.startswith(part) or metrics == ["prc"] for name in kept)
+
+
+def test_a_part_of_the_features_is_that_of_its_images(options):
+    images = Images(60, seed=3)
+    part = extract(images, **options).part(20, 60)
+    alone = extract(Subset(images, range(20, 60)), **options)
+    assert part.images == alone.images == 40
+    for key in ("mu", "sigma"):
+        np.testing.assert_allclose(part.statistics[key], alone.statistics[key], atol=1e-5)
 
 
 def test_inception_score_is_of_the_images_and_falls_with_mode_collapse(options):
@@ -158,7 +236,11 @@ def test_every_kind_of_source_gives_the_same_figures(options, tmp_path):
     columns = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     table = datasets.Dataset.from_dict({"image": pictures, "label": list(range(120))}, features=columns)
     table.to_parquet(tmp_path / "images.parquet")
-    for source in (folder, str(folder), tmp_path / "images.npz", tmp_path / "images.parquet"):
+    (tmp_path / "shards").mkdir()
+    for name, rows in (("a", range(70)), ("b", range(70, 120))):
+        table.select(rows).to_parquet(tmp_path / "shards" / f"{name}.parquet")
+    prefixed = [f"parquet:{tmp_path}/images.parquet", f"parquet:{tmp_path}/shards", f"imagefolder:{folder}"]
+    for source in (folder, str(folder), tmp_path / "images.npz", tmp_path / "images.parquet", *prefixed):
         result = measure(source, reference=reference, **options)
         assert result.keys() == expected.keys() and result["warnings"] == expected["warnings"]
         for key in ("images", "inception_score_mean", "inception_score_std", "frechet_distance_to_reference"):
@@ -176,6 +258,20 @@ def test_statistics_serve_as_reference(options, tmp_path):
     np.savez(tmp_path / "inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     with pytest.raises(ValueError, match="2048 features, but fashion-mnist-128 has 128"):
         measure(ours, reference=tmp_path / "inception.npz", **options)
+
+
+def test_statistics_with_images_beside_them_serve_each_its_metric(options, tmp_path):
+    """As in the reference batches of OpenAI's evaluator: statistics of all real images, and some of these images."""
+    ours, whole, some = (extract(Images(120, seed=seed), **options) for seed in (1, 2, 3))
+    pixels = Images(120, seed=3).pixels.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "batch.npz", arr_0=pixels, arr_1=np.zeros(120), **whole.statistics)
+    found = measure(ours, reference=tmp_path / "batch.npz", metrics=["fid", "kid", "prc"], **options)
+    by_statistics = measure(ours, reference=whole, metrics=["fid"], **options)
+    by_images = measure(ours, reference=some, metrics=["kid", "prc"], **options)
+    for expected in (by_statistics, by_images):
+        for key in set(expected) - {"warnings"}:
+            assert found[key] == pytest.approx(expected[key], abs=1e-9), key
+    assert "kernel_inception_distance_to_reference_mean" in by_images
 
 
 def test_leftover_files_of_an_earlier_run_are_not_counted(options, tmp_path):
@@ -221,16 +317,52 @@ def test_unfit_extractors_are_named_before_any_image_is_read(tmp_path):
     images = Images(4)
     (tmp_path / "broken.pth").write_bytes(b"nothing")
     for name, path, message in (
-        ("inception", None, "got 'inception'; allowed: fashion-mnist-128, inception-v3-compat"),
-        ("inception-v3-compat", None, "needs a local weights file and nothing is downloaded"),
+        ("inception", None, "got 'inception'; allowed: fashion-mnist-128, inception-v3-compat, vgg16, "),
         ("inception-v3-compat", tmp_path / "missing.pth", "there is no file"),
     ):
         with pytest.raises(ValueError, match=message):
             measure(images, feature_extractor=name, feature_extractor_weights=path)
     assert images.reads == 0
-    for name in fidelity.FEATURE_EXTRACTORS:
+    for name in (BUNDLED_EXTRACTOR, INCEPTION):
         with pytest.raises(ValueError, match=f"broken.pth does not hold the weights of {name}"):
             measure(images, feature_extractor=name, feature_extractor_weights=tmp_path / "broken.pth")
+
+
+def test_without_a_network_the_error_says_how_to_get_the_weights(monkeypatch):
+    from urllib.error import URLError
+
+    def no_network(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", no_network)
+    with pytest.raises(
+        ValueError, match=r"could not be downloaded .*--feature_extractor_weights weights-inception.*https:"
+    ):
+        features.load_network(INCEPTION)
+
+
+def test_any_registered_extractor_works_by_name(tmp_path):
+    """Its weights are digested by content where there is no file."""
+    from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+
+    class Means(FeatureExtractorBase):
+        def __init__(self, name, features_list, **kwargs):
+            super().__init__(name, features_list)
+            self.register_buffer("scale", torch.tensor(2.0))
+
+        get_provided_features_list = staticmethod(lambda: ("means",))
+        get_default_feature_layer_for_metric = staticmethod(lambda metric: "means")
+
+        def forward(self, images):
+            return (images.float().mean((2, 3)) * self.scale,)
+
+    register_feature_extractor("channel-means", Means)
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(3), sigma=np.eye(3))
+    result = measure(
+        Images(30), baseline=Images(30), reference=tmp_path / "statistics.npz", feature_extractor="channel-means"
+    )
+    assert result["frechet_distance_to_baseline"] == pytest.approx(0, abs=1e-2)
+    assert len(result["feature_extractor_sha256"]) == 64 and result["frechet_distance_to_reference"] > 1
 
 
 @pytest.mark.parametrize(
@@ -238,7 +370,8 @@ def test_unfit_extractors_are_named_before_any_image_is_read(tmp_path):
     [
         (1, ["no Inception Score", "no Fréchet distance to the baseline"], ["inception_score_mean", "frechet"]),
         (9, ["no Inception Score", "singular"], ["inception_score_mean"]),
-        (100, ["Inception Score (fashion-mnist-128) reads low", "singular"], []),
+        (25, ["25 images in 2 splits instead of 10", "singular"], []),
+        (100, ["Inception Score (fashion-mnist-128) reads low: 100 images in 10 splits are", "singular"], []),
         (399, ["Inception Score (fashion-mnist-128) reads low", "the distance reads high"], []),
         (511, ["the distance reads high"], []),
         (512, [], []),
@@ -269,7 +402,7 @@ def test_layers_keep_their_names_in_either_order(weights, order):
 
 def test_bundled_network_knows_the_bundled_images():
     """The real test images: nearly all of ten classes told apart, and two halves of them nearly equal."""
-    images = open_images(fidelity.BUNDLED_REFERENCE)
+    images = open_images(features.BUNDLED_REFERENCE)
     assert len(images) == 10_000 and images.shape == (3, 32, 32)
     halves = (Subset(images, range(start, 2000, 2)) for start in (0, 1))
     first, second = (extract(half, feature_extractor=BUNDLED_EXTRACTOR) for half in halves)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eval.report import SECTIONS, Run, load_run, write_report
+from eval.report_distances import distances_context
 from eval.report_grid import choose, differences, grid_context
 from eval.report_plots import scales_context, tradeoff_context
 from eval.report_verdict import (
@@ -177,6 +178,37 @@ def test_warnings_stand_in_place_and_are_not_repeated(page):
     assert "Warning, handoff: a warning of this arm alone" in page.text
 
 
+def test_every_measure_stands_beside_its_arm(page):
+    rows = {row["name"]: row["cells"] for row in distances_context(run_of(arms()))["rows"]}
+    assert rows["lossy"] == (
+        "0.261", "3.210 ± 0.420", DASH, "81.2 %", "64 %", "1 of 40", "21.35", "0.8132", "4.49 %",
+    )  # fmt: skip
+    assert rows["speculative"] == (
+        "0.000", "0.000 ± 0.000", DASH, DASH, DASH, "40 of 40", DASH, "1.0000", "0.00 %",
+    )  # fmt: skip
+    assert "Kernel distance (fashion-mnist-128) × 1,000" in page.text and "KID" not in page.text  # noqa: RUF001
+    assert "beside the noise floor, 0.104" in page.text and "Against the reference" in page.text
+    assert distances_context(run_of({"baseline": figures()})) is None
+
+
+def test_repeats_are_shown_with_their_range(tmp_path):
+    run = arms()
+    spread = {"mean": 0.31, "min": 0.28, "max": 0.335}
+    run["lossy"]["repeats"] = run["baseline"]["repeats"] = {"count": 3, "images": 1000}
+    run["lossy"]["repeats"] = run["lossy"]["repeats"] | {"frechet_distance_to_baseline": spread}
+    page = Page(write_report(write_run(tmp_path, run)).read_text())
+    assert "Each of 3 repeats holds 1,000 images" in page.text
+    assert "lossy distance to the baseline 0.310 0.280 0.335" in page.text
+
+
+def test_a_run_without_a_config_still_makes_a_page(run_folder):
+    (run_folder / "config.yaml").unlink()
+    page = Page(write_report(run_folder).read_text())
+    assert "The same from its configuration" not in page.text and "a made-up processor" in page.text
+    (run_folder / "config.yaml").write_text("trainer: {}\nmodel:\n  class_path: x\n")
+    assert "python -m lightning_modules predict --config" in Page(write_report(run_folder).read_text()).text
+
+
 def test_rounding_never_flatters():
     assert [share(value) for value in (1.0, 0.99999, 0.482, 0.0, None)] == ["100 %", "> 99.9 %", "48.2 %", "0 %", DASH]
     assert [distance(value) for value in (-2e-7, 0.1044, 2.271, None)] == ["0.000", "0.104", "2.27", DASH]
@@ -237,7 +269,6 @@ def test_config_and_environment_stand_on_the_page(page, run_folder):
     ("break_it", "message"),
     [
         (lambda out: (out / "metrics.json").unlink(), "holds no metrics.json"),
-        (lambda out: (out / "config.yaml").unlink(), "holds no config.yaml"),
         (lambda out: (out / "metrics.json").write_text("{"), "is no valid JSON"),
         (lambda out: (out / "metrics.json").write_text(json.dumps({"arms": {}})), "holds no arms"),
     ],

@@ -1,4 +1,5 @@
 import csv
+import io
 import logging
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def test_a_run_holds_one_image_and_one_row_for_each_index_of_each_arm(finished):
             row["file"] for row in rows
         ]
         assert all(row["tokens_equal_baseline"] == "1" and row["agreeing_tokens"] == "30" for row in rows)
-    assert not [name for name in contents(finished) if "rank" in name or name.endswith(".tmp")]
+    left = [name for name in contents(finished) if "rank" in name or name.endswith(".tmp")]
+    assert all(name.startswith(".locks/") for name in left)
 
 
 def test_pixels_are_rounded_not_cut_off(pair, finished):
@@ -94,6 +96,37 @@ def test_only_what_is_missing_is_made_again(pair, finished):
     assert decoded_images(predict(pair, finished)) == 4  # the one batch that holds 5 and 6
     assert contents(finished) == before
     assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no picture", lambda data: other_size(),
+])  # fmt: skip
+def test_a_damaged_image_is_noticed_and_made_again(pair, finished, damage):
+    before = contents(finished)
+    file = finished / "speculative" / image_file(5)
+    file.write_bytes(damage(file.read_bytes()))
+    assert decoded_images(predict(pair, finished)) == 4
+    assert contents(finished) == before
+
+
+def other_size() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_images_that_are_no_numbers_stop_the_run(pair, tmp_path, monkeypatch):
+    decode = sdvar.decode
+
+    def broken(pair, labels, *arguments):
+        result = decode(pair, labels, *arguments)
+        if 3 in labels.tolist():
+            result.images[labels.tolist().index(3), 0, 0, 0] = float("nan")
+        return result
+
+    monkeypatch.setattr(sdvar, "decode", broken)
+    with pytest.raises(ValueError, match="image 3 holds NaN or infinite pixels"):
+        predict(pair, tmp_path / "run")
 
 
 def test_a_run_that_was_killed_is_continued_from_what_its_processes_left(pair, finished):

@@ -1,0 +1,77 @@
+"""One run at a time in a folder. Every process holds a lock, which the system takes away when the process is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class RunLock:
+    """The locks of a run's processes, files in ``<folder>/.locks``.
+
+    A lock is the system's (flock), so there are no stale ones: a run that was killed, on whatever node, leaves none.
+    The files stay; what they hold only tells who has them.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held: dict[int, FileLock] = {}
+
+    def acquire(self, rank: int) -> None:
+        """Hold the lock of a process until `release` or its end; that of rank 0 only where no process of a run is left.
+
+        Raises:
+            ValueError: another run is alive; the message names its hosts and processes.
+            OSError: the folder cannot be written.
+        """
+        if rank in self._held:
+            return
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"rank{rank}", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            self._refuse([rank])
+        if rank == 0 and (alive := [other for other in self._ranks() if other and not self._free(other)]):
+            lock.release()
+            self._refuse(alive)
+        self._held[rank] = lock
+        (locks / f"rank{rank}.json").write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+
+    def release(self) -> None:
+        """Give up what this process holds."""
+        while self._held:
+            self._held.popitem()[1].release()
+
+    def _ranks(self) -> list[int]:
+        return sorted(int(file.stem.removeprefix("rank")) for file in (self.folder / ".locks").glob("rank*.json"))
+
+    def _free(self, rank: int) -> bool:
+        lock = FileLock(self.folder / ".locks" / f"rank{rank}", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        lock.release()
+        return True
+
+    def _refuse(self, ranks: list[int]) -> None:
+        raise ValueError(
+            f"out: another run is writing to {self.folder} ({'; '.join(map(self._describe, ranks))}); wait until it "
+            "has ended or stop it, or give another folder"
+        )
+
+    def _describe(self, rank: int) -> str:
+        try:
+            holder = json.loads((self.folder / ".locks" / f"rank{rank}.json").read_text())
+        except (OSError, ValueError):  # it has just begun
+            return f"rank {rank}"
+        return f"rank {rank}: process {holder['process']} on {holder['host']}"

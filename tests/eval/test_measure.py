@@ -1,0 +1,226 @@
+"""eval/measure.py: a finished run gives the same figures again, from its folder alone."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from eval import measure
+from eval.run_record import arms_of, load_record
+from tests.eval.json_schema import violations
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "eval" / "metrics_schema.json").read_text())
+ARMS = ["baseline", "speculative", "lossy", "baseline_reseeded"]
+
+
+def metrics_of(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+def drop_columns(file, *columns):
+    with file.open(newline="") as lines:
+        rows = [{key: value for key, value in row.items() if key not in columns} for row in csv.DictReader(lines)]
+    with file.open("w", newline="") as lines:
+        table = csv.DictWriter(lines, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
+def test_every_metric_of_the_run_is_there(decoded):
+    arms = metrics_of(decoded)["arms"]
+    assert list(arms) == ARMS
+    for name, arm in arms.items():
+        assert arm["images"] == 20 and arm["repeats"]["count"] == 2 and arm["repeats"]["images"] == 10
+        assert arm["precision_recall_against"] == "reference" and 0 <= arm["precision"] <= 1
+        assert "kernel_inception_distance_to_reference_mean" in arm
+        assert ("kernel_inception_distance_to_baseline_mean" in arm) == (name != "baseline")
+        assert ("ssim_mean" in arm) == (name in ("speculative", "lossy"))
+        assert "frechet_distance_to_reference" in arm["repeats"]
+    assert arms["lossy"]["identical_images"] < 20 and 0 < arms["lossy"]["psnr_mean"] < 100
+    assert arms["speculative"]["identical_images"] == 20 - arms["speculative"]["images_differing_from_baseline"]
+    page = (decoded / "report.html").read_text()
+    assert "Nearness in every measure" in page and "Each of 2 repeats holds 10 images" in page
+
+
+def test_the_same_command_line_measures_the_same(decoded, copied_run):
+    command = [sys.executable, ROOT / "eval" / "measure.py", "--out", copied_run]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "lossy" in result.stdout and "report: " in result.stdout
+    ours, theirs = metrics_of(copied_run), metrics_of(decoded)
+    for part in ("arms", "reference", "environment", "config", "class_names", "batch_size", "patch_nums"):
+        assert ours[part] == theirs[part], part
+    for phase in ("prepare", "decode"):
+        assert ours["wall_seconds"][phase] == theirs["wall_seconds"][phase]
+    assert ours["measured_on"]["command"] != theirs["measured_on"]["command"]
+    assert yaml.safe_load((copied_run / "config.yaml").read_text()) == yaml.safe_load(
+        (decoded / "config.yaml").read_text()
+    )
+
+
+def test_metrics_fit_the_schema(decoded, copied_run):
+    metrics = metrics_of(decoded)
+    assert violations(metrics, SCHEMA) == []
+    measure.main(["--out", str(copied_run), "--metrics", "is", "--reference", "none"])
+    assert violations(metrics_of(copied_run), SCHEMA) == []
+    del metrics["arms"]["lossy"]["images"]
+    metrics["arms"]["baseline"]["precision"] = 1.5
+    metrics["beauty"] = 10
+    assert len(violations(metrics, SCHEMA)) == 3
+
+
+def test_the_run_tells_what_it_ran_on(decoded):
+    environment = metrics_of(decoded)["environment"]
+    assert environment["dtype"] == "float32" and environment["kernels"]["attention"] == "auto"
+    assert environment["kernels"]["cudnn_benchmark"] is False and environment["processor"]
+    wall = metrics_of(decoded)["wall_seconds"]
+    assert wall["measure"] == pytest.approx(sum(wall[name] for name in ("tables", "features", "metrics", "pairs")))
+    assert wall["total"] == pytest.approx(wall["prepare"] + wall["decode"] + wall["measure"])
+
+
+def test_a_replaced_image_changes_the_figures(copied_run):
+    before = metrics_of(copied_run)["arms"]["lossy"]
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(copied_run / "lossy/000/000007.png")
+    measure.main(["--out", str(copied_run)])
+    after = metrics_of(copied_run)["arms"]["lossy"]
+    for name in ("frechet_distance_to_baseline", "ssim_mean", "kernel_inception_distance_to_reference_mean"):
+        assert abs(after[name] - before[name]) > 1e-6, name
+    assert after["target_calls_mean"] == before["target_calls_mean"]
+
+
+def test_other_options_win_and_go_into_the_config(copied_run):
+    measure.main(["--out", str(copied_run), "--metrics", "fid,pairs", "--reference", "none", "--repeats", "1"])
+    metrics = metrics_of(copied_run)
+    arm = metrics["arms"]["lossy"]
+    assert "frechet_distance_to_baseline" in arm and "ssim_mean" in arm
+    absent = ("inception_score_mean", "frechet_distance_to_reference", "precision", "repeats")
+    assert not set(absent) & set(arm) and metrics["reference"] == {}
+    config = yaml.safe_load((copied_run / "config.yaml").read_text())
+    assert (config["metrics"], config["reference"], config["repeats"]) == (["fid", "pairs"], "none", 1)
+    assert config["images_per_class"] == 2 == metrics["config"]["images_per_class"]
+
+
+def test_a_run_that_was_never_measured_is_measured(decoded, copied_run):
+    for name in ("metrics.json", "report.html"):
+        (copied_run / name).unlink()
+    measure.main(["--out", str(copied_run)])
+    assert metrics_of(copied_run)["arms"] == metrics_of(decoded)["arms"]
+    assert metrics_of(copied_run)["patch_nums"] == [1, 2, 3, 4]
+
+
+def test_runs_of_earlier_versions_give_what_their_tables_allow(decoded, copied_run):
+    for name in ("decoding.json", "metrics.json", "config.yaml"):
+        (copied_run / name).unlink()
+    for arm in ARMS:
+        drop_columns(copied_run / arm / "manifest.csv", "agreeing_tokens", "score_gap")
+    measure.main(["--out", str(copied_run), "--metrics", "pairs"])
+    ours, theirs = (metrics_of(out)["arms"]["lossy"] for out in (copied_run, decoded))
+    assert ours["ssim_mean"] == theirs["ssim_mean"] and ours["target_calls_mean"] == theirs["target_calls_mean"]
+    assert ours["images_differing_from_baseline"] == theirs["images_differing_from_baseline"]
+    assert "token_agreement_with_baseline" not in ours and metrics_of(copied_run)["patch_nums"] is None
+    assert (copied_run / "report.html").is_file() and not (copied_run / "config.yaml").exists()
+
+
+def test_arms_are_read_from_their_texts(decoded):
+    settings = yaml.safe_load((decoded / "settings.yaml").read_text())
+    assert {arm.name: f"{arm.strategy}{', reseeded' if arm.reseed else ''}" for arm in arms_of(settings)} == settings[
+        "arms"
+    ]
+    assert load_record(decoded).length == 30
+    with pytest.raises(ValueError, match=r"the arm 'x' cannot be read from .*expected a class of sdvar"):
+        arms_of({"arms": {"x": "os.system('date')"}})
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda out: (out / "lossy/000/000003.png").unlink(), "lossy lacks 1 of 20 images (000/000003.png); run the"),
+        (
+            lambda out: [file.unlink() for file in (out / "lossy/000").glob("*.png")],
+            "(000/000000.png, 000/000001.png, 000/000002.png, …)",
+        ),
+        (lambda out: (out / "lossy/manifest.csv").unlink(), "lossy lacks 20 of 20 images"),
+        (lambda out: (out / "lossy/batches.csv").unlink(), "lossy/batches.csv lacks 4 batches"),
+        (lambda out: (out / "lossy/manifest.rank1.csv").write_text(""), "lossy has tables that were not merged"),
+        (lambda out: (out / "settings.yaml").unlink(), "holds no run"),
+        (lambda out: (out / "settings.yaml").write_text("{"), "settings.yaml cannot be read"),
+        (lambda out: (out / "lossy/000/000003.png").write_bytes(b"half"), "000003.png cannot be read"),
+    ],
+)
+def test_an_incomplete_run_is_refused_and_what_is_missing_named(copied_run, break_it, message, capsys):
+    break_it(copied_run)
+    before = (copied_run / "metrics.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        measure.main(["--out", str(copied_run)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert (copied_run / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none; got 'beauty'"),
+        (["--reference", "nowhere"], "nowhere does not exist"),
+        (["--feature_extractor", "eyes"], "feature_extractor: got 'eyes'"),
+        (["--repeats", "3"], "repeats: 20 images an arm cannot be cut into 3 equal parts"),
+        (["--repeats", "0"], "repeats: expected an int >= 1, got 0"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_a_mistake_gets_one_clear_error(decoded, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        measure.main(["--out", str(decoded), *arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert error.startswith("eval/measure.py: error: ")
+
+
+@pytest.mark.parametrize("command", ["measure", "export"])
+def test_help_does_not_import_torch(command):
+    script = str(ROOT / "eval" / f"{command}.py")
+    code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert "--out" in result.stdout and result.stdout.endswith("False\n"), result.stderr
+
+
+def test_repeats_hold_the_figures_of_their_own_images(decoded, small_reference):
+    """Parts with seeds of their own, each against the same part of the baseline."""
+    from torch.utils.data import Subset
+
+    from eval.fidelity import measure as measure_images
+    from eval.image_sources import open_images
+
+    arms = metrics_of(decoded)["arms"]
+    values = []
+    for part in (range(10), range(10, 20)):
+        ours, baseline = (Subset(open_images(decoded / name), part) for name in ("lossy", "baseline"))
+        values.append(
+            measure_images(
+                ours,
+                baseline=baseline,
+                reference=small_reference,
+                feature_extractor="fashion-mnist-128",
+                metrics=["fid"],
+            )
+        )
+    for key in ("frechet_distance_to_baseline", "frechet_distance_to_reference"):
+        spread, found = arms["lossy"]["repeats"][key], sorted(value[key] for value in values)
+        assert spread == {
+            "mean": pytest.approx(sum(found) / 2, abs=1e-5),
+            "min": pytest.approx(found[0], abs=1e-5),
+            "max": pytest.approx(found[1], abs=1e-5),
+        }
+    with (decoded / "lossy/manifest.csv").open(newline="") as lines:
+        labels = [row["label"] for row in csv.DictReader(lines)]
+    assert sorted(labels[:10]) == sorted(labels[10:])
+    assert len([text for text in arms["lossy"]["warnings"] if "singular" in text]) == 2  # not again for each part

@@ -1,0 +1,90 @@
+"""Two runs do not write to one folder, and nobody goes on writing for a run that is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lightning_modules.run_lock import RunLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lightning_modules.run_lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+for rank in map(int, sys.argv[2:]):
+    lock.acquire(rank)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Starts a process that holds locks."""
+    started = []
+
+    def start(*ranks):
+        command = [sys.executable, "-c", HOLD, str(tmp_path), *map(str, ranks)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path, other):
+    process = other(0)
+    with pytest.raises(ValueError, match=f"another run is writing.*rank 0: process {process.pid} on "):
+        RunLock(tmp_path).acquire(0)
+
+
+def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_path, other):
+    first, second = other(0), other(1)
+    first.kill()
+    first.wait()
+    with pytest.raises(ValueError, match=f"rank 1: process {second.pid} on "):
+        RunLock(tmp_path).acquire(0)
+    second.kill()
+    second.wait()
+    lock = RunLock(tmp_path)
+    lock.acquire(0)
+    lock.acquire(0)  # has it
+    with pytest.raises(ValueError, match=f"process {os.getpid()} on "):
+        RunLock(tmp_path).acquire(0)
+    lock.release()
+    RunLock(tmp_path).acquire(0)
+
+
+def test_a_process_ends_with_its_launcher():
+    child = "from lightning_modules.orphans import end_with_parent; import time; end_with_parent(); "
+    child += "print('up', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    parent += "print(p.pid, flush=True); time.sleep(60)"
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"LOCAL_RANK": "1"},
+    )  # fmt: skip
+    pid = int(launcher.stdout.readline())
+    assert launcher.stdout.readline() == "up\n"
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    for _ in range(100):
+        if "State:\tZ" in _status(pid) or not _status(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the process outlived its launcher")
+
+
+def _status(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return file.read()
+    except OSError:
+        return ""
