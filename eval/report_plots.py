@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PAGE_COLOURS = {"#010203": "var(--ink)", "#010204": "var(--muted)", "#010205": "var(--line)", "#010206": "var(--paper)"}
 INK, MUTED, LINE, PAPER = PAGE_COLOURS
 MARKERS = "os^Dv*PX"
+LEGEND_INSIDE = 8  # more lines than this have their names below the plot
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -86,9 +87,11 @@ def _drafting_arms(run: Run, key: str) -> dict[str, list[float | None]]:
 
 
 def _per_scale(run: Run, key: str, ylabel: str, name: str) -> str:
-    figure, axes = new_figure(400, 270)
+    lines = _drafting_arms(run, key)
+    crowded = len(lines) > LEGEND_INSIDE
+    figure, axes = new_figure(400, 270 + (9 * len(lines) if crowded else 0))
     sides = run.metrics["patch_nums"]
-    for index, (arm, values) in enumerate(_drafting_arms(run, key).items()):
+    for index, (arm, values) in enumerate(lines.items()):
         axes.plot(
             range(len(sides)),
             [math.nan if value is None else value for value in values],
@@ -105,7 +108,10 @@ def _per_scale(run: Run, key: str, ylabel: str, name: str) -> str:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("side of the scale, in tokens")
     axes.set_ylabel(ylabel)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=11, loc="best")
+    if crowded:
+        figure.legend(frameon=False, labelcolor=INK, fontsize=9, loc="outside lower center", ncols=2)
+    else:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=11, loc="best")
     return to_svg(figure, name)
 
 
