@@ -15,6 +15,7 @@ NOISE_FLOOR = "baseline_reseeded"
 DEFAULT_METRICS = ["is", "fid", "kid", "pairs"]  # prc sorts all distances: seconds an arm
 # those of lightning_modules.pair_source, which --help should not import torch for
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
+MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
 BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not hold the path of an installation
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
@@ -55,7 +56,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
-    for name, what in (("draft", "the small VAR"), ("target", "the large VAR"), ("tokenizer", "the VQVAE of both")):
+    for name, what in MODELS.items():
         add(f"--{name}", type=str | None, help=f"a checkpoint of your own (file or hf://OWNER/REPO/FILE): {what}")
     add(
         "--strategy",
@@ -100,7 +101,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     """
     others, arms = split_arguments(arguments)
     try:
-        options = build_parser().parse_args(_config_first(others))
+        options = build_parser().parse_args(config_first(others))
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
     if arms:
@@ -109,7 +110,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     return options
 
 
-def _config_first(arguments: list[str]) -> list[str]:
+def config_first(arguments: list[str]) -> list[str]:
     """Moves ``--config`` to the front: what stands on the command line wins, wherever it stands."""
     first, others = [], []
     rest = iter(arguments)

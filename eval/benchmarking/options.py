@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
-from eval.options import OTHER_DEFAULTS, PRECISIONS, _config_first
+from eval.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
 
 ATTENTION = ("auto", "math", "efficient", "flash", "flex")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -30,7 +30,7 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
-    for name, what in (("draft", "the small VAR"), ("target", "the large VAR"), ("tokenizer", "the VQVAE of both")):
+    for name, what in MODELS.items():
         add(f"--{name}", type=str | None, help=f"a checkpoint of your own instead: {what}")
     add(
         "--random_weights",
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     """
     others, arms = split_arguments(arguments)
     try:
-        options = build_parser().parse_args(_config_first(others))
+        options = build_parser().parse_args(config_first(others))
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
     options.strategy = arms or options.strategy or ARMS
