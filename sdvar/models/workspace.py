@@ -23,16 +23,18 @@ class Workspace:
         model: the VAR.
         images: B.
         guided: whether a null branch runs beside the class branch; it takes the rows B .. 2B - 1.
+        spare_rows: rows of the cache after those of the images.
 
     Attributes:
         conditioning: of all rows, see `begin`.
         cache: KV cache of all rows; ``whole`` is the part of it that a pass of all images uses.
     """
 
-    def __init__(self, model: VAR, images: int, guided: bool) -> None:
+    def __init__(self, model: VAR, images: int, guided: bool, spare_rows: int = 0) -> None:
         self.model, self.images, self.guided = model, images, guided
         self.conditioning: Conditioning | None = None
-        self.cache = self.whole = model.new_cache(self.rows)
+        self.cache = model.new_cache(self.rows + spare_rows)
+        self.whole = self.cache.head(self.rows)
 
     @property
     def rows(self) -> int:
@@ -96,9 +98,7 @@ class GraphedWorkspace(Workspace):
     """
 
     def __init__(self, model: VAR, images: int, guided: bool, capture: Callable | None = None) -> None:
-        super().__init__(model, images, guided)
-        self.cache = model.new_cache(self.rows + 1)  # the last row takes what padding writes
-        self.whole = self.cache.head(self.rows)
+        super().__init__(model, images, guided, spare_rows=1)  # that row takes what padding writes
         self._capture = capture or _CudaCapture()
         self._captured: dict[tuple[int, ...], Captured | None] = {}
         self.capture_seconds = 0.0
