@@ -102,6 +102,7 @@ def prepare(options: Namespace) -> Job:
         check_fit(strategy, sampling, len(pair.pyramid))
     runners: list[Runner] = [StrategyRunner(n, s, pair, sampling, options.images) for n, s in strategies.items()]
     original = load_original(options.original, pair) if options.original is not None else None
+    pair.tokenizer.drop_encoder()
     if original:
         runners += original_runners(original, sampling, device, pair.target.cache_dtype)
 

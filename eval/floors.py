@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sdvar
 from sdvar.decoding.clock import Pass
+from sdvar.models.linear import Linear
 
 
 class Cost(NamedTuple):
@@ -139,6 +140,11 @@ class _FromFHat(nn.Module):
 def state_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights and buffers."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values())
+
+
+def held_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights and buffers, and of the copies of weights that its layers have made."""
+    return state_bytes(model) + sum(layer.copy_bytes for layer in model.modules() if isinstance(layer, Linear))
 
 
 def floor_seconds(cost: Cost, ceilings: Ceilings, dtype: torch.dtype) -> float:

@@ -10,7 +10,7 @@ import torch
 
 import sdvar
 from eval.floors import VARSize
-from sdvar.models.tokenizer import DECODED_TOGETHER
+from sdvar.models.linear import Linear
 
 LARGEST_BATCH = 256  # that "auto" tries
 # Bytes for each number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
@@ -42,12 +42,14 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
     picked = batch * max(pyramid.tokens) * pair.target.codebook_size * PICK_BYTES
     noise = 0 if plain else batch * pyramid.length * pair.target.codebook_size * sizes[-1].head_bytes  # kept for later
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
-    return caches + noise + max(hidden + raw, raw + picked, decoder)
+    layers = [layer for model in models for layer in model.modules() if isinstance(layer, Linear)]
+    copies = sum(layer.weight.nbytes for layer in layers if layer.copies and not layer.copy_bytes)
+    return caches + copies + noise + max(hidden + raw, raw + picked, decoder)
 
 
 def _tokenizer_bytes(tokenizer: sdvar.VQVAE, batch: int) -> int:
     weight = tokenizer.decoder.conv_out.weight
-    together = min(batch, DECODED_TOGETHER)
+    together = min(batch, tokenizer.decoded_together)
     return together * TOKENIZER_MAPS * weight.shape[1] * tokenizer.image_size**2 * weight.element_size()
 
 

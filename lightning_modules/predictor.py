@@ -114,6 +114,8 @@ class SDVARPredictor(LightningModule):
         self.threads = threads
         self.source = None if isinstance(pair, sdvar.ModelPair) else pair
         self.pair = pair_source.load(pair, precision) if self.source else pair
+        if self.source:
+            self.pair.tokenizer.drop_encoder()
         scales = len(self.pair.pyramid)
         for arm in self.arms:
             check_fit(arm.strategy, self.sampling, scales)

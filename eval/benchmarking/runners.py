@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import sdvar
-from eval.floors import state_bytes
+from eval.floors import held_bytes
 from sdvar.decoding.clock import Clock
 
 
@@ -60,7 +60,7 @@ class StrategyRunner(Runner):
         plain = isinstance(self.strategy, sdvar.Baseline)
         names = {self.strategy.model} if plain else {"draft", "target"}
         models = {id(model): model for model in (getattr(self.pair, name) for name in names)}
-        return sum(state_bytes(model) for model in (*models.values(), self.pair.tokenizer))
+        return sum(held_bytes(model) for model in (*models.values(), self.pair.tokenizer))
 
     def release(self) -> None:
         for model in (self.pair.draft, self.pair.target):

@@ -22,7 +22,8 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
 }
-KERNELS = ("auto", *BACKENDS, "flex")
+KERNELS = ("auto", *BACKENDS, "products", "flex")
+SCORES_TOGETHER = 1 << 19  # of "products" at a time: they stay in a core's cache
 
 
 class Visibility(NamedTuple):
@@ -63,8 +64,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         (n, heads, T_q, d).
     """
     mask = visibility.mask
+    if kernel == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        kernel = "products"  # torch's fused kernel gains nothing from bfloat16 there
     if log.isEnabledFor(logging.INFO):
         _log_kernel(kernel, q, k, v, mask, scale)
+    if kernel == "products":
+        return _products(q, k, v, mask, scale)
     if kernel == "flex":
         return _flex(q, k, v, mask, scale)
     if kernel == "flash" and mask is not None and q.is_cuda:
@@ -72,10 +77,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         parts = [_fused(q[:, :, a:b], k[:, :, :end], v[:, :, :end], None, scale, kernel)
                  for a, b, end in visibility.blocks]  # fmt: skip
         return torch.cat(parts, dim=2)
-    if mask is not None and q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
-        # in training the fused CPU kernel is several times slower than two products for a masked bfloat16 call
-        weights = (q @ k.transpose(-2, -1)).float().mul(scale).masked_fill(~mask, -math.inf).softmax(-1)
-        return weights.to(v.dtype) @ v
     return _fused(q, k, v, mask, scale, kernel)
 
 
@@ -105,6 +106,28 @@ def _runs(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, kernel: str) -> Tensor:
     with sdpa_kernel(BACKENDS[kernel]) if kernel in BACKENDS else nullcontext():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Two products with a softmax between them, some heads of one row at a time."""
+    q = q if scale == 1 else q * scale
+    if torch.is_grad_enabled() and q.requires_grad:
+        return _product_of_heads(q, k, v, mask)
+    n, heads, queries, _ = q.shape
+    together = max(1, min(heads, SCORES_TOGETHER // (queries * k.shape[2])))
+    out = torch.empty_like(q)
+    for row in range(n):
+        for first in range(0, heads, together):
+            part = slice(first, first + together)
+            out[row, part] = _product_of_heads(q[row, part], k[row, part], v[row, part], mask)
+    return out
+
+
+def _product_of_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (q @ k.transpose(-2, -1)).float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdvar.models.attention import Visibility, attend
 from sdvar.models.kv_cache import CacheWindow, KVCache
-from sdvar.models.linear import Linear, linear
+from sdvar.models.linear import Linear
 
 NORM_EPS = 1e-6
 MAX_LOG_SCALE = math.log(100)  # limit of the learned attention scale
@@ -27,18 +27,18 @@ class SelfAttention(nn.Module):
             self.scale = 1.0
         else:
             self.scale = 0.25 / math.sqrt(width // heads)
-        self.mat_qkv = Linear(width, 3 * width, bias=False)
+        self.mat_qkv = Linear(width, 3 * width, bias=False, packed=True)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("zero_k_bias", torch.zeros(width))
-        self.proj = Linear(width, width)
+        self.proj = Linear(width, width, packed=True)
 
     def forward(
         self, x: Tensor, visibility: Visibility, cache: KVCache | None, layer: int, window: CacheWindow | None
     ) -> Tensor:
         n, length, width = x.shape
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
-        qkv = linear(x, self.mat_qkv.weight, bias).view(n, length, 3, self.heads, -1)
+        qkv = self.mat_qkv(x, bias).view(n, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (n, heads, length, d)
         if self.qk_norm:
             learned = self.scale_mul_1H11.float() if v.dtype != torch.float64 else self.scale_mul_1H11
@@ -52,11 +52,11 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = Linear(width, hidden)
-        self.fc2 = Linear(hidden, width)
+        self.fc1 = Linear(width, hidden, packed=True)
+        self.fc2 = Linear(hidden, width, packed=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(self.fc1(x, gelu=True))
 
 
 class AdaLNProjection(nn.Sequential):

@@ -13,7 +13,10 @@ from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
 
 GROUPS = 32  # of every group norm; channel counts must be multiples
-DECODED_TOGETHER = 16  # images; at 256 px more gain no speed, and their activations would set the memory peak
+# Images that the decoder takes at once. At 256 px more gain no speed, on a CPU not even two, and their activations
+# would set the memory peak.
+DECODED_TOGETHER = 16
+CPU_PIXELS = 256 * 256  # at once, unless one image has more
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -199,15 +202,32 @@ class VQVAE(nn.Module):
     def latent_channels(self) -> int:
         return self.quantize.channels
 
+    @property
+    def decoded_together(self) -> int:
+        """Images that the decoder takes at once."""
+        on_cpu = self.quantize.embedding.weight.device.type == "cpu"
+        return min(DECODED_TOGETHER, max(1, CPU_PIXELS // self.image_size**2)) if on_cpu else DECODED_TOGETHER
+
+    def drop_encoder(self) -> VQVAE:
+        """Give up the encoder's memory, which decoding does not need. Returns the tokenizer."""
+        self.encoder = self.quant_conv = None
+        return self
+
     def features(self, images: Tensor) -> Tensor:
-        """f: images (B, 3, H, W) in [-1, 1] -> (B, C_vae, S, S), before quantisation."""
+        """f: images (B, 3, H, W) in [-1, 1] -> (B, C_vae, S, S), before quantisation.
+
+        Raises:
+            ValueError: if the encoder was dropped.
+        """
+        if self.encoder is None:
+            raise ValueError("the tokenizer's encoder was dropped (drop_encoder): load the tokenizer again to encode")
         return self.quant_conv(self.encoder(images))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) in [-1, 1] -> K token maps, int64 (B, n_k).
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, or if the encoder was dropped.
         """
         side = self.image_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
@@ -239,7 +259,7 @@ class VQVAE(nn.Module):
         dtype = self.post_quant_conv.weight.dtype
         parts = [
             self.decoder(self.post_quant_conv(part.to(dtype, memory_format=torch.channels_last)))
-            for part in f_hat.split(DECODED_TOGETHER)
+            for part in f_hat.split(self.decoded_together)
         ]
         return torch.cat(parts).to(f_hat.dtype).contiguous().clamp(-1, 1)
 
