@@ -154,6 +154,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
             "sampling": options.sampling.as_dict(),
             "attention": options.attention,
             "graphs": pair.target.graphs,
+            "compile": options.compile,
             "images": options.images,
             "warmup": options.warmup,
             "repeats": options.repeats,

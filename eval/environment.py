@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 import shlex
@@ -38,18 +39,19 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
     return environment | ({"git_revision": revision} if revision else {})
 
 
-def describe_numerics(pair) -> dict:
+def describe_numerics(pair, engine) -> dict:
     """Number format and kernels of a pair of models: what rounding, and so a near-tie, depends on.
 
     Args:
-        pair: a `sdvar.ModelPair`, as it will decode.
+        pair: a `sdvar.ModelPair`.
+        engine: how it will decode, a `sdvar.Engine`.
     """
     import torch
 
     return {
         "dtype": str(next(pair.target.parameters()).dtype).removeprefix("torch."),
         "kernels": {
-            "attention": pair.target.blocks[0].attn.kernel,
+            **dataclasses.asdict(engine),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "tf32_convolutions": torch.backends.cudnn.allow_tf32,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,

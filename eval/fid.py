@@ -88,10 +88,12 @@ def prepare(options: Namespace, started: float) -> Job:
     Raises:
         ValueError, TypeError, OSError: with one line that says what is wrong.
     """
+    import torch
     from lightning.pytorch import Trainer
 
     import sdvar
     from eval.arms import build_arms, describe_arms
+    from eval.engine_options import engine_of
     from eval.progress import ProgressBar
     from lightning_modules.labels import ClassLabelDataModule, parse_labels
     from lightning_modules.pair_source import PairFiles
@@ -107,7 +109,8 @@ def prepare(options: Namespace, started: float) -> Job:
     if options.labels is not None:
         parse_labels(options.labels)  # a mistake here should not wait for the models
     source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
-    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads)
+    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads, engine=engine_of(options))
+    predictor.engine.check(predictor.pair, torch.device(options.accelerator))
     if options.labels is None:
         options.labels = f"0-{predictor.pair.num_classes - 1}"
     images_per_class = options.images_per_class * options.repeats  # of each repeat, one after the other
@@ -138,7 +141,7 @@ def prepare(options: Namespace, started: float) -> Job:
         writer.folder.write("config.yaml", as_config(options))
         digests = pair_source.digests(predictor.source)
         environment = describe_environment(options.accelerator, options.threads, digests)
-        environment |= describe_numerics(predictor.pair)
+        environment |= describe_numerics(predictor.pair, predictor.engine)
         seconds = time.perf_counter() - started
         start_session(writer.folder, environment, predictor.pair, seconds, options.overwrite)
     return job

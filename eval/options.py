@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
+from eval.engine_options import add_engine_options, check_engine_options
 
 METRICS = ("is", "fid", "kid", "prc", "pairs")
 NOISE_FLOOR = "baseline_reseeded"
@@ -84,6 +85,7 @@ def build_parser() -> ArgumentParser:
     add("--num_nodes", type=int, default=1, help="nodes")
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
+    add_engine_options(parser, graphs=False)
     add("--reference", type=str | None, help=REFERENCE_HELP)
     add("--metrics", type=list[str] | str, default=DEFAULT_METRICS, help=METRICS_HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
@@ -179,6 +181,7 @@ def _check(options: Namespace) -> None:
     for name in ("devices", "num_nodes", "threads"):
         if options[name] is not None and options[name] < 1:
             raise ValueError(f"{name}: expected an int >= 1, got {options[name]}")
+    check_engine_options(options)
     world_size = os.environ.get("WORLD_SIZE")
     if world_size and int(world_size) != options.devices * options.num_nodes:
         raise ValueError(

@@ -87,6 +87,7 @@ class SDVARPredictor(LightningModule):
         sampling: guidance and filters, the same for all arms.
         precision: number format of the models: 64-true, 32-true, bf16-true or 16-true.
         threads: CPU threads of the process; None leaves them as they are. Float rounding may depend on it.
+        engine: kernels, graphs, compiler and the tokenizer's dtype; rounding depends on it.
 
     Raises:
         ValueError: naming the argument.
@@ -99,6 +100,7 @@ class SDVARPredictor(LightningModule):
         sampling: sdvar.Sampling | None = None,
         precision: str = "32-true",
         threads: int | None = None,
+        engine: sdvar.Engine | None = None,
     ) -> None:
         super().__init__()
         if precision not in pair_source.DTYPES:
@@ -112,6 +114,7 @@ class SDVARPredictor(LightningModule):
         self.sampling = sampling or sdvar.Sampling()
         self.precision = precision
         self.threads = threads
+        self.engine = engine or sdvar.Engine()
         self.source = None if isinstance(pair, sdvar.ModelPair) else pair
         self.pair = pair_source.load(pair, precision) if self.source else pair
         if self.source:
@@ -129,6 +132,7 @@ class SDVARPredictor(LightningModule):
             "sampling": asdict(self.sampling),
             "precision": self.precision,
             "threads": self.threads,
+            "engine": asdict(self.engine),
         }
         if self.source:
             pair = asdict(self.source) if isinstance(self.source, PairFiles) else self.source
@@ -143,6 +147,7 @@ class SDVARPredictor(LightningModule):
             data.check_classes(self.pair.num_classes)
         for model in (self.pair.draft, self.pair.target, self.pair.tokenizer):
             model.to(self.trainer.strategy.root_device)
+        self.engine.apply(self.pair)
 
     def on_predict_start(self) -> None:
         torch.backends.cudnn.allow_tf32 = False  # else f-hat depends on the convolution that a batch size selects

@@ -11,6 +11,7 @@ from sdvar.decoding.result import DecodeResult, DecodeStats
 from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
+from sdvar.engine import Engine
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
@@ -31,6 +32,7 @@ __all__ = [
     "Coupled",
     "DecodeResult",
     "DecodeStats",
+    "Engine",
     "Fixed",
     "Handoff",
     "Match",

@@ -35,14 +35,16 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
     return c0, c1, c2, c3
 
 
-def uniform(seeds: Tensor, stream: str, scale: int, positions: int, tokens: int, dtype: torch.dtype) -> Tensor:
+def uniform(
+    seeds: Tensor, stream: str, scale: int | Tensor, positions: int | Tensor, tokens: int, dtype: torch.dtype
+) -> Tensor:
     """Uniform numbers in the open interval (0, 1).
 
     Args:
         seeds: int64 (B,), any 64-bit value.
         stream: a name in STREAMS.
-        scale: scale number, from 0.
-        positions: n_k, positions of the scale.
+        scale: scale number, from 0; for several scales at once int64 (P,), one a position.
+        positions: n_k, positions of the scale; for several scales int64 (P,), each position's number in its scale.
         tokens: numbers a position: V for a choice of token, 1 for a decision.
         dtype: float32 or float64; both round the same 32-bit number.
 
@@ -51,11 +53,12 @@ def uniform(seeds: Tensor, stream: str, scale: int, positions: int, tokens: int,
     """
     device = seeds.device
     lanes = -(-tokens // 4)  # one call of the generator serves four tokens
+    place = positions if isinstance(positions, Tensor) else torch.arange(positions, device=device)
     words = philox(
         (
             torch.arange(lanes, device=device),
-            torch.arange(positions, device=device)[:, None],
-            torch.tensor(scale, device=device),
+            place[:, None],
+            scale[:, None] if isinstance(scale, Tensor) else torch.tensor(scale, device=device),
             torch.tensor(STREAMS[stream], device=device),
         ),
         ((seeds & _WORD)[:, None, None], ((seeds >> 32) & _WORD)[:, None, None]),
@@ -65,7 +68,9 @@ def uniform(seeds: Tensor, stream: str, scale: int, positions: int, tokens: int,
     return ((bits.to(dtype) + 0.5) * 2.0**-32).clamp_(max=1 - 2.0**-24)
 
 
-def gumbel(seeds: Tensor, stream: str, scale: int, positions: int, tokens: int, dtype: torch.dtype) -> Tensor:
+def gumbel(
+    seeds: Tensor, stream: str, scale: int | Tensor, positions: int | Tensor, tokens: int, dtype: torch.dtype
+) -> Tensor:
     """Standard Gumbel numbers: argmax(log p + G) is a draw from p. Arguments and shape as for ``uniform``.
 
     Large G decide, and they come from u near 0, where float32 resolves u best.

@@ -70,21 +70,41 @@ def _check_number(name: str, value: object, allowed, words: str) -> None:
 
 def filtered_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
     """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p."""
-    by_rank = None  # values in ascending order and their tokens, those that top-k drops left out
-    if 0 < top_k < logits.shape[-1]:
+    by_k, by_p = 0 < top_k < logits.shape[-1], 0 < top_p < 1
+    if by_k:
         best = logits.topk(top_k, dim=-1)
-        dropped = logits < best.values[..., -1:]
-        if 0 < top_p < 1 and bool((dropped.sum(-1) == logits.shape[-1] - top_k).all()):  # no ties with the k-th
-            by_rank = best.values.flip(-1), best.indices.flip(-1)
-        logits = logits.masked_fill(dropped, -math.inf)
-    if 0 < top_p < 1:
-        ascending, order = by_rank or logits.sort(dim=-1)
-        # a token goes when it and all less likely ones together hold at most 1 - top_p; the best one always stays
-        drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
-        drop_sorted[..., -1] = False
-        drop = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, drop_sorted)
-        logits = logits.masked_fill(drop, -math.inf)
-    return logits
+        if by_p:
+            return _filtered_by_both(logits, best.values.flip(-1), best.indices.flip(-1), top_p)
+        return logits.masked_fill(logits < best.values[..., -1:], -math.inf)
+    if not by_p:
+        return logits
+    ascending, order = logits.sort(dim=-1)
+    # a token goes when it and all less likely ones together hold at most 1 - top_p; the best one always stays
+    drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+    drop_sorted[..., -1] = False
+    return logits.masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, drop_sorted), -math.inf)
+
+
+def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: float) -> Tensor:
+    """Top-p among the k best and the ties with the k-th, which are not sorted and never looked at by the host.
+
+    Args:
+        logits: (..., V).
+        ascending, order: (..., k) values and tokens of the k best.
+        top_p: see `Sampling`.
+    """
+    kth = ascending[..., :1]
+    listed = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, True)
+    tied = (logits == kth) & ~listed  # as likely as the k-th: they stand before it, in the order of their tokens
+    place = tied.cumsum(-1)  # 1, 2, ... for these
+    weights = (ascending - ascending[..., -1:]).exp()
+    before = place[..., -1:] * weights[..., :1]
+    total = weights.sum(-1, keepdim=True) + before
+    drop = (weights.cumsum(-1) + before) / total <= 1 - top_p
+    drop[..., -1] = False
+    keep = torch.zeros_like(listed).scatter_(-1, order, ~drop)
+    keep |= tied & (place * weights[..., :1] / total > 1 - top_p)
+    return logits.masked_fill(~keep, -math.inf)
 
 
 def filtered_probabilities(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:

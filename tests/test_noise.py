@@ -11,6 +11,13 @@ from sdvar import noise
 SEEDS = torch.tensor([0, 1, 2**32, 2**32 + 1, 2**40 + 5, -3, -(2**63)])
 
 
+def test_several_scales_at_once_are_those_one_by_one():
+    scales, places = torch.tensor([2] * 3 + [5] * 2), torch.tensor([0, 1, 2, 0, 1])
+    together = noise.gumbel(SEEDS, "pick", scales, places, 33, torch.float32)
+    apart = [noise.gumbel(SEEDS, "pick", scale, count, 33, torch.float32) for scale, count in ((2, 3), (5, 2))]
+    assert torch.equal(together, torch.cat(apart, dim=1))
+
+
 def test_generator_is_philox():
     """Against numpy's Philox-4x64? It has other word sizes, so: the known answers of Philox-4x32-10 (Random123)."""
     words = lambda *values: tuple(torch.tensor(v) for v in values)  # noqa: E731

@@ -56,10 +56,16 @@ def test_bad_filters(top_k, top_p, error):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_top_k_and_top_p_together_are_one_after_the_other(ties):
-    """The short cut that ranks the k best alone gives what ranking all of them gives, with ties at the k-th or not."""
+    """The short cut that ranks the k best alone gives what ranking all of them gives, with ties at the k-th or not.
+
+    Which of tokens that are equally likely goes is left open.
+    """
     logits = torch.randn(200, 64, dtype=torch.float64) * 3
     if ties:
         logits = logits.round()
     both = filtered_probabilities(logits, 10, 0.8)
     first = filtered_probabilities(logits, 10).log()
-    torch.testing.assert_close(both, filtered_probabilities(first, 0, 0.8))
+    expected = filtered_probabilities(first, 0, 0.8)
+    torch.testing.assert_close(both.sort(-1).values, expected.sort(-1).values)
+    if not ties:
+        torch.testing.assert_close(both, expected)

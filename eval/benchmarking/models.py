@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from torch import nn
 
 import sdvar
+from eval.engine_options import engine_of
 from eval.floors import state_bytes
 from eval.memory import free_bytes
 from lightning_modules import pair_source
@@ -34,11 +35,7 @@ def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dic
         pair, weights = pair_source.load(source, options.precision), pair_source.digests(source)
         for model in (pair.draft, pair.target, pair.tokenizer):
             model.to(device)
-    if options.tokenizer_dtype:
-        pair.tokenizer.set_decoder_dtype(getattr(torch, options.tokenizer_dtype))
-    for model in (pair.draft, pair.target):
-        model.set_attention(options.attention)
-        model.graphs = options.graphs and device.type == "cuda"
+    engine_of(options).apply(pair)
     return pair, weights
 
 

@@ -10,10 +10,9 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
+from eval.engine_options import add_engine_options, check_engine_options
 from eval.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
 
-ATTENTION = ("auto", "math", "efficient", "flash", "flex")
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
 SIMULATED = "simulated:"
 ARMS = {name: DEFAULT_ARMS[name] for name in ("speculative", "handoff")}
@@ -58,9 +57,7 @@ def build_parser() -> ArgumentParser:
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--threads", type=int | None, help="CPU threads (the cores there are)")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
-    add("--tokenizer_dtype", type=str | None, help=f"of the tokenizer's decoder: {', '.join(DTYPES)} (as loaded)")
-    add("--attention", type=str, default="auto", help=f"kernel of all attention: {', '.join(ATTENTION)}")
-    add("--graphs", type=bool, default=True, help="false runs without CUDA graphs; a CPU has none")
+    add_engine_options(parser, graphs=True)
     add("--out", type=str | None, metavar="FILE.json", help="also write all figures there")
     return parser
 
@@ -152,13 +149,12 @@ def _check_choices(options: Namespace) -> None:
     choices = {
         "accelerator": ("auto", "cpu", "cuda", "gpu"),
         "precision": PRECISIONS,
-        "attention": ATTENTION,
-        "tokenizer_dtype": (None, *DTYPES),
     }
     for name, allowed in choices.items():
         if options[name] not in allowed:
             named = ", ".join(str(value) for value in allowed if value not in (None, "gpu"))
             raise ValueError(f"{name}: expected one of {named}, got {options[name]!r}")
+    check_engine_options(options)
 
 
 def _check_original(options: Namespace) -> None:

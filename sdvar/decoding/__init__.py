@@ -42,6 +42,7 @@ def decode(
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
+        ValueError: after the decode, if a model's logits were NaN or infinite.
     """
     sampling = Sampling() if sampling is None else sampling
     labels, seeds = check_batch(pair, labels, seeds)
@@ -58,6 +59,7 @@ def decode(
 def _decode(session: Session, strategy: Strategy, images: bool) -> DecodeResult:
     pair = session.pair
     strategy.run(session)
+    session.check_finite()
     tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
     stats, pixels = session.stats(), None
     session.close()  # the tokenizer may have the caches' memory

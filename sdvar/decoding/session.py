@@ -16,6 +16,9 @@ from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
 
+# Numbers made at once; they take 32 bytes each while they are made.
+NOISE_TOGETHER = defaultdict(lambda: 1 << 24, cpu=0)
+
 
 class Canvas:
     """Committed token maps of a batch and what follows from them. The only place where a scale is committed.
@@ -104,10 +107,23 @@ class Session:
         for done in [k for k in self._gumbel if k < min(self.canvas.scales)]:
             del self._gumbel[done]
         if scale not in self._gumbel:
-            positions, vocabulary = self.pyramid.tokens[scale], like.shape[-1]
-            self._gumbel[scale] = noise.gumbel(self.seeds, "pick", scale, positions, vocabulary, like.dtype)
+            self._make_gumbel(scale, like.shape[-1], like.dtype)
         everyone = self._gumbel[scale]
         return everyone if len(images) == self.batch else everyone[torch.tensor(images, device=everyone.device)]
+
+    def _make_gumbel(self, scale: int, vocabulary: int, dtype: torch.dtype) -> None:
+        """The noise of a scale and, on a GPU, of as many after it as are cheap to keep.
+
+        The generator is some 200 small kernels, whose launches take longer than their work.
+        """
+        last, room = scale + 1, NOISE_TOGETHER[self.seeds.device.type] // (self.batch * vocabulary)
+        while last < len(self.pyramid) and self.pyramid.span_tokens(scale, last + 1) <= room:
+            last += 1
+        counts = self.pyramid.tokens[scale:last]
+        numbers = torch.cat([torch.arange(count) for count in counts]).to(self.seeds.device)
+        scales = self.pyramid.scale_of_position(scale, last).to(self.seeds.device)
+        made = noise.gumbel(self.seeds, "pick", scales, numbers, vocabulary, dtype)
+        self._gumbel |= dict(zip(range(scale, last), made.split(counts, dim=1)))
 
     def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
         """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
@@ -148,6 +164,11 @@ class Session:
         codebook = self.canvas.quantizer.embedding.weight
         weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
         return weights.to(codebook.dtype) @ codebook
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a logit of this decode was NaN or infinite, naming model, scale and image."""
+        for stepper in self._steppers.values():
+            stepper.check_finite()
 
     def close(self) -> None:
         """Hand the workspaces back to the models. Nothing can be decoded in this session after that."""

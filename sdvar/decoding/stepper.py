@@ -42,6 +42,7 @@ class Stepper:
         self.cached = [0] * self.batch
         self.calls = [0] * self.batch
         self.tokens = [0] * self.batch
+        self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
         scales = range(len(self.pyramid))
         counts = torch.tensor(self.pyramid.tokens)
         dtype = model.pos_1LC.dtype
@@ -73,9 +74,6 @@ class Stepper:
 
         Returns:
             (n, tokens of the scales wanted_from <= k < last, V).
-
-        Raises:
-            ValueError: if a logit is NaN or infinite, naming scale and image.
         """
         behind = [i for i in images if self.cached[i] != first]
         if behind:
@@ -100,16 +98,23 @@ class Stepper:
             logits = (1 + t) * of_class - t * of_null
         if self._temperature is not None:
             logits = logits / self._temperature[positions]
-        self._check_finite(logits, images, wanted_from, last)
+        self._finite.append((list(images), wanted_from, logits.isfinite().all(-1)))
+        if logits.device.type == "cpu":
+            self.check_finite()
         return logits
 
-    def _check_finite(self, logits: Tensor, images: Sequence[int], first: int, last: int) -> None:
-        """A pick among NaN would go on as if it were a token."""
-        if logits.isfinite().all():
+    def check_finite(self) -> None:
+        """Raise ValueError if a logit so far was NaN or infinite, naming scale and image of the first.
+
+        A pick among NaN goes on as if it were a token. On a GPU this is asked once a decode and not after each pass,
+        since the answer makes the host wait.
+        """
+        asked, self._finite = self._finite, []
+        if not asked or bool(torch.stack([finite.all() for *_, finite in asked]).all()):
             return
-        bad = ~logits.isfinite().all(-1)  # (n, tokens)
-        row, position = bad.nonzero()[0].tolist()
-        scale = int(self.pyramid.scale_of_position(first, last)[position])
+        images, first, finite = next(entry for entry in asked if not entry[2].all())
+        row, position = (~finite).nonzero()[0].tolist()
+        scale = int(self.pyramid.scale_of_position(first, len(self.pyramid))[position])
         raise ValueError(
             f"the {self.name} model's logits are NaN or infinite at scale {scale} of image {images[row]} of the batch; "
             "check its weights (python -m sdvar.checkpoints inspect), the guidance, and the dtype: float16 overflows "

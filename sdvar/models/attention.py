@@ -64,9 +64,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         (n, heads, T_q, d).
     """
     mask = visibility.mask
-    if kernel == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if kernel == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.compiler.is_compiling():
         kernel = "products"  # torch's fused kernel gains nothing from bfloat16 there
-    if log.isEnabledFor(logging.INFO):
+    if not torch.compiler.is_compiling() and log.isEnabledFor(logging.INFO):
         _log_kernel(kernel, q, k, v, mask, scale)
     if kernel == "products":
         return _products(q, k, v, mask, scale)

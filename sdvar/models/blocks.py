@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.attention import Visibility, attend
-from sdvar.models.kv_cache import CacheWindow, KVCache
+from sdvar.models.kv_cache import CacheWindow, LayerCache
 from sdvar.models.linear import Linear
 
 NORM_EPS = 1e-6
@@ -34,7 +34,7 @@ class SelfAttention(nn.Module):
         self.proj = Linear(width, width, packed=True)
 
     def forward(
-        self, x: Tensor, visibility: Visibility, cache: KVCache | None, layer: int, window: CacheWindow | None
+        self, x: Tensor, visibility: Visibility, cache: LayerCache | None, window: CacheWindow | None
     ) -> Tensor:
         n, length, width = x.shape
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
             q = (F.normalize(q.to(learned.dtype), dim=-1) * learned.clamp_max(MAX_LOG_SCALE).exp()).to(v.dtype)
             k = F.normalize(k.to(learned.dtype), dim=-1).to(v.dtype)
         if cache is not None:
-            k, v = cache.update(layer, k, v, window)
+            k, v = cache.update(k, v, window)
         return self.proj(attend(q, k, v, visibility, self.scale, self.kernel).transpose(1, 2).reshape(n, length, width))
 
 
@@ -92,14 +92,13 @@ class Block(nn.Module):
         x: Tensor,
         modulation: Tensor,
         visibility: Visibility,
-        cache: KVCache | None,
-        layer: int,
+        cache: LayerCache | None,
         window: CacheWindow | None,
     ) -> Tensor:
         gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(0)
         dtype = self.ffn.fc1.weight.dtype
         h = layer_norm(x) * (1 + scale1) + shift1
-        x = x + self.attn(h.to(dtype), visibility, cache, layer, window) * gain1
+        x = x + self.attn(h.to(dtype), visibility, cache, window) * gain1
         h = layer_norm(x) * (1 + scale2) + shift2
         return x + self.ffn(h.to(dtype)) * gain2
 

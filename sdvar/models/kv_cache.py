@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class CacheWindow(NamedTuple):
-    """Which part of a cache one pass uses.
+    """Which part of a cache's layer one pass uses.
 
     Attributes:
         rows: int64 (n,) cache rows of the pass, or None for all of them (which saves the gather).
@@ -48,18 +48,28 @@ class KVCache:
         view.keys, view.values = self.keys[:, :rows], self.values[:, :rows]
         return view
 
-    def update(self, layer: int, key: Tensor, value: Tensor, window: CacheWindow) -> tuple[Tensor, Tensor]:
+    def layer(self, layer: int) -> LayerCache:
+        """What one layer of the model works on, in the same memory."""
+        return LayerCache(self.keys[layer], self.values[layer])
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer, each (rows, heads, length, head_width)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, key: Tensor, value: Tensor, window: CacheWindow) -> tuple[Tensor, Tensor]:
         """Write the keys and values of a span and return all that the span may see.
 
         Args:
-            layer: layer number.
             key, value: (n, heads, end - start, head_width).
             window: where they belong.
 
         Returns:
             keys and values, each (n, heads, end - visible_from, head_width).
         """
-        keys, values = self.keys[layer], self.values[layer]
+        keys, values = self
         if window.rows is None:
             keys[:, :, window.start : window.end] = key
             values[:, :, window.start : window.end] = value

@@ -44,6 +44,8 @@ class Linear(nn.Linear):
         # not by timing both: which one a process takes must not depend on chance, since they round differently
         weight = self.weight
         trains = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
+        if torch.compiler.is_compiling():  # the compiler has its own way to pack weights and to fuse what follows
+            return False
         plain = x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
         return plain and x.dtype in ONEDNN and not trains and x.numel() > 0
 

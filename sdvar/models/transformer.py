@@ -155,6 +155,12 @@ class VAR(nn.Module):
             block.attn.kernel = kernel
         return self
 
+    def compile_blocks(self) -> VAR:
+        """Run the blocks by torch.compile from now on; the first passes take minutes. Returns the model."""
+        for block in self.blocks:
+            block.compile(dynamic=True)  # else each span and each number of images is compiled anew
+        return self
+
     def condition(self, labels: Tensor) -> Conditioning:
         """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""
         embedded = self.class_emb(labels)
@@ -201,7 +207,8 @@ class VAR(nn.Module):
         offsets = pyramid.offsets
         window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
         for layer, block in enumerate(self.blocks):
-            x = block(x, conditioning.blocks[layer], visibility, cache, layer, window)
+            kept = None if cache is None else cache.layer(layer)
+            x = block(x, conditioning.blocks[layer], visibility, kept, window)
         if logits_from is not None:
             x = x[:, offsets[logits_from] - offsets[first] :]
         return self.logits(x, conditioning)

@@ -1,9 +1,12 @@
 """What makes decoding fast leaves its output alone."""
 
+import copy
+
 import pytest
 import torch
 
 import sdvar
+from sdvar.decoding import session
 from sdvar.models import attention, linear, transformer, workspace
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
@@ -63,7 +66,67 @@ def test_a_decoder_in_low_precision_leaves_the_tokens_alone():
     assert not torch.equal(after.images, before.images)
 
 
-@pytest.mark.parametrize("kernel", ["math", "flash", pytest.param("flex", marks=pytest.mark.proof)])
+def test_a_tokenizer_without_its_encoder_decodes_and_says_so_when_asked_to_encode():
+    vae = random_pair().tokenizer
+    tokens = [torch.randint(32, (2, n)) for n in vae.pyramid.tokens]
+    images = vae.decode(tokens)
+    assert torch.equal(vae.drop_encoder().decode(tokens), images)
+    with pytest.raises(ValueError, match="encoder was dropped"):
+        vae.encode(images)
+
+
+def test_noise_made_for_several_scales_at_once_is_the_same(monkeypatch):
+    """As on a GPU: all scales at once, or as many as there is room for."""
+    pair = close_pair()
+    expected = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    for room in (10**9, 2 * pair.target.codebook_size * (pair.pyramid.tokens[1] + pair.pyramid.tokens[2])):
+        monkeypatch.setitem(session.NOISE_TOGETHER, "cpu", room)
+        assert same_tokens(sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2)), expected)
+
+
+@pytest.mark.skipif(torch.bfloat16 not in linear.ONEDNN, reason="no bfloat16 products by oneDNN here")
+class TestBfloat16OnACPU:
+    @torch.no_grad()
+    def test_the_copy_of_the_weights_follows_them(self):
+        layer = linear.Linear(64, 32, packed=True).bfloat16()
+        x = torch.randn(5, 64).bfloat16()
+
+        def check():
+            assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+            assert layer.copy_bytes == layer.weight.nbytes
+
+        check()
+        layer.weight.mul_(2)
+        check()
+        layer.load_state_dict({name: -value for name, value in layer.state_dict().items()})
+        check()
+        copied = copy.deepcopy(layer)
+        assert copied.copy_bytes == 0
+        assert torch.equal(copied(x), layer(x))
+        assert layer.float().copy_bytes == 0
+
+    def test_training_does_without_it(self):
+        layer = linear.Linear(64, 32, packed=True).bfloat16()
+        layer(torch.randn(5, 64).bfloat16()).sum().backward()
+        assert layer.copy_bytes == 0
+        assert layer.weight.grad is not None
+
+    @torch.no_grad()
+    def test_logits_are_as_close_to_the_truth_as_by_the_fused_kernel(self):
+        """Products in place of torch's fused attention: not less accurate than it is, over spans of several scales."""
+        labels, exact = torch.tensor([1, 2, 3]), close_pair(dtype=torch.float64).target
+        inputs = torch.randn(3, exact.pyramid.length - 1, exact.latent_channels, dtype=torch.float64)
+        truth = exact(labels, inputs)
+        model = close_pair(dtype=torch.bfloat16).target
+        errors = {}
+        for kernel in ("products", "flash", "auto"):
+            model.set_attention(kernel)
+            errors[kernel] = (model(labels, inputs.float()).double() - truth).square().mean().sqrt()
+        assert errors["auto"] == errors["products"] != errors["flash"]
+        assert errors["products"] < 1.2 * errors["flash"]
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash", "products", pytest.param("flex", marks=pytest.mark.proof)])
 def test_a_forced_kernel_computes_the_same(kernel):
     """Spans of one scale and of several, with and without keys before them."""
     pair = close_pair(dtype=torch.float32)
@@ -181,3 +244,13 @@ def test_linear_is_the_linear_of_torch():
             assert layer.float()(x).dtype == torch.bfloat16
     layer(x).sum().backward()
     assert layer.weight.grad is not None
+
+
+@pytest.mark.proof
+def test_compiled_blocks_compute_the_same():
+    pair = close_pair(dtype=torch.float32)
+    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    sdvar.Engine(compile=True).apply(pair)
+    compiled = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    gaps = sdvar.first_differences(pair, [1, 2, 3], [4, 5, 6], sdvar.Sampling(), compiled.tokens, expected.tokens)
+    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()

@@ -60,10 +60,10 @@ def test_rows_write_and_read_their_own_part_of_the_cache():
     from sdvar.models.kv_cache import CacheWindow
 
     everything = torch.arange(4.0).view(4, 1, 1, 1)
-    cache.update(0, everything, everything, CacheWindow(None, 0, 0, 1))
+    cache.layer(0).update(everything, everything, CacheWindow(None, 0, 0, 1))
     rows = torch.tensor([3, 1])
     new = torch.tensor([30.0, 10.0]).view(2, 1, 1, 1)
-    keys, _ = cache.update(0, new, new, CacheWindow(rows, 0, 1, 2))
+    keys, _ = cache.layer(0).update(new, new, CacheWindow(rows, 0, 1, 2))
     assert keys.flatten().tolist() == [3, 30, 1, 10]
     assert cache.keys[0, [1, 3], 0, 1, 0].tolist() == [10, 30]
 
