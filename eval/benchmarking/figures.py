@@ -93,6 +93,7 @@ def runner_figures(
     }
     if measured.launches is not None:
         figures["kernel_launches_per_image"] = measured.launches / batch
+        figures["graph_capture_seconds"] = measured.capture_seconds
     if not measured.clocked:
         return figures
     sums = [floors.figures(stretches, batch, images) for _, stretches in measured.clocked]

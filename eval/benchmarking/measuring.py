@@ -31,6 +31,7 @@ class Measured:
         target_calls, draft_calls: passes an image took part in, mean over all images of those runs.
         peak_bytes: what a run takes beyond the weights, see `peak.peak_bytes`.
         launches: kernels and graphs launched in one run; None on the CPU.
+        capture_seconds: of its warm-up that went into capturing CUDA graphs.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Measured:
     draft_calls: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
     launches: int | None = None
+    capture_seconds: float = 0.0
 
 
 def labels_and_seeds(batch: int, repeat: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -66,8 +68,10 @@ def measure(
     for _ in range(warmup):
         for runner in runners:
             log.info("batch %d: warm-up of %s", batch, runner.name)
+            captured = runner.capture_seconds()
             with _telling_kernels():
                 runner.run(*labels_and_seeds(batch, 0, classes, device))
+            measured[runner.name].capture_seconds += runner.capture_seconds() - captured
     for repeat in range(repeats):
         inputs = labels_and_seeds(batch, repeat, classes, device)
         first = repeat % len(runners)

@@ -31,6 +31,10 @@ class Runner(ABC):
     def weight_bytes(self) -> int:
         """Bytes of the models that it runs."""
 
+    def capture_seconds(self) -> float:
+        """Seconds that its models have spent on capturing CUDA graphs so far."""
+        return 0.0
+
     def release(self) -> None:  # noqa: B027 - the original keeps nothing
         """Give up memory that is kept from one decode to the next."""
 
@@ -61,6 +65,9 @@ class StrategyRunner(Runner):
         names = {self.strategy.model} if plain else {"draft", "target"}
         models = {id(model): model for model in (getattr(self.pair, name) for name in names)}
         return sum(held_bytes(model) for model in (*models.values(), self.pair.tokenizer))
+
+    def capture_seconds(self) -> float:
+        return sum(model.capture_seconds for model in {self.pair.draft, self.pair.target})
 
     def release(self) -> None:
         for model in (self.pair.draft, self.pair.target):

@@ -97,6 +97,7 @@ class VAR(nn.Module):
         self.head_nm = HeadNorm(width)
         self.head = Linear(width, codebook_size)
         self.graphs = False  # whether passes are captured as CUDA graphs
+        self.capture_seconds = 0.0  # spent on capturing so far
         self._spare: Workspace | None = None
 
     @property

@@ -101,7 +101,6 @@ class GraphedWorkspace(Workspace):
         super().__init__(model, images, guided, spare_rows=1)  # that row takes what padding writes
         self._capture = capture or _CudaCapture()
         self._captured: dict[tuple[int, ...], Captured | None] = {}
-        self.capture_seconds = 0.0
 
     def begin(self, labels: Tensor) -> None:
         previous = self.conditioning
@@ -143,8 +142,8 @@ class GraphedWorkspace(Workspace):
         except RuntimeError as error:
             log.warning("%s: no CUDA graph, they run without (%s)", span, error)
             return None
-        self.capture_seconds += time.perf_counter() - started
-        log.info("%s captured; %.2f s of capturing so far", span, self.capture_seconds)
+        self.model.capture_seconds += time.perf_counter() - started
+        log.info("%s captured; %.2f s of capturing so far", span, self.model.capture_seconds)
         return captured
 
     def _prepare(self, images: Sequence[int], inputs: Tensor, key: tuple[int, ...]) -> Captured:
