@@ -166,6 +166,9 @@ def test_turns_rotate():
         def release(self):
             pass
 
+        def capture_seconds(self):
+            return 0.0
+
     ran = []
     measure([Logged("a"), Logged("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
     warm, first, second, third = (ran[i : i + 2] for i in (0, 2, 4, 6))
