@@ -261,7 +261,7 @@ WRONG = {
     "--draft x": "got --draft",
     "--acceptance 0.5": "acceptance: expected simulated:RATES",
     "--acceptance simulated:2": "acceptance: expected simulated:RATES",
-    "--attention fast": "attention: expected one of auto, math, efficient, flash, flex, got 'fast'",
+    "--attention fast": "attention: expected one of auto, math, efficient, flash, products, flex, got 'fast'",
     "--precision 8": "precision: expected one of 64-true",
     "--tokenizer_dtype int8": "tokenizer_dtype: expected one of float64",
     "--out figures.txt": "out: expected a .json file",
