@@ -36,7 +36,7 @@ class Drafted:
     def __init__(self, canvas: Canvas, images: Sequence[int], scale: int) -> None:
         self.quantizer = canvas.quantizer
         self.scale = scale
-        self.f_hat = canvas.f_hat[torch.tensor(images, device=canvas.f_hat.device)]
+        self.f_hat = canvas.f_hat[canvas.rows(images)]
         self.tokens: list[Tensor] = []
         self.inputs: list[Tensor] = []
         self.logits: list[Tensor] = []
@@ -131,7 +131,7 @@ class Rounds:
     def _reuse(self, images: list[int], scale: int, length: int) -> Drafted:
         """Draft with what the target picked in the round before, at a prefix that has been corrected since."""
         drafted = Drafted(self.session.canvas, images, scale)
-        picks = self.picks[torch.tensor(images, device=self.picks.device)]
+        picks = self.picks[self.session.canvas.rows(images)]
         for k in range(scale, scale + length):
             drafted.add(picks[:, self.session.pyramid.span(k, k + 1)])
         return drafted
@@ -148,7 +148,7 @@ class Rounds:
             draft_logits=drafted.logits[k][alive] if drafted.logits else None,
             codebook=session.canvas.quantizer.embedding.weight,
             sampling=session.sampling,
-            seeds=session.seeds[torch.tensor(members, device=session.seeds.device)],
+            seeds=session.seeds[session.canvas.rows(members)],
         )
         with timed(session.clock, "sampling", scale, scale + 1):
             verdict = self.rule.judge(proposal)
@@ -175,7 +175,7 @@ class Rounds:
             if length:
                 self.gamma[i] = self.schedule.after(self.gamma[i], length, stood)
         if self.reuse and members and stood < length:
-            at = torch.tensor(members, device=self.picks.device)
+            at = self.session.canvas.rows(members)
             for k in range(stood + 1, length + 1):
                 picked = self.session.pick(members, scale + k, logits[k][rows])
                 self.picks[at, self.session.pyramid.span(scale + k, scale + k + 1)] = picked

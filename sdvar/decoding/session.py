@@ -12,6 +12,7 @@ from sdvar import noise
 from sdvar.decoding.clock import Clock, timed
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
+from sdvar.indices import rows_of, to_device
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
@@ -38,6 +39,10 @@ class Canvas:
         self.tokens = torch.zeros(batch, self.pyramid.length, dtype=torch.int64, device=self.f_hat.device)
         self.inputs = self.f_hat.new_zeros(batch, self.pyramid.length, quantizer.channels)
 
+    def rows(self, images: Sequence[int]) -> Tensor | slice:
+        """Selects ascending ``images`` from a tensor of the batch."""
+        return rows_of(images, len(self.scales), self.tokens.device)
+
     def commit(self, images: Sequence[int], scale: int, tokens: Tensor, code: Tensor | None = None) -> None:
         """Commit token maps of ``scale``: f-hat is updated, the next scale's input made.
 
@@ -49,7 +54,7 @@ class Canvas:
         """
         if any(self.scales[i] != scale for i in images):
             raise RuntimeError(f"commit of scale {scale} to images at {[self.scales[i] for i in images]}")
-        rows = torch.tensor(images, device=self.tokens.device)
+        rows = self.rows(images)
         self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
         last = scale + 1 == len(self.pyramid)
         if code is not None or not last:  # no input follows the last scale, and the image is decoded from the tokens
@@ -67,8 +72,7 @@ class Canvas:
 
     def committed_inputs(self, images: Sequence[int], first: int, last: int) -> Tensor:
         """Inputs of the scales ``first`` <= k < ``last``, scale 0 left out: (n, tokens, C_vae)."""
-        rows = torch.tensor(images, device=self.tokens.device)
-        return self.inputs[rows, self.pyramid.span(max(first, 1), max(last, 1))]
+        return self.inputs[self.rows(images), self.pyramid.span(max(first, 1), max(last, 1))]
 
 
 class Session:
@@ -108,8 +112,7 @@ class Session:
             del self._gumbel[done]
         if scale not in self._gumbel:
             self._make_gumbel(scale, like.shape[-1], like.dtype)
-        everyone = self._gumbel[scale]
-        return everyone if len(images) == self.batch else everyone[torch.tensor(images, device=everyone.device)]
+        return self._gumbel[scale][self.canvas.rows(images)]
 
     def _make_gumbel(self, scale: int, vocabulary: int, dtype: torch.dtype) -> None:
         """The noise of a scale and, on a GPU, of as many after it as are cheap to keep.
@@ -145,7 +148,7 @@ class Session:
         if len(parts) == 1:
             return parts[0]
         place = {image: row for row, image in enumerate(order)}
-        return torch.cat(parts)[torch.tensor([place[i] for i in images], device=parts[0].device)]
+        return torch.cat(parts)[to_device([place[i] for i in images], parts[0].device)]
 
     def decode_plain(self, which: str, last: int) -> None:
         """Decode up to scale ``last`` with one model. All images must stand at the same scale."""

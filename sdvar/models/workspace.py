@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from sdvar.indices import to_device
+
 if TYPE_CHECKING:
     from sdvar.models.transformer import VAR, Conditioning
 
@@ -74,7 +76,7 @@ class Workspace:
         return self.model.forward_span(conditioning, inputs, first, last, cache, rows, visible_from, logits_from)
 
     def _rows_of(self, images: Sequence[int], device: torch.device) -> Tensor:
-        rows = torch.tensor(images, device=device)
+        rows = to_device(images, device)
         return torch.cat((rows, rows + self.images)) if self.guided else rows
 
 
@@ -177,7 +179,7 @@ class GraphedWorkspace(Workspace):
             rows = [*images, *padding]
             if self.guided:
                 rows += [*(i + self.images for i in images), *padding]
-            captured.rows.copy_(torch.tensor(rows))
+            captured.rows.copy_(to_device(rows, captured.rows.device))
 
 
 class _CudaCapture:
