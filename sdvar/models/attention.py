@@ -85,7 +85,8 @@ def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_wid
     if kernel not in KERNELS:
         raise ValueError(f"attention: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     if kernel != "auto" and not _runs(kernel, device, dtype, head_width):
-        able = ["auto", *(name for name in KERNELS[1:] if name != kernel and _runs(name, device, dtype, head_width))]
+        others = [name for name in KERNELS[1:] if name not in (kernel, "flex")]  # flex would be compiled for this
+        able = ["auto", *(name for name in others if _runs(name, device, dtype, head_width))]
         raise ValueError(
             f"attention: {kernel} does not run on {device.type} with {dtype} and heads of width {head_width}; expected "
             f"one of {', '.join(able)}"

@@ -240,6 +240,8 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--colour", "red"], "--colour"),
         (["--seed", "x"], "seed"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["OPTIONS", "--attention", "efficient"], "attention: efficient does not run on cpu"),
+        (["OPTIONS", "--tokenizer_dtype", "int8"], "tokenizer_dtype: expected one of float64"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -246,6 +246,24 @@ def test_linear_is_the_linear_of_torch():
     assert layer.weight.grad is not None
 
 
+def test_an_engine_sets_both_models_and_the_decoder():
+    pair = sdvar.Engine(attention="math", graphs=True, tokenizer_dtype="bfloat16").apply(
+        close_pair(dtype=torch.float32)
+    )
+    assert {block.attn.kernel for model in (pair.draft, pair.target) for block in model.blocks} == {"math"}
+    assert not pair.target.graphs  # a CPU has none
+    assert pair.tokenizer.decoder.conv_out.weight.dtype == torch.bfloat16
+    assert pair.tokenizer.quantize.embedding.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("wrong", [{"attention": "fast"}, {"tokenizer_dtype": "int8"}])
+def test_an_engine_that_is_none(wrong):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(wrong))}: expected one of .*, got '{next(iter(wrong.values()))}'"
+    ):
+        sdvar.Engine(**wrong)
+
+
 @pytest.mark.proof
 def test_compiled_blocks_compute_the_same():
     pair = close_pair(dtype=torch.float32)
