@@ -44,13 +44,13 @@ class ClassList:
         return self.seeds is not None or self.index is not None
 
     def check_classes(self, num_classes: int) -> None:
-        """Raises ValueError if a label is not a class of a model with ``num_classes`` classes."""
+        """Raises ValueError if a label or a name is not a class of a model with ``num_classes`` classes."""
+        if self.named and num_classes != IMAGENET_CLASSES:
+            raise ValueError(f"labels: names are those of ImageNet, this model has {num_classes} classes; give numbers")
         for position, label in enumerate(self.labels):
             if label >= num_classes:
                 place = f"{self.places[position]}: " if self.places else ""
                 raise ValueError(f"labels: {place}expected classes 0 to {num_classes - 1}, got {label}")
-        if self.named and num_classes != IMAGENET_CLASSES:
-            raise ValueError(f"labels: names are those of ImageNet, this model has {num_classes} classes; give numbers")
 
 
 def read_class_list(labels: str | int | Sequence[int | str]) -> ClassList:
