@@ -12,6 +12,10 @@ from eval.run_record import load_record
 from lightning_modules.class_names import imagenet_names
 
 LISTED = [6, 7, 8, 9, 10, 11, 18, 19]  # a whole batch of the other run and the end of it
+OPTIONS = """
+    --sampling.top_k 0 --sampling.top_p 0 --batch_size 6 --threads 1 --accelerator cpu --metrics pairs
+    --strategy Speculative --strategy.gamma 2
+"""
 
 
 def rows_of(manifest):
@@ -29,9 +33,7 @@ def write(file, rows, columns=("label", "seed", "index")):
 @pytest.fixture
 def command(pair_files, tmp_path):
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += "--sampling.top_k 0 --sampling.top_p 0 --batch_size 6 --threads 1 --accelerator cpu".split()
-    line += "--metrics pairs --strategy Speculative --strategy.gamma 2".split()
-    return [*line, "--labels", str(tmp_path / "images.csv"), "--out", str(tmp_path / "run")]
+    return [*line, *OPTIONS.split(), "--labels", str(tmp_path / "images.csv"), "--out", str(tmp_path / "run")]
 
 
 def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, command, tmp_path, capsys):
