@@ -1,8 +1,9 @@
-"""The picture of the README: one column a class, one row an arm, from the first images of a run.
+"""The picture of the README: one column a class, one row an arm, from a run's first image of each class.
 
 python docs/side_by_side.py runs/fid docs/images/side_by_side.png
 """
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ from PIL import Image
 def main(run: Path, picture: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     arms, classes = list(metrics["arms"]), metrics["class_names"]
+    with (run / arms[0] / "manifest.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    first = [next(row["file"] for row in rows if int(row["label"]) == label) for label in range(len(classes))]
     figure, axes = plt.subplots(len(arms), len(classes), figsize=(len(classes) * 0.8 + 1.6, len(arms) * 0.85))
     for row, arm in zip(axes, arms):
-        for index, axis in enumerate(row):  # image i of a run has class i, as long as there are classes
-            axis.imshow(Image.open(run / arm / "000" / f"{index:06d}.png"))
+        for axis, file in zip(row, first):
+            axis.imshow(Image.open(run / arm / file))
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         row[0].set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=8)

@@ -95,7 +95,6 @@ def prepare(options: Namespace, started: float) -> Job:
     from eval.arms import build_arms, describe_arms
     from eval.engine_options import engine_of
     from eval.progress import ProgressBar
-    from lightning_modules.labels import ClassLabelDataModule, parse_labels
     from lightning_modules.pair_source import PairFiles
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run_folder import RunFolder
@@ -107,14 +106,14 @@ def prepare(options: Namespace, started: float) -> Job:
     options.strategy = describe_arms(arms)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     if options.labels is not None:
-        parse_labels(options.labels)  # a mistake here should not wait for the models
+        _images_of(options)  # a mistake here should not wait for the models
     source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
-    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads, engine=engine_of(options))
+    engine = engine_of(options)
+    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads, engine, options.tf32)
     predictor.engine.check(predictor.pair, torch.device(options.accelerator))
     if options.labels is None:
         options.labels = f"0-{predictor.pair.num_classes - 1}"
-    images_per_class = options.images_per_class * options.repeats  # of each repeat, one after the other
-    data = ClassLabelDataModule(options.labels, images_per_class, options.batch_size, options.seed)
+    data = _images_of(options)
     data.check_classes(predictor.pair.num_classes)
 
     writer = ImageWriter(options.out)
@@ -122,6 +121,7 @@ def prepare(options: Namespace, started: float) -> Job:
         accelerator=options.accelerator,
         devices=options.devices,
         num_nodes=options.num_nodes,
+        benchmark=False,  # timing the convolutions at hand would choose among them by chance
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -133,6 +133,7 @@ def prepare(options: Namespace, started: float) -> Job:
         from eval.results import prepare_measuring
         from eval.run_record import start_session
         from lightning_modules import pair_source
+        from sdvar.numerics import tf32_allowed
 
         settings = writer.settings(trainer, predictor, data)
         writer.folder.check(settings, options.overwrite)
@@ -141,10 +142,20 @@ def prepare(options: Namespace, started: float) -> Job:
         writer.folder.write("config.yaml", as_config(options))
         digests = pair_source.digests(predictor.source)
         environment = describe_environment(options.accelerator, options.threads, digests)
-        environment |= describe_numerics(predictor.pair, predictor.engine)
+        with tf32_allowed(options.tf32):
+            environment |= describe_numerics(predictor.pair, predictor.engine)
         seconds = time.perf_counter() - started
-        start_session(writer.folder, environment, predictor.pair, seconds, options.overwrite)
+        start_session(writer.folder, environment, seconds, options.overwrite)
     return job
+
+
+def _images_of(options: Namespace) -> ClassLabelDataModule:
+    from lightning_modules.labels import ClassLabelDataModule
+
+    images_per_class = options.images_per_class  # of each repeat, one after the other; None: the labels give the images
+    if images_per_class is not None:
+        images_per_class *= options.repeats
+    return ClassLabelDataModule(options.labels, images_per_class, options.batch_size, options.seed)
 
 
 def _resolve_accelerator(options: Namespace) -> None:

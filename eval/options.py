@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
 from eval.engine_options import add_engine_options, check_engine_options
+from lightning_modules.class_lists import read_class_list
 
 METRICS = ("is", "fid", "kid", "prc", "pairs")
 NOISE_FLOOR = "baseline_reseeded"
@@ -72,8 +73,9 @@ def build_parser() -> ArgumentParser:
     add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
     add(
         "--labels",
-        type=int | list[int] | str | None,
-        help="0-9, or 1,5,7, or a file with one label a line (all classes)",
+        type=int | list[int | str] | str | None,
+        help="0-9, or 1,5,7, or names of ImageNet classes, or a file: text with one a line, or .csv, .parquet, .json, "
+        ".jsonl with the column label; with seed or index it gives exactly its images (all classes)",
     )
     add("--noise_floor", action="store_true", help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images for each label and arm (bundled 100, own 50)")
@@ -86,6 +88,7 @@ def build_parser() -> ArgumentParser:
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
     add_engine_options(parser, graphs=False)
+    add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32 (false)")
     add("--reference", type=str | None, help=REFERENCE_HELP)
     add("--metrics", type=list[str] | str, default=DEFAULT_METRICS, help=METRICS_HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
@@ -131,7 +134,10 @@ def _fill_in(options: Namespace) -> None:
         raise ValueError(f"expected --pair, or --draft, --target and --tokenizer together; got {given}")
     if not own:
         options.pair = options.pair or "tiny"
-    for name, value in (OTHER_DEFAULTS if own else BUNDLED_DEFAULTS).items():
+    defaults = OTHER_DEFAULTS if own else BUNDLED_DEFAULTS
+    if _gives_images(options):
+        defaults = {name: value for name, value in defaults.items() if name != "images_per_class"}
+    for name, value in defaults.items():
         for key, default in (value if isinstance(value, dict) else {None: value}).items():
             key = f"{name}.{key}" if key else name
             if options[key] is None:
@@ -144,6 +150,18 @@ def _fill_in(options: Namespace) -> None:
     options.metrics = parse_metrics(options.metrics)
     parse_repeats(options.repeats)
     _check(options)
+
+
+def _gives_images(options: Namespace) -> bool:
+    """Whether the labels are a file that gives the images one by one, of which there are no repeats."""
+    if options.labels is None or not read_class_list(options.labels).fixed:
+        return False
+    if options.repeats > 1:
+        raise ValueError(
+            f"repeats: {options.labels} gives the images one by one (column seed or index); expected 1, got "
+            f"{options.repeats}"
+        )
+    return True
 
 
 def _with_noise_floor(strategy: dict[str, Any]) -> dict[str, Any]:

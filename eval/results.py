@@ -19,6 +19,7 @@ from eval.pairs import pair_figures
 from eval.repeats import repeated_figures
 from eval.report import write_report
 from eval.run_record import RunRecord
+from lightning_modules.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.predictor import BASELINE
 
 
@@ -168,14 +169,19 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
 
 
 def _class_names(reference: str | None, num_classes: int | None) -> list[str] | None:
-    """Names of the classes, where the reference is a Parquet file that knows them."""
-    source = Path(_reference_source(reference)) if reference else Path()
+    """Names of the classes: those of a reference in Parquet that has as many, else ImageNet's for 1,000 classes."""
+    names = _names_of_reference(Path(_reference_source(reference))) if reference else []
+    if len(names) == num_classes:
+        return names
+    return imagenet_names() if num_classes == IMAGENET_CLASSES else None
+
+
+def _names_of_reference(source: Path) -> list[str]:
     if not source.is_file() or source.suffix != ".parquet":
-        return None
+        return []
     import pyarrow.parquet
     from datasets import ClassLabel, Features
 
     schema = Features.from_arrow_schema(pyarrow.parquet.read_schema(source))
     labels = [feature for feature in schema.values() if isinstance(feature, ClassLabel)]
-    names = labels[0].names if len(labels) == 1 else []
-    return names if len(names) == num_classes else None
+    return labels[0].names if len(labels) == 1 else []

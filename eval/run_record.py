@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from eval.arms import build_arms
+from lightning_modules.class_lists import parse_ranges
 from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder, image_file
 
-DECODING = "decoding.json"  # written by eval/fid.py: the machines that decoded, how long it took, the models' shape
+DECODING = "decoding.json"  # written by eval/fid.py: the machines that decoded, how long it took
 RESEEDED = ", reseeded"  # how settings.yaml marks an arm with other seeds
 NAMED = 3  # missing files that an error names
 
@@ -90,7 +91,10 @@ def load_record(out: Path | str) -> RunRecord:
         batch_size=settings["batch_size"],
         precision=settings["precision"],
         patch_nums=settings.get("patch_nums") or decoding.get("patch_nums") or earlier.get("patch_nums"),
-        num_classes=decoding.get("num_classes") or len(earlier.get("class_names") or ()) or None,
+        num_classes=settings.get("num_classes")
+        or decoding.get("num_classes")
+        or len(earlier.get("class_names") or ())
+        or None,
         environment=sessions[-1]["environment"] if sessions else earlier.get("environment") or _bare(settings),
         seconds=seconds,
     )
@@ -104,7 +108,7 @@ def _bare(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def missing(folder: RunFolder, settings: Mapping[str, Any]) -> list[str]:
     """What a run lacks, in words, one entry an arm; empty for a complete run."""
-    images = _images(settings)
+    indices = _indices(settings)
     lacking = []
     for arm in settings["arms"]:
         where = folder.path / arm
@@ -112,7 +116,7 @@ def missing(folder: RunFolder, settings: Mapping[str, Any]) -> list[str]:
             lacking.append(f"{arm} has tables that were not merged (the run is going on, or was interrupted)")
             continue
         files = {int(row["index"]): row["file"] for row in folder.manifest(arm).read()}
-        expected = range(images if images is not None else max(files, default=-1) + 1)
+        expected = indices if indices is not None else range(max(files, default=-1) + 1)
         absent = [files.get(i) or image_file(i) for i in expected if not (i in files and (where / files[i]).is_file())]
         batches = {int(row["batch"]) for row in folder.batches(arm).read()}
         timed = sum(batch not in batches for batch in range(-(-len(expected) // settings["batch_size"])))
@@ -126,11 +130,14 @@ def missing(folder: RunFolder, settings: Mapping[str, Any]) -> list[str]:
     return lacking
 
 
-def _images(settings: Mapping[str, Any]) -> int | None:
+def _indices(settings: Mapping[str, Any]) -> Sequence[int] | None:
+    """The images that a run should have; None if settings.yaml does not tell."""
     if "images" in settings:
-        return settings["images"]
+        return range(settings["images"])
     labels = settings.get("labels")
-    return len(labels) * settings["images_per_class"] if isinstance(labels, list) else None
+    if isinstance(labels, dict):  # a file that gives the images one by one
+        return parse_ranges(labels["index"])
+    return range(len(labels) * settings["images_per_class"]) if isinstance(labels, list) else None
 
 
 def arms_of(settings: Mapping[str, Any]) -> list[Arm]:
@@ -159,13 +166,12 @@ def _as_config(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def start_session(folder: RunFolder, environment: Mapping, pair: Any, prepare: float, overwrite: bool) -> None:
+def start_session(folder: RunFolder, environment: Mapping, prepare: float, overwrite: bool) -> None:
     """Notes who decodes, before decoding; nothing if all images are there already.
 
     Args:
         folder: of the run, open.
         environment: of this machine.
-        pair: the models, a `sdvar.ModelPair`.
         prepare: seconds that loading took.
         overwrite: the run starts afresh.
     """
@@ -174,8 +180,7 @@ def start_session(folder: RunFolder, environment: Mapping, pair: Any, prepare: f
     if not missing(folder, settings):
         return
     sessions = [*record.get("sessions", []), {"environment": dict(environment), "prepare": prepare, "decode": None}]
-    shape = {"patch_nums": list(pair.pyramid.patch_nums), "num_classes": pair.num_classes}
-    folder.write(DECODING, json.dumps(shape | {"sessions": sessions}, indent=2) + "\n")
+    folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
 def end_session(folder: RunFolder, decode: float) -> None:

@@ -122,7 +122,7 @@ class RunFolder:
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:
-    """Lines such as ``seed: 0 in the folder, 1 now`` for every leaf that differs."""
+    """Lines such as ``seed: 0 in the folder, 1 now`` for every leaf that differs; of a list for the first that does."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys((*old, *new)))
         return [
@@ -130,6 +130,8 @@ def _differences(old: object, new: object, name: str = "") -> list[str]:
             for key in keys
             for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return next((_differences(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(old, new)) if a != b), [])
     return [] if old == new else [f"{name}: {_short(old)} in the folder, {_short(new)} now"]
 
 

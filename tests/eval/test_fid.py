@@ -294,18 +294,23 @@ def test_help_does_not_import_torch():
 
 
 def test_images_alone_by_the_lightning_command(pair_files, tmp_path):
-    config = yaml.safe_load((ROOT / "configs" / "predict_tiny.yaml").read_text())
-    config["model"]["init_args"]["pair"] = {name: str(file) for name, file in pair_files.items()}
-    config["data"]["init_args"]["labels"] = "0-4"
-    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
-    config["trainer"]["callbacks"][0]["init_args"]["out"] = str(tmp_path / "run")
-    (tmp_path / "predict.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "lightning_modules", "predict", "--config", str(tmp_path / "predict.yaml")]
+    """The config for ImageNet with small models: all that differs stands on the command line."""
+    command = [sys.executable, "-m", "lightning_modules", "predict"]
+    command += ["--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
+    for name, file in pair_files.items():
+        command += [f"--model.init_args.pair.{name}", str(file)]
+    command += ["--model.init_args.threads", "1", "--trainer.accelerator", "cpu"]
+    command += ["--data.init_args.labels", "0-4", "--data.init_args.images_per_class", "5"]
+    command += ["--data.init_args.batch_size", "10"]
     for devices in (1, 2):  # the second continues the first: nothing is left to do
         result = subprocess.run(
-            [*command, "--trainer.devices", str(devices)], cwd=ROOT, capture_output=True, text=True, timeout=300
+            [*command, "--trainer.devices", str(devices)], cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
         assert result.returncode == 0, result.stderr
         assert ("speculative:" in result.stderr) == (devices == 1)
+    out = tmp_path / "runs" / "predict_imagenet"
     for arm in ("baseline", "speculative"):
-        assert len(list((tmp_path / "run" / arm).rglob("*.png"))) == 25
+        assert len(list((out / arm).rglob("*.png"))) == 25
+    settings = yaml.safe_load((out / "settings.yaml").read_text())
+    assert (settings["precision"], settings["tf32"], settings["sampling"]["top_k"]) == ("bf16-true", False, 900)
+    assert not (out / "metrics.json").exists() and (out / "config.yaml").is_file()

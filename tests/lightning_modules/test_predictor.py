@@ -8,6 +8,7 @@ import sdvar
 from lightning_modules import predictor as module
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.predictor import RESEED_OFFSET, Arm, SDVARPredictor
+from sdvar.numerics import tf32_allowed
 
 BASELINE = Arm("baseline", sdvar.Baseline())
 SPECULATIVE = Arm("speculative", sdvar.Speculative(gamma=2))
@@ -82,7 +83,7 @@ def test_filling_is_not_counted_and_a_batch_of_filling_not_decoded(pair, decodes
 
 
 @pytest.mark.parametrize("inference_mode", [True, False])
-def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair, inference_mode):
+def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair, inference_mode, monkeypatch):
     data = ClassLabelDataModule("0-4", images_per_class=1, batch_size=4)
     trainer = Trainer(
         accelerator="cpu",
@@ -91,12 +92,49 @@ def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair,
         enable_model_summary=False,
         inference_mode=inference_mode,
     )
+    decode, modes = sdvar.decode, set()
+
+    def spy(*arguments):
+        modes.add((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        return decode(*arguments)
+
+    monkeypatch.setattr(module.sdvar, "decode", spy)
     batches = trainer.predict(SDVARPredictor(pair, [BASELINE, SPECULATIVE]), datamodule=data)
-    expected = sdvar.decode(pair, [0, 1, 2, 3], [0, 1, 2, 3], sdvar.Baseline())
-    assert len(batches) == 2
-    assert all(torch.equal(a, b) for a, b in zip(batches[0]["baseline"].tokens, expected.tokens))
-    rounded = (expected.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    assert torch.equal(batches[0]["baseline"].images, rounded)
+    assert modes == {(inference_mode, False)} and len(batches) == 2
+    labels = data.table()["label"][:]
+    for arm in (BASELINE, SPECULATIVE):
+        for start, batch in zip((0, 4), batches):
+            seeds = list(range(start, start + 4))
+            expected = decode(pair, labels[start : start + 4], seeds, arm.strategy)
+            ours = batch[arm.name]
+            assert all(torch.equal(a, b) for a, b in zip(ours.tokens, expected.tokens, strict=True))
+            assert torch.equal(ours.images, expected.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_float32_products_are_as_asked_for_while_decoding_and_put_back_afterwards(pair, tf32, monkeypatch):
+    decode, seen, backends = sdvar.decode, [], torch.backends
+
+    def spy(*arguments):
+        seen.append((backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark))
+        if len(seen) > 2:
+            raise OSError("disk full")
+        return decode(*arguments)
+
+    monkeypatch.setattr(module.sdvar, "decode", spy)
+    predictor = SDVARPredictor(pair, [BASELINE], tf32=tf32)
+    with tf32_allowed(not tf32):
+        predictor.predict_step(make_batch(), 0)
+        with pytest.raises(OSError, match="disk full"):
+            predictor.predict_step(make_batch(), 0)
+        assert (backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32) == (not tf32, not tf32)
+    assert seen == [(tf32, tf32, False)] * 3
+    assert predictor.settings()["tf32"] is tf32
+
+
+def test_settings_tell_the_shape_of_the_models(pair):
+    settings = SDVARPredictor(pair, [BASELINE]).settings()
+    assert (settings["patch_nums"], settings["num_classes"]) == ([1, 2, 3, 4], 5)
 
 
 def test_threads_are_set_when_predicting_starts(pair):
