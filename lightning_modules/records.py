@@ -25,12 +25,18 @@ class Records:
         self.columns = columns
 
     def append(self, rank: int, rows: Iterable[Mapping[str, object]]) -> None:
-        """Adds rows to the part of this process, whole or (in a crash) with a torn last line that `merge` drops."""
-        text = self._format(rows)
-        if text:
-            part = self.path.with_suffix(f".rank{rank}.csv")
-            with part.open("a", encoding="utf-8", newline="") as file:
-                file.write(text)
+        """Adds rows to the part of this process: all or none, or in a crash some and a torn one that `merge` drops."""
+        data = memoryview(self._format(rows).encode())
+        if not data:
+            return
+        with self.path.with_suffix(f".rank{rank}.csv").open("ab", buffering=0) as part:
+            end = part.tell()
+            try:
+                while data:
+                    data = data[part.write(data) :]
+            except OSError:  # a full disk; rows that come later must not continue half a row
+                part.truncate(end)
+                raise
 
     def read(self) -> list[dict[str, str]]:
         """Rows of the merged table, by key; empty if there is none."""
@@ -38,6 +44,10 @@ class Records:
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
+
+    def replace(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Writes the merged table anew, whole or not at all."""
+        write_atomically(self.path, (",".join(self.columns) + "\n" + self._format(rows)).encode())
 
     def merge(self) -> None:
         """Moves all parts into the merged table. Only one process may do this, when no other is writing."""
@@ -48,8 +58,7 @@ class Records:
             whole = text[: text.rfind("\n") + 1]  # a process that was killed may have left half a line
             for row in csv.DictReader(io.StringIO(whole), fieldnames=self.columns):
                 rows.setdefault(int(row[self.columns[0]]), row)
-        text = ",".join(self.columns) + "\n" + self._format(rows[key] for key in sorted(rows))
-        write_atomically(self.path, text.encode())
+        self.replace(rows[key] for key in sorted(rows))
         for part in parts:
             part.unlink()
 
@@ -59,14 +68,22 @@ class Records:
         return buffer.getvalue()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, sync: bool = True) -> None:
     """Writes a file so that it appears whole or not at all; an older one of that name is replaced.
 
-    Nothing is forced to the disk: after a power cut a file may be empty, which a continued run notices in images.
+    Args:
+        path: of the file.
+        data: its content.
+        sync: force it to the disk before it gets its name. Without, a power cut may leave it empty: only for files that
+            are checked before they are relied on.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:  # a full disk, above all: half a file would keep the rest of it
         temporary.unlink(missing_ok=True)
