@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE
+from lightning_modules.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.records import Records, write_atomically
 from lightning_modules.run_lock import RunLock
 
+log = logging.getLogger("sdvar.writer")
 IMAGES_PER_FOLDER = 1000
 MANIFEST_COLUMNS = (
     "index",
@@ -23,9 +27,12 @@ MANIFEST_COLUMNS = (
     "tokens_equal_baseline",
     "agreeing_tokens",
     "score_gap",
+    "sha256",
 )
 BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE)
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+READERS = 8  # threads that look at image files: on a network each takes its time
+NAMED = 3  # files that an error names
 
 
 def image_file(index: int) -> str:
@@ -41,7 +48,8 @@ class RunFolder:
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
     ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an
-    exact arm's image first differs. They are empty where there is nothing to compare.
+    exact arm's image first differs. They are empty where there is nothing to compare. ``sha256`` is the digest of the
+    image's file.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -109,6 +117,38 @@ class RunFolder:
         for arm in arms:
             self.manifest(arm).merge()
             self.batches(arm).merge()
+
+    def verify(self, arms: Iterable[str], side: int) -> None:
+        """Reads every image that a manifest lists; one process does this before the others look.
+
+        The rows of missing and of damaged images are dropped: they are made again.
+
+        Args:
+            arms: whose images.
+            side: their height and width.
+
+        Raises:
+            ValueError: files are not the images that the run wrote; nothing is changed then.
+        """
+        kept, replaced = {}, []
+        with ThreadPoolExecutor(READERS) as pool:
+            for arm in arms:
+                rows = self.manifest(arm).read()
+                files = [self.path / arm / row["file"] for row in rows]
+                found = list(pool.map(condition, files, [row.get("sha256") or "" for row in rows], [side] * len(rows)))
+                replaced += [file for file, what in zip(files, found) if what == REPLACED]
+                for file in (file for file, what in zip(files, found) if what == DAMAGED):
+                    log.warning("%s is damaged and is made again", file)
+                if any(what != WHOLE for what in found):
+                    kept[arm] = [row for row, what in zip(rows, found) if what == WHOLE]
+        if replaced:
+            names = ", ".join(map(str, replaced[:NAMED])) + (", …" if len(replaced) > NAMED else "")
+            raise ValueError(
+                f"out: {len(replaced)} images of {self.path} are not those that the run wrote ({names}); remove them "
+                "and they are made again, or start afresh with --overwrite"
+            )
+        for arm, rows in kept.items():
+            self.manifest(arm).replace(rows)
 
     def _settings(self) -> dict | None:
         file = self.path / "settings.yaml"

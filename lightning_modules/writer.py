@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from PIL import Image
 from torch import Tensor
 
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.metrics import PER_SCALE
+from lightning_modules.png import write_png
 from lightning_modules.predictor import DecodedBatch, SDVARPredictor
-from lightning_modules.records import write_atomically
 from lightning_modules.run_folder import RunFolder, image_file
+from lightning_modules.write_pool import WritePool, default_workers
 
 log = logging.getLogger("sdvar.writer")
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes each image as a PNG and one manifest row an image, for every arm.
+    """Writes each image as a PNG and one manifest row an image, for every arm, while the next batch is decoded.
 
     A batch that is complete in the folder is not decoded again. Of an incomplete one only what is missing is written.
     The folder is shared by all processes; each image is written by one of them.
@@ -32,29 +34,59 @@ class ImageWriter(BasePredictionWriter):
     Args:
         out: the run's folder.
         overwrite: remove an earlier run in that folder instead of continuing it.
+        workers: threads that encode and write; None takes this process's share of the cores.
+
+    Attributes:
+        waited: seconds that decoding has waited for images to be written.
     """
 
-    def __init__(self, out: Path | str, overwrite: bool = False) -> None:
+    def __init__(self, out: Path | str, overwrite: bool = False, workers: int | None = None) -> None:
         super().__init__(write_interval="batch")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers: expected an int >= 1, got {workers}")
         self.folder = RunFolder(out)
         self.overwrite = overwrite
-        self._rows: dict[str, set[int]] = {}  # by arm, the images that have a manifest row
+        self.workers = workers
+        self.waited = 0.0
+        self._opened = False
+        self._pool: WritePool | None = None
+        self._appending = threading.Lock()
+        self._rows: dict[str, set[int]] = {}  # by arm, the images that have a manifest row, and so are there
         self._batches: dict[str, set[int]] = {}
+
+    def open(self, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> None:
+        """Makes the run's folder ready and checks the images in it; one process does this, once.
+
+        `setup` does it too. A command that calls it before `Trainer.predict` reports what is wrong before any other
+        process is started.
+
+        Raises:
+            ValueError: the folder holds something else, or images that the run did not write.
+        """
+        if self._opened:
+            return
+        arms = [arm.name for arm in predictor.arms]
+        try:
+            self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite)
+            self.folder.verify(arms, predictor.pair.tokenizer.image_size)
+        except BaseException:
+            self.folder.lock.release()
+            raise
+        self._opened = True
 
     def setup(self, trainer: Trainer, pl_module: SDVARPredictor, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if stage != "predict":
             return
-        arms = [arm.name for arm in pl_module.arms]
-        self._side = pl_module.pair.tokenizer.image_size
         if trainer.is_global_zero:
-            self.folder.open(self.settings(trainer, pl_module, trainer.datamodule), arms, self.overwrite)
+            self.open(trainer, pl_module, trainer.datamodule)
         trainer.strategy.barrier("run folder open")
         if not trainer.is_global_zero:
             self.folder.lock.acquire(trainer.global_rank)
-        for arm in arms:
-            self._rows[arm] = {int(row["index"]) for row in self.folder.manifest(arm).read()}
-            self._batches[arm] = {int(row["batch"]) for row in self.folder.batches(arm).read()}
+        for arm in pl_module.arms:
+            self._rows[arm.name] = {int(row["index"]) for row in self.folder.manifest(arm.name).read()}
+            self._batches[arm.name] = {int(row["batch"]) for row in self.folder.batches(arm.name).read()}
+        self._pool = WritePool(self.workers or default_workers(trainer.num_devices))
 
     @staticmethod
     def settings(trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> dict:
@@ -64,7 +96,8 @@ class ImageWriter(BasePredictionWriter):
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if all(self._finished(arm, batch) for arm in self._rows):
+        indices = batch["index"][batch["mask"]].tolist()
+        if all(batch["batch"] in self._batches[arm] and rows.issuperset(indices) for arm, rows in self._rows.items()):
             batch["mask"].fill_(False)  # the predictor decodes nothing
 
     def write_on_batch_end(
@@ -78,64 +111,67 @@ class ImageWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         indices, wanted = batch["index"].tolist(), batch["mask"].tolist()
+        tasks, rows, timings = [], {}, {}
         for arm, decoded in prediction.items():
-            folder = self.folder.path / arm
-            for image, index, keep in zip(decoded.images, indices, wanted):
-                if keep and not is_whole(folder / image_file(index), image.shape[0]):
-                    write_png(folder / image_file(index), image)
-            # The images come first: a row promises that its file is there.
-            rows = [row for row, keep in zip(_manifest_rows(batch, decoded), wanted) if keep]
-            rows = [row for row in rows if row["index"] not in self._rows[arm]]
-            self.folder.manifest(arm).append(trainer.global_rank, rows)
+            new = [keep and index not in self._rows[arm] for index, keep in zip(indices, wanted)]
+            files = [self.folder.path / arm / image_file(index) for index in indices]
+            tasks += [partial(write_png, *pair) for pair, is_new in zip(zip(files, decoded.images), new) if is_new]
+            rows[arm] = [row for row, is_new in zip(_manifest_rows(batch, decoded), new) if is_new]
             if batch["batch"] not in self._batches[arm]:
                 sums = {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
-                row = {"batch": batch["batch"], "seconds": f"{decoded.seconds:.6f}", **sums}
-                self.folder.batches(arm).append(trainer.global_rank, [row])
+                timings[arm] = {"batch": batch["batch"], "seconds": f"{decoded.seconds:.6f}", **sums}
+        with self._one_error():
+            self._pool.submit(tasks, partial(self._record, trainer.global_rank, rows, timings))
+        self.waited = self._pool.waited
+
+    def _record(self, rank: int, rows: dict[str, list[dict]], timings: dict[str, dict], digests: list[str]) -> None:
+        """Appends the rows of a batch whose images are all there: a row promises its file."""
+        written = iter(digests)
+        with self._appending:
+            for arm, of_arm in rows.items():
+                self.folder.manifest(arm).append(rank, [row | {"sha256": next(written)} for row in of_arm])
+            for arm, timing in timings.items():
+                self.folder.batches(arm).append(rank, [timing])
+
+    @contextmanager
+    def _one_error(self) -> Iterator[None]:
+        """Says of a full disk and the like what it means for the run."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"out: {self.folder.path} cannot be written: {error}; what is finished is kept, and the same command "
+                "continues when that is mended"
+            ) from error
 
     def on_predict_batch_end(self, trainer: Trainer, *arguments: object, **keywords: object) -> None:
         super().on_predict_batch_end(trainer, *arguments, **keywords)
         if trainer.received_sigterm:  # a cluster takes the node back
+            with self._one_error():
+                self._pool.flush()
             if trainer.is_global_zero:
                 log.warning("stopped by SIGTERM after a whole batch; run the same command again to continue")
             raise SystemExit(128 + signal.SIGTERM)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with self._one_error():
+            self._pool.flush()
         trainer.strategy.barrier("all images written")
         if trainer.is_global_zero:
             self.folder.merge(self._rows)
         trainer.strategy.barrier("tables merged")
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()  # what was decoded before stays, as far as it can be written
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool:
+            self._pool.close()
         self.folder.lock.release()
-
-    def _finished(self, arm: str, batch: dict) -> bool:
-        indices = batch["index"][batch["mask"]].tolist()
-        return (
-            batch["batch"] in self._batches[arm]
-            and self._rows[arm].issuperset(indices)
-            and all(is_whole(self.folder.path / arm / image_file(index), self._side) for index in indices)
-        )
-
-
-def is_whole(path: Path, side: int) -> bool:
-    """Whether a file is there and can be decoded to an image of side x side pixels."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.size == (side, side)
-    except FileNotFoundError:
-        return False
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        log.warning("%s is damaged (%s) and made again", path, error)
-        return False
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    """Writes a uint8 (H, W, 3) image so that the file appears whole or not at all."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.numpy()).save(buffer, format="PNG")
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        self._opened = False
 
 
 def _manifest_rows(batch: dict, decoded: DecodedBatch) -> list[dict[str, object]]:
