@@ -119,7 +119,7 @@ def write_images(folder: RunFolder, arm: str, file: Path, seed: int) -> str:
     rows = sorted(folder.manifest(arm).read(), key=lambda row: int(row["index"]))
     order = np.random.default_rng(seed).permutation(len(rows))
     rows = [rows[position] for position in order]
-    images = UniformImages(FileImages([folder.path / arm / row["file"] for row in rows]), str(folder.path / arm))
+    images = UniformImages(FileImages.of_rows(folder.path / arm, rows), str(folder.path / arm))
     _, height, width = images.shape
     shape = (len(rows), height, width, 3)
     needed, free = int(np.prod(shape)), shutil.disk_usage(file.absolute().parent).free

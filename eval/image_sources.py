@@ -1,9 +1,13 @@
 """Sets of images for the metrics: a run's folder, any folder, `.npz`, Parquet, imagefolder, a data set in memory."""
 
+from __future__ import annotations
+
 import csv
+import io
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from lightning_modules.png import digest
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 ALLOWED = (
@@ -58,10 +64,22 @@ class UniformImages(Dataset):
 
 
 class FileImages(Dataset):
-    """Image files, read as RGB."""
+    """Image files, read as RGB.
 
-    def __init__(self, files: list[Path]) -> None:
+    Args:
+        files: their paths.
+        digests: the SHA-256 that each should have; empty where it is not known.
+    """
+
+    def __init__(self, files: list[Path], digests: list[str] | None = None) -> None:
         self.files = files
+        self.digests = digests or [""] * len(files)
+
+    @classmethod
+    def of_rows(cls, arm: Path, rows: Iterable[Mapping[str, str]]) -> FileImages:
+        """The images that rows of an arm's manifest list; those of earlier versions have no digest."""
+        rows = list(rows)
+        return cls([arm / row["file"] for row in rows], [row.get("sha256") or "" for row in rows])
 
     def __len__(self) -> int:
         return len(self.files)
@@ -69,13 +87,21 @@ class FileImages(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         from PIL import Image, UnidentifiedImageError
 
+        file, expected = self.files[index], self.digests[index]
         try:
-            with Image.open(self.files[index]) as image:
-                return _to_tensor(image)
+            data = file.read_bytes()
+            with Image.open(io.BytesIO(data)) as image:
+                pixels = _to_tensor(image)
         except FileNotFoundError:
-            raise ValueError(f"the image {self.files[index]} is listed in its manifest but missing") from None
+            raise ValueError(f"the image {file} is listed in its manifest but missing") from None
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"the image {self.files[index]} cannot be read: {error}") from None
+            raise ValueError(f"the image {file} cannot be read: {error}") from None
+        if expected and digest(data) != expected:
+            raise ValueError(
+                f"the image {file} is not the one that the run wrote (its SHA-256 is not that of the manifest); remove "
+                "it and run the command that made it again"
+            )
+        return pixels
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """A batch, for the data loader: decoding leaves the other threads running."""
@@ -162,7 +188,7 @@ def _folder(path: Path) -> Dataset:
     manifest = path / "manifest.csv"
     if manifest.exists():
         with manifest.open(newline="") as lines:
-            return FileImages([path / row["file"] for row in csv.DictReader(lines)])
+            return FileImages.of_rows(path, csv.DictReader(lines))
     return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES))
 
 

@@ -43,8 +43,8 @@ class ImagePairs(Dataset):
             )
         self.sides = []
         for name, by_index in zip((arm, other), rows):
-            files = [folder.path / name / by_index[index]["file"] for index in sorted(by_index)]
-            self.sides.append(UniformImages(FileImages(files), str(folder.path / name)))
+            images = FileImages.of_rows(folder.path / name, (by_index[index] for index in sorted(by_index)))
+            self.sides.append(UniformImages(images, str(folder.path / name)))
 
     def __len__(self) -> int:
         return len(self.sides[0])

@@ -85,10 +85,26 @@ def test_the_run_tells_what_it_ran_on(decoded):
     assert wall["total"] == pytest.approx(wall["prepare"] + wall["decode"] + wall["measure"])
 
 
-def test_a_replaced_image_changes_the_figures(copied_run):
-    before = metrics_of(copied_run)["arms"]["lossy"]
+def replace_image(out):
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(copied_run / "lossy/000/000007.png")
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(out / "lossy/000/000007.png")
+
+
+@pytest.mark.parametrize("metrics", ["fid", "pairs"])
+def test_a_replaced_image_is_not_measured(copied_run, metrics, capsys):
+    replace_image(copied_run)
+    with pytest.raises(SystemExit) as stop:
+        measure.main(["--out", str(copied_run), "--metrics", metrics])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "lossy/000/000007.png is not the one that the run wrote" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_replaced_image_changes_the_figures(copied_run):
+    """In a run of an earlier version, which does not know its images: the figures are those of the files."""
+    before = metrics_of(copied_run)["arms"]["lossy"]
+    drop_columns(copied_run / "lossy/manifest.csv", "sha256")
+    replace_image(copied_run)
     measure.main(["--out", str(copied_run)])
     after = metrics_of(copied_run)["arms"]["lossy"]
     for name in ("frechet_distance_to_baseline", "ssim_mean", "kernel_inception_distance_to_reference_mean"):
@@ -124,7 +140,7 @@ def test_runs_of_earlier_versions_give_what_their_tables_allow(decoded, copied_r
         del settings[name]
     (copied_run / "settings.yaml").write_text(yaml.safe_dump(settings))
     for arm in ARMS:
-        drop_columns(copied_run / arm / "manifest.csv", "agreeing_tokens", "score_gap")
+        drop_columns(copied_run / arm / "manifest.csv", "agreeing_tokens", "score_gap", "sha256")
     measure.main(["--out", str(copied_run), "--metrics", "pairs"])
     ours, theirs = (metrics_of(out)["arms"]["lossy"] for out in (copied_run, decoded))
     assert ours["ssim_mean"] == theirs["ssim_mean"] and ours["target_calls_mean"] == theirs["target_calls_mean"]
