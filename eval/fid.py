@@ -116,7 +116,8 @@ def prepare(options: Namespace, started: float) -> Job:
     data = _images_of(options)
     data.check_classes(predictor.pair.num_classes)
 
-    writer = ImageWriter(options.out)
+    writer = ImageWriter(options.out, options.overwrite)
+    shown = sys.stderr.isatty() and not options.quiet
     trainer = Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
@@ -125,7 +126,8 @@ def prepare(options: Namespace, started: float) -> Job:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[writer, ProgressBar()],
+        enable_progress_bar=shown,
+        callbacks=[writer, *([ProgressBar()] if shown else [])],
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
@@ -135,10 +137,9 @@ def prepare(options: Namespace, started: float) -> Job:
         from lightning_modules import pair_source
         from sdvar.numerics import tf32_allowed
 
-        settings = writer.settings(trainer, predictor, data)
-        writer.folder.check(settings, options.overwrite)
+        writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite)
         job.reference = prepare_measuring(options, predictor.pair.tokenizer.image_size)
-        writer.folder.open(settings, options.strategy, options.overwrite)
+        writer.open(trainer, predictor, data)
         writer.folder.write("config.yaml", as_config(options))
         digests = pair_source.digests(predictor.source)
         environment = describe_environment(options.accelerator, options.threads, digests)

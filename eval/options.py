@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from eval.arms import DEFAULT_ARMS, split_arguments
 from eval.engine_options import add_engine_options, check_engine_options
 from lightning_modules.class_lists import read_class_list
+from lightning_modules.write_pool import available_cores
 
 METRICS = ("is", "fid", "kid", "prc", "pairs")
 NOISE_FLOOR = "baseline_reseeded"
@@ -95,6 +96,7 @@ def build_parser() -> ArgumentParser:
     add("--feature_extractor_weights", type=str | None, help="its weights file, where they should not be downloaded")
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", action="store_true", help="remove an earlier run in that folder instead of continuing it")
+    add("--quiet", action="store_true", help="no progress line; there is none either where stderr is not a terminal")
     return parser
 
 
@@ -207,14 +209,13 @@ def _check(options: Namespace) -> None:
             f"--num_nodes {options.num_nodes} are asked for; make them equal"
         )
     if options.threads is None:  # a setting of the run: given by hand it stays, whatever the number of devices
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        options.threads = max(1, cores // options.devices)
+        options.threads = max(1, available_cores() // options.devices)
 
 
 def as_config(options: Namespace) -> dict[str, Any]:
     """The options as a config file states them: plain values, without those that belong to one call alone."""
     config = options.as_dict()
-    for name in ("config", "overwrite"):
+    for name in ("config", "overwrite", "quiet"):
         config.pop(name, None)
     config["reference"] = config["reference"] or "none"
     return {key: value for key, value in config.items() if value is not None}

@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+from lightning_modules.labels import ClassLabelDataModule
+from lightning_modules.predictor import DecodedBatch, SDVARPredictor
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's progress bar on stderr: stdout is for results."""
+    """One line on stderr: images, images a second, the time left, and the share of drafted scales that were accepted.
 
-    def init_predict_tqdm(self):
-        with contextlib.redirect_stdout(sys.stderr):
-            return super().init_predict_tqdm()
+    It counts the images of all arms that the first process decodes; nothing is asked of the others. Images that were
+    there already count as done, but not as decoded in this time.
+    """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """A line for images instead of batches."""
+        return Tqdm(
+            desc="decoding" if self.trainer.world_size == 1 else f"decoding (1 of {self.trainer.world_size} processes)",
+            total=_images(self.trainer),
+            unit=" images",
+            disable=self.is_disabled,
+            leave=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,  # the mean since the start
+            bar_format=self.BAR_FORMAT,
+        )
+
+    def on_predict_batch_start(self, *arguments: object, **keywords: object) -> None:
+        """The line is complete as `init_predict_tqdm` makes it."""
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: SDVARPredictor,
+        outputs: dict[str, DecodedBatch],
+        batch: dict,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch."""
+        bar = self.predict_progress_bar
+        if bar.disable:
+            return
+        images = len(pl_module.arms) * int((batch["index"] < trainer.datamodule.images).sum())
+        if not outputs:  # all there already
+            bar.initial += images
+        bar.set_postfix_str(acceptance(pl_module), refresh=False)
+        bar.update(images)
+
+
+def acceptance(predictor: SDVARPredictor) -> str:
+    """Share of drafted scales that this process accepted so far, for each arm that drafts: ``accepted: fast 61%``."""
+    shares = []
+    for arm, statistics in zip(predictor.arms, predictor.statistics):
+        drafted = int(statistics.drafted_scales.sum())  # not compute(): that would wait for the other processes
+        if drafted:
+            shares.append(f"{arm.name} {int(statistics.accepted_scales.sum()) / drafted:.0%}")
+    return f"accepted: {', '.join(shares)}" if shares else ""
+
+
+def _images(trainer: Trainer) -> int:
+    """Images of all arms that the first of n processes is to make: those of every n-th batch."""
+    data: ClassLabelDataModule = trainer.datamodule
+    batches = range(0, data.batches, trainer.world_size)
+    rows = sum(min(data.batch_size, data.images - batch * data.batch_size) for batch in batches)
+    return len(trainer.lightning_module.arms) * rows
