@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import sdvar
+from eval import fid
 from lightning_modules.run_lock import RunLock
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,15 @@ def contents(out: Path) -> dict[str, bytes]:
     """Images and manifests; batches.csv holds times."""
     files = [*out.rglob("*.png"), *out.rglob("manifest.csv")]
     return {str(file.relative_to(out)): file.read_bytes() for file in sorted(files)}
+
+
+def rows_promise(out: Path) -> set[str]:
+    """The image files of all rows that a stopped run left."""
+    return {
+        str(part.parent / row.split(",")[3])
+        for part in out.rglob("manifest.rank*.csv")
+        for row in part.read_text().splitlines()
+    }
 
 
 def start(run: list[str]) -> subprocess.Popen:
@@ -98,7 +110,9 @@ def test_stopped_by_a_cluster(pair_files, tmp_path, undisturbed):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "run the same command again to continue" in errors
-    assert 0 < len(list((tmp_path / "run").rglob("*.png"))) < 5 * IMAGES
+    images = {str(file) for file in (tmp_path / "run").rglob("*.png")}
+    assert 0 < len(images) < 5 * IMAGES
+    assert rows_promise(tmp_path / "run") == images  # what was still being written is there, with its rows
     finish(run)
     assert contents(tmp_path / "run") == undisturbed
 
@@ -113,17 +127,84 @@ def test_a_second_run_into_the_folder_is_refused(pair_files, tmp_path):
     first.release()
 
 
-def test_a_full_disk(pair_files, tmp_path, undisturbed):
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(small)]
+@contextmanager
+def small_disk(folder: Path):
+    """A file system of 400 KB there."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        full = subprocess.run(command(pair_files, small / "run"), capture_output=True, text=True, timeout=300)
-        assert full.returncode != 0
-        assert "No space left on device" in full.stderr and "Traceback" not in full.stderr
-        images = {name: data for name, data in contents(small / "run").items() if name.endswith(".png")}
-        assert images and all(undisturbed[name] == data for name, data in images.items())
+        yield
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(pair_files, tmp_path, undisturbed):
+    out = tmp_path / "small" / "run"
+    with small_disk(out.parent):
+        full = subprocess.run(command(pair_files, out), capture_output=True, text=True, timeout=300)
+        assert full.returncode == 2
+        assert full.stderr.startswith(f"eval/fid.py: error: out: {out} cannot be written: ")
+        assert "No space left on device" in full.stderr and len(full.stderr.splitlines()) == 1
+        images = {name: data for name, data in contents(out).items() if name.endswith(".png")}
+        assert images and all(undisturbed[name] == data for name, data in images.items())
+        assert rows_promise(out) <= {str(out / name) for name in images}
+
+
+def stopped_with(line: list[str], capsys) -> str:
+    """The one line of an error with which the command ends."""
+    with pytest.raises(SystemExit) as stop:
+        fid.main(line)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and len(error.splitlines()) == 1
+    return error
+
+
+@pytest.fixture
+def small_job(pair_files, tmp_path) -> list[str]:
+    """Two arms of 10 images, for this process."""
+    one_arm = ["--images_per_class", "2", "--strategy", "Handoff", "--strategy.entry", "2"]
+    return [*command(pair_files, tmp_path / "run")[2:], *one_arm]
+
+
+def test_a_folder_that_cannot_be_written(small_job, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    with small_disk(tmp_path / "small"):
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "small")], check=True)
+        error = stopped_with([*small_job, "--out", str(tmp_path / "small" / "run")], capsys)
+    assert f"out: {tmp_path / 'small' / 'run'} cannot be written" in error
+
+
+def test_an_image_that_somebody_replaced(small_job, tmp_path, capsys):
+    """It is named before anything is decoded, and stays what it is."""
+    fid.main(small_job)
+    capsys.readouterr()
+    before = contents(tmp_path / "run")
+    file, other = (tmp_path / "run" / "handoff" / "000" / name for name in ("000003.png", "000004.png"))
+    file.write_bytes(other.read_bytes())
+    error = stopped_with(small_job, capsys)
+    assert f"1 images of {tmp_path / 'run'} are not those that the run wrote ({file})" in error
+    assert file.read_bytes() == other.read_bytes()
+    file.unlink()
+    fid.main(small_job)
+    assert contents(tmp_path / "run") == before
+
+
+def test_an_image_that_holds_no_numbers(small_job, tmp_path, capsys, monkeypatch):
+    decode = sdvar.decode
+
+    def broken(pair, labels, seeds, *arguments):
+        result = decode(pair, labels, seeds, *arguments)
+        if 7 in seeds.tolist():
+            result.images[seeds.tolist().index(7)] = float("inf")
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sdvar, "decode", broken)
+        assert "baseline: image 7 holds NaN or infinite pixels" in stopped_with(small_job, capsys)
+    kept = contents(tmp_path / "run")
+    assert len(rows_promise(tmp_path / "run")) == 2 * 6  # the two batches before
+    fid.main(small_job)
+    images = {name for name in kept if name.endswith(".png")}
+    assert len(images) == 2 * 6 and all(contents(tmp_path / "run")[name] == kept[name] for name in images)
