@@ -127,7 +127,7 @@ def prepare(options: Namespace, started: float) -> Job:
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=shown,
-        callbacks=[writer, *([ProgressBar()] if shown else [])],
+        callbacks=[*([ProgressBar()] if shown else []), writer],
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:

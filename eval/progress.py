@@ -16,7 +16,7 @@ class ProgressBar(TQDMProgressBar):
     """One line on stderr: images, images a second, the time left, and the share of drafted scales that were accepted.
 
     It counts the images of all arms that the first process decodes; nothing is asked of the others. Images that were
-    there already count as done, but not as decoded in this time.
+    there already count as done, but not as decoded in this time. It stands before the callback that writes.
     """
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
@@ -35,8 +35,11 @@ class ProgressBar(TQDMProgressBar):
             bar_format=self.BAR_FORMAT,
         )
 
-    def on_predict_batch_start(self, *arguments: object, **keywords: object) -> None:
-        """The line is complete as `init_predict_tqdm` makes it."""
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: SDVARPredictor, batch: dict, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Counts the images of a batch, before the writer strikes those that are there already."""
+        self._images = len(pl_module.arms) * int(batch["mask"].sum())
 
     def on_predict_batch_end(
         self,
@@ -51,11 +54,10 @@ class ProgressBar(TQDMProgressBar):
         bar = self.predict_progress_bar
         if bar.disable:
             return
-        images = len(pl_module.arms) * int((batch["index"] < trainer.datamodule.images).sum())
         if not outputs:  # all there already
-            bar.initial += images
+            bar.initial += self._images
         bar.set_postfix_str(acceptance(pl_module), refresh=False)
-        bar.update(images)
+        bar.update(self._images)
 
 
 def acceptance(predictor: SDVARPredictor) -> str:

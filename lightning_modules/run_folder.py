@@ -144,8 +144,8 @@ class RunFolder:
         if replaced:
             names = ", ".join(map(str, replaced[:NAMED])) + (", …" if len(replaced) > NAMED else "")
             raise ValueError(
-                f"out: {len(replaced)} images of {self.path} are not those that the run wrote ({names}); remove them "
-                "and they are made again, or start afresh with --overwrite"
+                f"out: {self.path} holds images that the run did not write: {names} ({len(replaced)} in all); remove "
+                "them and they are made again, or start afresh with --overwrite"
             )
         for arm, rows in kept.items():
             self.manifest(arm).replace(rows)

@@ -162,7 +162,12 @@ class ImageWriter(BasePredictionWriter):
         trainer.strategy.barrier("tables merged")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._close()  # what was decoded before stays, as far as it can be written
+        if self._pool and not isinstance(exception, OSError):  # what was decoded before is written
+            try:
+                self._pool.flush()
+            except OSError as error:
+                log.error("out: %s cannot be written: %s", self.folder.path, error)
+        self._close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._close()

@@ -184,7 +184,7 @@ def test_an_image_that_somebody_replaced(small_job, tmp_path, capsys):
     file, other = (tmp_path / "run" / "handoff" / "000" / name for name in ("000003.png", "000004.png"))
     file.write_bytes(other.read_bytes())
     error = stopped_with(small_job, capsys)
-    assert f"1 images of {tmp_path / 'run'} are not those that the run wrote ({file})" in error
+    assert f"{tmp_path / 'run'} holds images that the run did not write: {file} (1 in all)" in error
     assert file.read_bytes() == other.read_bytes()
     file.unlink()
     fid.main(small_job)
