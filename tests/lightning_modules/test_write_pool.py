@@ -7,7 +7,7 @@ import pytest
 from lightning_modules import write_pool
 from lightning_modules.write_pool import WAITING, WritePool, default_workers
 
-PATIENCE = 30  # seconds after which a test gives up; none waits that long
+PATIENCE = 10  # seconds after which a test gives up; none waits that long
 
 
 def ignore(results):
@@ -17,7 +17,7 @@ def ignore(results):
 def test_decoding_waits_at_the_bound_and_not_before():
     pool, gate = WritePool(workers=2), threading.Event()
     for _ in range(WAITING):
-        pool.submit([lambda: gate.wait(PATIENCE)] * 5, ignore)
+        pool.submit([lambda: gate.wait(PATIENCE)] * 2, ignore)
     assert pool.waited == 0 and not gate.is_set()
     one_more = threading.Thread(target=pool.submit, args=([int], ignore))
     one_more.start()
