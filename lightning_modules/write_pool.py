@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 WAITING = 2  # batches: one is being written, one may be waiting while the next is decoded
-MOST_WORKERS = 8  # a core encodes 60 to 140 images of 256 px a second
+MOST_WORKERS = 8  # a core encodes 70 to 90 images of 256 px a second
 
 
 class WritePool:
