@@ -1,4 +1,4 @@
-"""Every command: its help has examples, a mistake costs one line and the exit status 2, and the nearest word is named."""
+"""Every command: its help has examples, a mistake costs one line and exit status 2, and the nearest word is named."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ def run(monkeypatch, capsys):
 def test_help_shows_examples(run, command):
     status, shown, _ = run(f"{command} --help")
     assert status == 0
-    examples = [
-        line for line in shown.splitlines() if line.startswith((f"  python {command}", f"    python {command}"))
-    ]
-    assert examples, shown
+    assert re.search(rf"^ +python {command}", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", [*MAINS, "-m sdvar.checkpoints convert", "-m lightning_modules predict"])
