@@ -12,7 +12,8 @@ from typing import NoReturn
 # as argparse and jsonargparse word them
 UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.IGNORECASE)
 NO_KEY = re.compile(  # in a config file
-    r"(?:Option|Key) ['\"]?([\w.]+)['\"]? is not (?:accepted|expected)|Subcommand '\w+' does not accept option '([\w.]+)'"
+    r"(?:Option|Key) ['\"]?([\w.]+)['\"]? is not (?:accepted|expected)"
+    r"|Subcommand '\w+' does not accept option '([\w.]+)'"
 )
 NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?) - Expected a .*")
