@@ -38,6 +38,12 @@ CHANGED = (
     (r"(.*)--feature_extractor_weights \S+(.*)", r"\1\2 --feature_extractor fashion-mnist-128"),
     (r"--random_weights \S+", "--pair tiny"),  # the released sizes take minutes and gigabytes
     (r"\bd16 ", f"{DRAFT} "),  # short for a file on the hub
+    (
+        r"(predict_imagenet.yaml)",  # takes those too, all classes, on a GPU
+        rf"\1 --model.pair.draft {DRAFT} --model.pair.target {TARGET} --model.pair.tokenizer {TOKENIZER} "
+        "--model.precision 32-true --data.labels 0,999 --trainer.accelerator cpu",
+    ),
+    (r"(measure.py --out runs/predict_imagenet)", r"\1 --feature_extractor fashion-mnist-128"),
 )
 NOT_RUN = {
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
