@@ -91,6 +91,7 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
     """
     import sdvar
     from lightning_modules.predictor import BASELINE, Arm
+    from sdvar.command_line import did_you_mean
 
     built = {BASELINE: Arm(BASELINE, sdvar.Baseline())}
     strategies = _public_classes(sdvar.Strategy)
@@ -98,8 +99,10 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
         where = f"strategy {name!r}"
         if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
             raise ValueError(f"{where}: expected a mapping with class_path and init_args, got {config!r}")
-        if config["class_path"].removeprefix("sdvar.") not in strategies:
-            raise ValueError(f"{where}: expected one of {', '.join(strategies)}, got {config['class_path']!r}")
+        class_name = config["class_path"].removeprefix("sdvar.")
+        if class_name not in strategies:
+            expected = f"expected one of {', '.join(strategies)}, got {config['class_path']!r}"
+            raise ValueError(f"{where}: {expected}{did_you_mean(class_name, strategies)}")
         reseed = config.get("reseed", False)
         if not isinstance(reseed, bool):
             raise ValueError(f"{where}: reseed: expected true or false, got {reseed!r}")
@@ -111,6 +114,7 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
 def _build(value: Any, where: str) -> Any:
     """A value of a config: an instance where it names a class of sdvar, else the value itself."""
     import sdvar
+    from sdvar.command_line import did_you_mean
 
     classes = _public_classes(object)
     if isinstance(value, str) and value.removeprefix("sdvar.") in classes:
@@ -120,20 +124,26 @@ def _build(value: Any, where: str) -> Any:
     unknown = set(value) - {"class_path", "init_args"}
     name = str(value.get("class_path")).removeprefix("sdvar.")
     if unknown or name not in classes:
-        raise ValueError(f"{where}: expected class_path, a class of sdvar, and init_args, got {dict(value)}")
+        expected = f"expected class_path, a class of sdvar, and init_args, got {dict(value)}"
+        raise ValueError(f"{where}: {expected}{did_you_mean(name, classes)}")
     cls = getattr(sdvar, name)
     parameters = {part.name: part for part in dataclasses.fields(cls)}
     given = value.get("init_args") or {}
     for key in given:
         if key not in parameters:
-            raise ValueError(f"{where}: {name} has no parameter {key!r}; it has {', '.join(parameters) or 'none'}")
+            has = f"it has {', '.join(parameters) or 'none'}{did_you_mean(key, parameters)}"
+            raise ValueError(f"{where}: {name} has no parameter {key!r}; {has}")
     for key, part in parameters.items():
         if key not in given and part.default is part.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}: {name} needs the parameter {key!r}")
     try:
         return cls(**{key: _build(inner, f"{where}: {key}") for key, inner in given.items()})
     except (TypeError, ValueError) as error:
-        raise ValueError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+        if str(error).startswith(where):
+            raise
+        words = [inner for inner in given.values() if isinstance(inner, str)]  # one may be a class that there is not
+        nearest = next(filter(None, (did_you_mean(word, classes) for word in words)), "")
+        raise ValueError(f"{where}: {error}{nearest}") from None
 
 
 def _public_classes(base: type) -> list[str]:

@@ -1,10 +1,4 @@
-"""Time and memory of strategies side by side, beside the least that the machine can take.
-
-    python eval/benchmark.py                                   # the bundled pair
-    python eval/benchmark.py --random_weights d16 --strategy Baseline --batch_size 1,4 --original ../VAR
-    python eval/benchmark.py --random_weights d30,d16 --precision bf16-true --batch_size 1 \\
-        --strategy Speculative --strategy.gamma TokenBudget --strategy.gamma.n 400 --acceptance simulated:1
-"""
+"""Time and memory of strategies side by side, beside the least that the machine can take."""
 
 from __future__ import annotations
 

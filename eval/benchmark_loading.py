@@ -9,7 +9,6 @@ needs to. The exit status is 1 if loading takes more than LIMIT times the loaded
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import re
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
+
+from sdvar.command_line import ArgumentParser
 
 LIMIT = 1.3
 DTYPES = ("bfloat16", "float16", "float32")
@@ -53,8 +54,7 @@ class Figures(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python eval/benchmark_loading.py", description=__doc__, formatter_class=raw)
+    parser = ArgumentParser("eval/benchmark_loading.py", description=__doc__)
     parser.add_argument("--depth", type=int, default=30, help="of the VAR; its width is 64 times that. Default 30")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the loaded blocks. Default bfloat16")
     parser.add_argument("--form", choices=("pth", "safetensors"), default="pth", help="of the file. Default pth")

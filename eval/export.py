@@ -1,8 +1,4 @@
-"""Write an arm of a finished run as one .npz, as OpenAI's evaluator of guided diffusion reads it.
-
-python eval/export.py --out runs/imagenet --arm speculative speculative.npz
-python eval/export.py --out runs/imagenet --arm baseline baseline_statistics.npz --statistics
-"""
+"""Write an arm of a finished run as one .npz, as OpenAI's evaluator of guided diffusion reads it."""
 
 from __future__ import annotations
 
@@ -14,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 
 from eval import options as fid_options
+from lightning_modules.command_line import ArgumentParser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +24,15 @@ DESCRIPTION = """Write an arm of a finished run as .npz: arr_0, the images as ui
 and index, which image of the run each is. The order is random, since OpenAI's evaluator takes the parts for its
 Inception Score as they come; the seed is stored too. With --statistics mean (mu) and covariance (sigma) of the images'
 features instead."""
+EXAMPLES = """examples:
+  python eval/export.py --out runs/fid --arm speculative speculative.npz
+  python eval/export.py --out runs/fid --arm baseline baseline_statistics.npz --statistics"""
 BATCH = 64  # images in memory at a time
 
 
 def build_parser() -> ArgumentParser:
     """The command line of `eval/export.py`."""
-    parser = ArgumentParser(prog="eval/export.py", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="eval/export.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("file", type=str, help="the .npz to write; must not exist")
     add("--out", type=str, required=True, help="the run's folder")
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     except ArgumentError as error:
-        _stop(" ".join(str(error).split()))
+        _stop(str(error))
 
     from eval.run_record import load_record
 

@@ -1,10 +1,4 @@
-"""The main job: decode images with every arm, measure them, write the report.
-
-    python eval/fid.py                                         # the bundled pair
-    python eval/fid.py --images_per_class 2 --out runs/try     # the same in seconds
-    python eval/fid.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
-        --devices 8 --batch_size 50 --metrics none --out runs/imagenet
-"""
+"""The main job: decode images with every arm, measure them, write the report."""
 
 from __future__ import annotations
 

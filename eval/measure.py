@@ -1,8 +1,4 @@
-"""Measure a finished run again, from its folder alone.
-
-python eval/measure.py --out runs/fid
-python eval/measure.py --out runs/imagenet --metrics is,fid,kid,prc --reference VIRTUAL_imagenet256_labeled.npz
-"""
+"""Measure a finished run again, from its folder alone."""
 
 from __future__ import annotations
 
@@ -10,20 +6,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
 from eval import options as fid_options
+from lightning_modules.command_line import ArgumentParser
 
 DESCRIPTION = """Measure a finished run again, from its images and tables: no model is loaded and nothing is decoded.
 
 What is not given is taken from the run's config.yaml. Rewrites metrics.json, report.html and, in config.yaml, the
 options given here."""
+EXAMPLES = """examples:
+  python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs
+  python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
 MEASURING = ("metrics", "reference", "repeats", "feature_extractor", "feature_extractor_weights")
 
 
 def build_parser() -> ArgumentParser:
     """The command line of `eval/measure.py`."""
-    parser = ArgumentParser(prog="eval/measure.py", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="eval/measure.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--out", type=str, required=True, help="the run's folder")
     add("--metrics", type=str | None, help=fid_options.METRICS_HELP)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     except ArgumentError as error:
-        _stop(ValueError(" ".join(str(error).split())))
+        _stop(error)
 
     from eval.table import print_table
 

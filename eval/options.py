@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
 from eval.engine_options import add_engine_options, check_engine_options
 from lightning_modules.class_lists import read_class_list
+from lightning_modules.command_line import ArgumentParser
 from lightning_modules.write_pool import available_cores
 
 METRICS = ("is", "fid", "kid", "prc", "pairs")
@@ -37,8 +38,16 @@ OTHER_DEFAULTS = {
 
 DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
 
-Without options: the bundled pair, in minutes; `--images_per_class 2` is a quick try. The same command again continues a
-run that was interrupted."""
+Without options: the bundled pair, in minutes. The same command again continues a run that was interrupted. Every option
+is also a key of a config file."""
+
+EXAMPLES = """examples:
+  python eval/fid.py                                         # the bundled pair: images, figures, runs/fid/report.html
+  python eval/fid.py --images_per_class 2 --out runs/try     # the same in seconds
+  python eval/fid.py --config configs/fid_tiny.yaml --seed 1 --out runs/seed_1
+  python eval/fid.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
+      --strategy fast=Speculative --strategy.gamma 3 --strategy.acceptance Match --strategy.acceptance.tau 0.5 \\
+      --devices 8 --metrics none --out runs/imagenet"""
 
 # also those of eval/measure.py
 METRICS_HELP = (
@@ -55,7 +64,7 @@ REFERENCE_HELP = (
 
 def build_parser() -> ArgumentParser:
     """The command line of `eval/fid.py`; every option is also a key of the config file."""
-    parser = ArgumentParser(prog="eval/fid.py", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="eval/fid.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
@@ -110,7 +119,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     try:
         options = build_parser().parse_args(config_first(others))
     except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
+        raise ValueError(str(error)) from None
     if arms:
         options.strategy = arms
     _fill_in(options)

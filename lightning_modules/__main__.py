@@ -1,15 +1,62 @@
 """`python -m lightning_modules fit|validate|test|predict --config FILE`: model, data and trainer come from the YAML."""
 
-from lightning.pytorch.cli import LightningCLI
+from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightning_modules.command_line import HelpFormatter, OneLineErrors
 from lightning_modules.orphans import end_with_parent
 
+DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
+and trainer are stated by a config file; what stands on the command line wins over it."""
+EXAMPLES = """examples:
+  python -m lightning_modules predict --config configs/predict_tiny.yaml
+  python -m lightning_modules predict --config configs/predict_tiny.yaml --data.images_per_class 2 --trainer.devices 2
+  python -m lightning_modules fit --config configs/train_target.yaml --ckpt_path last"""
 
-def main() -> None:
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's, but options are not abbreviated and a mistake is told in one line; the exit status is 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": HelpFormatter, "allow_abbrev": False} | kwargs)
+
+
+class CommandLine(LightningCLI):
+    """Lightning's; a config that fits no model, and what stops a prediction, is told in one line as well."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, OSError) as error:
+            self._stop(error.__cause__ or error)  # jsonargparse wraps what a class of ours has said
+
+    def predict(self, **arguments: Any) -> None:
+        """Runs the sub-command."""
+        try:
+            self.trainer.predict(**arguments)
+        except (ValueError, OSError) as error:
+            self._stop(error)
+
+    def _stop(self, error: BaseException) -> NoReturn:
+        logging.getLogger("sdvar").debug("stopped", exc_info=True)
+        self.parser.exit(2, f"{self.parser.prog}: error: {' '.join(str(error).split())}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sub-command of the command line; `model` and `data` are given in the config by their `class_path`."""
     end_with_parent()
     # A resumed fit writes its config over that of the run it continues.
-    LightningCLI(save_config_kwargs={"overwrite": True})
+    CommandLine(
+        args=arguments,
+        parser_class=Parser,
+        parser_kwargs={"prog": "python -m lightning_modules", "description": DESCRIPTION, "epilog": EXAMPLES},
+        save_config_kwargs={"overwrite": True},
+    )
 
 
 if __name__ == "__main__":

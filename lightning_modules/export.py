@@ -1,16 +1,19 @@
-"""Write what training made in the form in which it ships: weights as safetensors, the test images as Parquet.
-
-python -m lightning_modules.export weights CHECKPOINT OUT.safetensors [--dtype float16]
-python -m lightning_modules.export test_images OUT.parquet
-"""
+"""Write what training made in the form in which it ships."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from lightning_modules.fashion_mnist import CLASS_NAMES, DEFAULT_ROOT, load_fashion_mnist
+
+DESCRIPTION = """Write what training made in the form in which it ships: weights as safetensors, the test images as
+Parquet."""
+EXAMPLES = """examples:
+  python -m lightning_modules.export weights runs/target/last.ckpt target.safetensors --dtype float16
+  python -m lightning_modules.export test_images fashion_mnist_test.parquet"""
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +70,21 @@ def test_images(out: Path, root: Path = DEFAULT_ROOT) -> None:
     log.info("%s: %d images", out, len(labels))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the command; see its --help."""
     from jsonargparse import auto_cli
 
+    from lightning_modules.command_line import ArgumentParser
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    auto_cli([weights, test_images])
+    prog = "python -m lightning_modules.export"
+    about = {"prog": prog, "description": DESCRIPTION, "epilog": EXAMPLES}
+    try:
+        auto_cli([weights, test_images], parser_class=ArgumentParser, exit_on_error=True, **about)
+    except (ValueError, OSError) as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

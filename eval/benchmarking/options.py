@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
 from eval.engine_options import add_engine_options, check_engine_options
 from eval.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
+from lightning_modules.command_line import ArgumentParser
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
 SIMULATED = "simulated:"
@@ -22,10 +23,16 @@ DESCRIPTION = """Time and memory of strategies side by side, in one process, bes
 Without options: the bundled pair. Without checkpoints: --random_weights d30,d16. The baseline is always among the
 strategies; `--strategy Baseline` measures it alone."""
 
+EXAMPLES = """examples:
+  python eval/benchmark.py                                   # the bundled pair
+  python eval/benchmark.py --random_weights d16 --strategy Baseline --batch_size 1,4 --original ../VAR
+  python eval/benchmark.py --random_weights d30,d16 --precision bf16-true --batch_size 1 \\
+      --strategy Speculative --strategy.gamma TokenBudget --strategy.gamma.n 400 --acceptance simulated:1"""
+
 
 def build_parser() -> ArgumentParser:
     """The command line; every option is also a key of the config file."""
-    parser = ArgumentParser(prog="eval/benchmark.py", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="eval/benchmark.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
@@ -76,7 +83,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     try:
         options = build_parser().parse_args(config_first(others))
     except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
+        raise ValueError(str(error)) from None
     options.strategy = arms or options.strategy or ARMS
     reseeded = [name for name, arm in options.strategy.items() if isinstance(arm, dict) and arm.get("reseed")]
     if reseeded:

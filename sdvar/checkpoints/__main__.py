@@ -1,8 +1,5 @@
 """Look into checkpoint files, or rewrite them.
 
-    python -m sdvar.checkpoints inspect var_d16.pth vae_ch160v4096z32.pth
-    python -m sdvar.checkpoints convert var_d30.pth var_d30.safetensors --dtype bfloat16
-
 A file is a .pth or .safetensors file, a training checkpoint, hf://OWNER/REPO/FILE[@REVISION], or one of d16, d20, d24,
 d30, d36, vae for the released files.
 """
@@ -14,24 +11,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdvar.command_line import ArgumentParser
+
+EXAMPLES = {
+    "inspect": (
+        "python -m sdvar.checkpoints inspect var_d16.pth vae_ch160v4096z32.pth",
+        "python -m sdvar.checkpoints inspect d16 hf://FoundationVision/var/var_d20.pth",
+    ),
+    "convert": (
+        "python -m sdvar.checkpoints convert var_d30.pth var_d30.safetensors --dtype bfloat16",
+        "python -m sdvar.checkpoints convert last.pth var.safetensors --kind var",
+    ),
+}
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
+PROG = "python -m sdvar.checkpoints"
 WIDTH = 140  # where stdout is no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status is 0 if all went well."""
+    """Runs the command; the exit status is 0 if all went well, 2 if the arguments or a file are wrong."""
     options = _parser().parse_args(arguments)
     return _inspect(options) if options.command == "inspect" else _convert(options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m sdvar.checkpoints", description=__doc__, formatter_class=raw)
+    parser = ArgumentParser(PROG, description=__doc__, epilog=_examples(*EXAMPLES))
     commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", help="say what files are, as a table")
+    inspect = commands.add_parser("inspect", help="say what files are, as a table", epilog=_examples("inspect"))
     inspect.add_argument("files", nargs="+", metavar="FILE")
-    convert = commands.add_parser("convert", help="rewrite a file as safetensors, verified by reading it back")
+    convert_help = "rewrite a file as safetensors, verified by reading it back"
+    convert = commands.add_parser("convert", help=convert_help, epilog=_examples("convert"))
     convert.add_argument("source", metavar="IN")
     convert.add_argument("out", type=Path, metavar="OUT.safetensors")
     convert.add_argument(
@@ -46,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser
+
+
+def _examples(*commands: str) -> str:
+    return "\n  ".join(("examples:", *(line for command in commands for line in EXAMPLES[command])))
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -82,7 +96,7 @@ def _inspect(options: argparse.Namespace) -> int:
         console.print(table)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False, markup=False)
-    return 1 if failed else 0
+    return 2 if failed else 0
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -96,13 +110,13 @@ def _convert(options: argparse.Namespace) -> int:
         convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite)
     except (ValueError, TypeError, OSError) as error:
         _complain(error)
-        return 1
+        return 2
     print(f"{options.out}: {options.out.stat().st_size / 1e6:,.1f} MB, read back and equal")
     return 0
 
 
 def _complain(error: Exception) -> None:
-    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    print(f"{PROG}: error:", " ".join(str(error).splitlines()), file=sys.stderr)
 
 
 if __name__ == "__main__":

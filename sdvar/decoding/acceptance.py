@@ -1,6 +1,6 @@
 """Acceptance rules: does a drafted scale stand, and which tokens does it hold afterwards?
 
-A rule of your own derives from `Acceptance` and has one method; docs/strategies.md has an example.
+A rule of your own derives from `Acceptance` and has one method; docs/acceptance-rules.md has an example.
 """
 
 from __future__ import annotations

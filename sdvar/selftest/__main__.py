@@ -1,7 +1,7 @@
 """Check that a pair of models decodes exactly what its weights mean, on this machine.
 
-python -m sdvar.selftest                     # the bundled pair
-python -m sdvar.selftest --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --dtype bfloat16
+    python -m sdvar.selftest                     # the bundled pair
+    python -m sdvar.selftest --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --dtype bfloat16
 
 Exit status: 0 if every check passes, 1 if one fails, 2 if the arguments or the files are wrong.
 """
@@ -12,6 +12,8 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+
+from sdvar.command_line import ArgumentParser
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = find_device(options.device)
         pair = sdvar.load_pair(pair_name, **files, device=device, dtype=getattr(torch, options.dtype))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"sdvar.selftest: error: {error}", file=sys.stderr)
+        print(f"python -m sdvar.selftest: error: {error}", file=sys.stderr)
         return 2
     results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
     print_table(results, f"{pair_name or options.target} on {device}, {options.dtype}")
@@ -42,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, checked as far as they can be without the models."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sdvar.selftest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser("python -m sdvar.selftest", description=__doc__)
     parser.add_argument("--pair", metavar="NAME", help="a bundled pair; 'tiny' if no checkpoint is given either")
     for name in ("draft", "target", "tokenizer"):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}")

@@ -49,10 +49,9 @@ def test_both_commands_as_a_user_runs_them(run_file, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     assert "read back and equal" in result.stdout
     result = command("inspect", out, tmp_path / "none.pth")
-    assert result.returncode == 1
-    assert (
-        result.stderr == f"error: {tmp_path / 'none.pth'}: no such file; expected a .pth or .safetensors checkpoint\n"
-    )
+    assert result.returncode == 2
+    why = f"{tmp_path / 'none.pth'}: no such file; expected a .pth or .safetensors checkpoint"
+    assert result.stderr == f"python -m sdvar.checkpoints: error: {why}\n"
     [row] = [row for row in cells(result.stdout) if row[1]]  # a long name takes several lines
     assert row[1] == "VAR" and row[6:8] == ["1 2 3", "bfloat16 + float32"]
 
@@ -85,7 +84,7 @@ def test_inspect_tells_what_files_are(pair, run_file, tmp_path, capsys):
 
 def test_inspect_goes_on_after_a_file_that_cannot_be_read(run_file, tmp_path, capsys):
     (tmp_path / "text.pth").write_text("weights, honest")
-    assert main(["inspect", str(tmp_path / "text.pth"), str(run_file)]) == 1
+    assert main(["inspect", str(tmp_path / "text.pth"), str(run_file)]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and "text.pth: cannot be read as a checkpoint" in captured.err
     assert len([row for row in cells(captured.out) if row[1]]) == 2
@@ -109,7 +108,7 @@ def test_the_pyramid_of_a_file_without_one_can_be_given_and_is_kept(pair, tmp_pa
     bare = {k: v for k, v in pair.target.state_dict().items() if k.rsplit(".")[-1] not in sdvar.checkpoints.DERIVED}
     torch.save(bare, tmp_path / "bare.pth")
     line = ["convert", str(tmp_path / "bare.pth"), str(tmp_path / "var.safetensors")]
-    assert main(line) == 1
+    assert main(line) == 2
     assert main([*line, "--patch_nums", "1", "2", "3"]) == 0
     assert sdvar.load_var(tmp_path / "var.safetensors").pyramid.patch_nums == PATCH_NUMS
 
@@ -125,7 +124,7 @@ def test_overwriting(run_file, tmp_path):
     out = tmp_path / "var.safetensors"
     out.write_bytes(b"precious")
     line = ["convert", str(run_file), str(out), "--kind", "var"]
-    assert main(line) == 1 and out.read_bytes() == b"precious"
+    assert main(line) == 2 and out.read_bytes() == b"precious"
     assert main([*line, "--overwrite"]) == 0
     assert sdvar.load_var(out).depth == 3
     assert main(["convert", str(out), str(out), "--dtype", "float16", "--overwrite"]) == 0  # onto itself
@@ -136,9 +135,9 @@ def test_overwriting(run_file, tmp_path):
 
 
 def refused(capsys, *line: object) -> str:
-    assert main(["convert", *map(str, line)]) == 1
+    assert main(["convert", *map(str, line)]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
+    assert message.startswith("python -m sdvar.checkpoints: error: ") and message.count("\n") == 1
     return message
 
 

@@ -1,0 +1,82 @@
+"""Errors of the commands, in one line that names the nearest option, key or class where an unknown one was given."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+# as argparse and jsonargparse word them
+UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.IGNORECASE)
+NO_KEY = re.compile(  # in a config file
+    r"(?:Option|Key) ['\"]?([\w.]+)['\"]? is not (?:accepted|expected)"
+    r"|Subcommand '\w+' does not accept option '([\w.]+)'"
+)
+NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?) - Expected a .*")
+NO_CHOICE = re.compile(r"(?:argument \w+: )?invalid choice: '([^']*)' \(choose from (.*?)\)")
+
+
+def did_you_mean(given: object, allowed: Iterable[str]) -> str:
+    """The end of an error message: ``"; did you mean gamma?"``, or nothing where no allowed word is near.
+
+    Args:
+        given: what the user wrote.
+        allowed: what there is.
+    """
+    nearest = difflib.get_close_matches(str(given), list(allowed), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def explain(parser: argparse.ArgumentParser, message: str) -> str:
+    """A parser's message in one line, with the nearest option, key or choice where an unknown one was given.
+
+    Args:
+        parser: that refused the command line.
+        message: what it says.
+    """
+    message = UNION.sub(r"\1", " ".join(message.split()))
+    if found := UNKNOWN.search(message):
+        words = found[1].split()
+        names = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if not names:
+            return f"unexpected argument {words[0]!r}"
+        options = sorted(_option_names(parser))
+        return ", ".join(f"unknown option {name}{did_you_mean(name, options)}" for name in names)
+    if found := NO_KEY.search(message):
+        keys = [option.removeprefix("--") for option in sorted(_option_names(parser))]
+        key = found[1] or found[2]
+        return f"{message[: found.start()]}unknown key {key}{did_you_mean(key, keys)}"
+    if found := NO_CLASS.search(message):
+        return f"{message[: found.end()]}{did_you_mean(found[2], dir(sys.modules.get(found[1])))}"
+    if found := NO_CHOICE.search(message):
+        choices = re.findall(r"[^\s,'\"]+", found[2])
+        said = f"expected one of {', '.join(choices)}, got {found[1]!r}{did_you_mean(found[1], choices)}"
+        return message[: found.start()] + said
+    return message
+
+
+def _option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of its sub-commands, in their long form."""
+    names = {name for name in parser._option_string_actions if name.startswith("--")}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            names = names.union(*map(_option_names, action.choices.values()))
+    return names
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, but a description keeps its line breaks, an option is written out, and a mistake is told in one line.
+
+    The exit status is then 2.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        shared = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(*args, **shared | kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {explain(self, message)}\n")
