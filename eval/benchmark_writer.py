@@ -10,7 +10,6 @@ writer, decoding should not wait.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import tempfile
 import time
@@ -19,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
+
+from sdvar.command_line import ArgumentParser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +46,7 @@ class Figures(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see its --help."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python eval/benchmark_writer.py", description=__doc__, formatter_class=raw)
+    parser = ArgumentParser("eval/benchmark_writer.py", description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", help="images a second that the decoder hands out")
     parser.add_argument("--workers", type=int, default=1, help="threads of the writer. Default 1")
     parser.add_argument("--images", type=int, default=1000, help="of each run. Default 1000")

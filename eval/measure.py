@@ -84,7 +84,8 @@ def measure_run(given: Namespace) -> dict[str, Any]:
     options = Namespace()
     for name in MEASURING:
         options[name] = given[name] if given[name] is not None else defaults.get(name)
-    options.metrics = options.metrics or fid_options.DEFAULT_METRICS
+    if given.metrics is None and not options.metrics:  # a run that was made without any
+        options.metrics = fid_options.DEFAULT_METRICS
     options.repeats = fid_options.parse_repeats(1 if options.repeats is None else options.repeats)
     if record.images % options.repeats:
         raise ValueError(f"repeats: {record.images} images an arm cannot be cut into {options.repeats} equal parts")

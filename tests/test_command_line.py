@@ -18,6 +18,7 @@ MAINS = {
     "eval/export.py": "eval.export",
     "eval/benchmark.py": "eval.benchmark",
     "eval/benchmark_loading.py": "eval.benchmark_loading",
+    "eval/benchmark_writer.py": "eval.benchmark_writer",
     "-m sdvar.selftest": "sdvar.selftest.__main__",
     "-m sdvar.checkpoints": "sdvar.checkpoints.__main__",
     "-m lightning_modules": "lightning_modules.__main__",
