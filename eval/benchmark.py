@@ -84,7 +84,7 @@ def prepare(options: Namespace) -> Job:
     from eval.memory import check_batch, decode_bytes, free_bytes, largest_batch, too_large
     from sdvar.decoding import check_fit
 
-    device = _device(options.accelerator)
+    device = choose_device(options.accelerator)
     strategies = {arm.name: arm.strategy for arm in build_arms(options.strategy)}
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     torch.set_num_threads(options.threads)
@@ -116,7 +116,8 @@ def prepare(options: Namespace) -> Job:
     return Job(device, pair, weights, sampling, runners, original, needed)
 
 
-def _device(accelerator: str) -> torch.device:
+def choose_device(accelerator: str) -> torch.device:
+    """Where models run under ``--accelerator``: auto, cpu, cuda or gpu; ValueError if there is no such device."""
     import torch
 
     available = torch.cuda.is_available()

@@ -88,9 +88,9 @@ def parse(arguments: Sequence[str]) -> Namespace:
     reseeded = [name for name, arm in options.strategy.items() if isinstance(arm, dict) and arm.get("reseed")]
     if reseeded:
         raise ValueError(f"strategy {reseeded[0]!r}: reseed: expected none, a benchmark compares the same seeds")
-    _check_models(options)
+    check_models(options)
     options.batch_size = _batch_sizes(options.batch_size)
-    options.acceptance = _rates(options.acceptance)
+    options.acceptance = parse_rates(options.acceptance)
     _check_choices(options)
     _check_numbers(options)
     _check_original(options)
@@ -101,7 +101,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     return options
 
 
-def _check_models(options: Namespace) -> None:
+def check_models(options: Namespace) -> None:
+    """Fills in the bundled pair where no models are named, makes ``random_weights`` a list; ValueError for several."""
     files = [name for name in ("draft", "target", "tokenizer") if options[name] is not None]
     given = [name for name in ("pair", "random_weights") if options[name] is not None]
     if len(given) + bool(files) > 1 or 0 < len(files) < 3:
@@ -137,7 +138,8 @@ def _batch_sizes(given: Any) -> list[int] | str:
     return sizes
 
 
-def _rates(given: str | None) -> list[float] | None:
+def parse_rates(given: str | None) -> list[float] | None:
+    """The rates of ``--acceptance simulated:RATES``; ValueError if they are none."""
     if given is None:
         return None
     expected = f"acceptance: expected {SIMULATED}RATES with probabilities such as 1,1,0.5,0, got {given!r}"
@@ -178,8 +180,15 @@ def _check_original(options: Namespace) -> None:
 
 
 def _check_numbers(options: Namespace) -> None:
-    for name in ("warmup", "repeats", "threads"):
-        if options[name] is not None and options[name] < 1:
+    for name in ("warmup", "repeats"):
+        if options[name] < 1:
             raise ValueError(f"{name}: expected an int >= 1, got {options[name]}")
+    check_threads(options)
+
+
+def check_threads(options: Namespace) -> None:
+    """Fills in the cores there are where no ``threads`` are given; ValueError if they are fewer than 1."""
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"threads: expected an int >= 1, got {options.threads}")
     if options.threads is None:
         options.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,84 @@
+"""Where a pair's draft agrees with its target, on images of other seeds than those that are timed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import sdvar
+from eval.benchmarking.measuring import labels_and_seeds
+from sdvar.decoding.session import Session
+
+SEED_OFFSET = 2**41  # beyond those of runs, of reseeded arms and of the timing
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was found on n images.
+
+    Attributes:
+        stands: bool (n, K), whether the draft's picks of a scale, after the baseline's coarser scales, are all the
+            baseline's.
+        agreeing: float64 (K,), the share of its tokens that are.
+        differing: of each lossy strategy, the share of all tokens that differ from the baseline's.
+    """
+
+    stands: np.ndarray
+    agreeing: np.ndarray
+    differing: dict[sdvar.Strategy, float]
+
+
+@torch.no_grad()
+def measure_agreement(
+    pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: int, together: int, lossy: Sequence[sdvar.Strategy] = ()
+) -> Agreement:
+    """Decode images with the baseline and see what the draft picks with the same noise.
+
+    Args:
+        pair, sampling: what decodes.
+        images: n.
+        together: images in one batch, at most.
+        lossy: strategies whose tokens are compared with the baseline's.
+    """
+    stands, agreeing = [], []
+    differing: dict[sdvar.Strategy, list[float]] = {strategy: [] for strategy in lossy}
+    all_labels, all_seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
+    for labels, seeds in zip(all_labels.split(together), (all_seeds + SEED_OFFSET).split(together)):
+        tokens = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling, images=False).tokens
+        equal = _draft_agrees(pair, labels, seeds, sampling, tokens)
+        stands.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
+        agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())
+        for strategy, shares in differing.items():
+            other = sdvar.decode(pair, labels, seeds, strategy, sampling, images=False).tokens
+            shares += share_differing(tokens, other).tolist()
+    return Agreement(
+        np.concatenate(stands),
+        np.concatenate(agreeing).mean(0),
+        {strategy: float(np.mean(shares)) for strategy, shares in differing.items()},
+    )
+
+
+def simulated_agreement(rates: Sequence[float], images: int) -> Agreement:
+    """Drafted scales that stand with given probabilities, one a scale, whatever they hold."""
+    stands = np.random.default_rng(0).random((images, len(rates))) < np.array(rates)
+    return Agreement(stands, stands.mean(0), {})
+
+
+def share_differing(tokens: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Share of each image's tokens that differ, K int64 tensors (B, n_k) each: float64 (B,) on the CPU."""
+    return torch.cat([a != b for a, b in zip(tokens, others, strict=True)], dim=1).double().mean(1).cpu()
+
+
+def _draft_agrees(
+    pair: sdvar.ModelPair, labels: torch.Tensor, seeds: torch.Tensor, sampling: sdvar.Sampling, tokens: list
+) -> list[torch.Tensor]:
+    """Whether the draft, which reads these tokens in one pass, picks them: K bool tensors (B, n_k)."""
+    session, images = Session(pair, labels, seeds, sampling), range(len(labels))
+    inputs = pair.tokenizer.var_inputs(tokens)
+    logits = session.stepper("draft").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
+    equal = [session.pick(images, k, part) == tokens[k] for k, part in enumerate(pair.pyramid.split(logits))]
+    session.close()
+    return equal

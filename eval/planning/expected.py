@@ -1,0 +1,114 @@
+"""Expected time of schedules of spans, and the best of them by dynamic programming over scales.
+
+It is exact under the cost table, for images that are independent of each other. All images of a batch wait for each
+other at the end of a span. Within a span each drafted scale of an image is judged once, and the image begins another
+round after it if and only if it fell. So the number of images in the round that starts at a scale is binomial with the
+share of images whose draft of the scale before does not stand, wherever the span began. After a span of more than one
+scale the draft's cache always lacks the last one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from eval.planning.costs import CostTable
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, at, draft_pass, target_pass
+
+
+class SpanModel:
+    """Expected seconds of decodes whose rounds end where the pyramid is cut into spans.
+
+    Args:
+        stands: bool (n, K) of recorded images, see `eval.planning.replay.Replay`.
+        costs: of the batch size.
+    """
+
+    def __init__(self, stands: np.ndarray, costs: CostTable) -> None:
+        self.stands, self.costs = stands, costs
+        self.scales = stands.shape[1]
+        self.noise = sum(self._all(at("noise", scale)) for scale in range(self.scales))
+        self.span = cache(self._span)
+
+    def search(self, end: int, keep: int) -> list[tuple[float, tuple[int, ...]]]:
+        """The ``keep`` fastest ways to cut the scales before ``end``, which are verified; the draft does the rest.
+
+        Returns:
+            (expected seconds of the whole decode, scales of each span), fastest first; spans of one scale throughout
+            are plain decoding.
+        """
+
+        @cache
+        def rest(settled: int, cached: int) -> list[tuple[float, tuple[int, ...]]]:
+            """The fastest ways on, from so many settled scales of which the draft's cache holds ``cached``."""
+            if settled == end:
+                return [(self._tail(end, cached), ())]
+            ways = (
+                (self.span(settled, stop, cached) + seconds, (stop - settled, *spans))
+                for stop in range(settled + 1, end + 1)
+                for seconds, spans in rest(stop, self._cached_after(settled, stop, cached))
+            )
+            return heapq.nsmallest(keep, ways)
+
+        return [(self._start(end) + seconds, spans) for seconds, spans in rest(0, 0)]
+
+    def seconds(self, spans: Sequence[int]) -> float:
+        """Expected seconds of one schedule; the draft does the scales after its last span."""
+        settled, cached, total = 0, 0, self._start(sum(spans))
+        for span in spans:
+            total += self.span(settled, settled + span, cached)
+            cached = self._cached_after(settled, settled + span, cached)
+            settled += span
+        return total + self._tail(settled, cached)
+
+    def handoff_seconds(self, entry: int) -> float:
+        """Seconds of ``Handoff(entry, first="draft")``, 1 <= entry < K."""
+        read = target_pass(0, entry + 1, entry)
+        return (
+            self.noise
+            + sum(map(self._all, (BEGIN_DRAFT, BEGIN_TARGET, read)))
+            + sum(self._all(draft_pass(scale, scale)) for scale in range(entry))
+            + sum(self._all(target_pass(scale, scale + 1)) for scale in range(entry + 1, self.scales))
+            + sum(self._all(at("commit", scale)) for scale in range(self.scales))
+        )
+
+    @staticmethod
+    def _cached_after(first: int, stop: int, cached: int) -> int:
+        return stop - 1 if stop - first > 1 else cached
+
+    def _start(self, end: int) -> float:
+        return self.noise + (self._all(BEGIN_TARGET) if end else 0.0)
+
+    def _span(self, first: int, stop: int, cached: int) -> float:
+        """Expected seconds until the scales first <= k < stop are settled for all images."""
+        begin = self._all(BEGIN_DRAFT) if stop - first > 1 and cached == 0 else 0.0
+        everyone = np.ones(len(self.stands), dtype=bool)
+        again = (self._round(k, stop, k, ~self.stands[:, k - 1]) for k in range(first + 1, stop))
+        return begin + self._round(first, stop, cached, everyone) + sum(again)
+
+    def _round(self, scale: int, stop: int, cached: int, images: np.ndarray) -> float:
+        """Expected seconds of the round that starts at ``scale`` for images of a kind, bool (n,)."""
+        drafted = range(scale, stop - 1)
+        steps = [draft_pass(cached if k == scale else k, k) for k in drafted] + [at("propose", k) for k in drafted]
+        total = sum(self._for(step, images) for step in (*steps, target_pass(scale, stop)))
+        for k in drafted:
+            total += self._for(at("settle", k), images)
+            images = images & self.stands[:, k]
+        return total + self._for(at("commit", stop - 1), images)
+
+    def _tail(self, end: int, cached: int) -> float:
+        if end == self.scales:
+            return 0.0
+        begin = self._all(BEGIN_DRAFT) if cached == 0 else 0.0
+        scales = range(end, self.scales)
+        passes = (draft_pass(cached if scale == end else scale, scale) for scale in scales)
+        return begin + sum(map(self._all, passes)) + sum(self._all(at("commit", scale)) for scale in scales)
+
+    def _all(self, step: Step) -> float:
+        return self.costs.of(step, self.costs.batch)
+
+    def _for(self, step: Step, images: np.ndarray) -> float:
+        return self.costs.expected(step, float(images.mean()))

@@ -1,0 +1,145 @@
+"""What a plan prints, and the config that it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.table import Table
+
+import sdvar
+from eval.arms import describe_arms
+from eval.planning.agreement import Agreement
+from eval.planning.candidates import Candidate
+from eval.planning.timing import Timed
+from lightning_modules.predictor import Arm
+
+WIDTH = 140  # where stdout is no terminal
+ARM = "planned"
+
+
+def verdict(chosen: Candidate, candidates: list[Candidate], timed: dict[str, Timed]) -> list[str]:
+    """Sentences that say what to use, and how it did.
+
+    Args:
+        chosen: what is recommended.
+        candidates: all, the fastest by the model first.
+        timed: what was measured.
+    """
+    fixed = min((one for one in candidates if one.name.startswith("fixed_")), key=lambda one: timed[one.name].median)
+    lines = []
+    if chosen.plain:
+        lines.append("Use the baseline: at this batch size on this machine speculation does not pay.")
+    else:
+        lines.append(
+            f"Use {chosen.strategy!r}: {_ratio(timed, chosen.name, 'baseline')} of the baseline's time, "
+            f"{_ratio(timed, chosen.name, fixed.name)} of the best fixed gamma's ({fixed.strategy.gamma})."
+        )
+    first = candidates[0]
+    if chosen is not first:
+        lines.append(
+            f"The model expected {first.name} to be faster; measured, {chosen.name} took "
+            f"{_ratio(timed, chosen.name, first.name)} of its time."
+        )
+    return lines
+
+
+def tokens_line(chosen: Candidate, timed: Timed) -> str:
+    """What is known about the tokens of the strategy."""
+    images, same = len(timed.differing), sum(share == 0 for share in timed.differing)
+    if not chosen.strategy.exact:
+        return (
+            f"Lossy: {np.mean(timed.differing):.3f} of the tokens differ from the baseline's, "
+            f"{chosen.differing:.3f} were expected ({images} images)."
+        )
+    if same == images:
+        return f"Lossless: every token is the baseline's in all {images} images."
+    near = sum(gap < sdvar.NEAR_TIE for gap in timed.score_gaps)
+    return (
+        f"Lossless: {same} of {images} images have every token of the baseline, {near} first differ by a near-tie of "
+        f"rounding, {images - same - near} by more (largest score gap {max(timed.score_gaps):.2g})."
+    )
+
+
+def print_plan(
+    head: str, agreement: Agreement, candidates: list[Candidate], chosen: Candidate, timed: dict[str, Timed],
+    lines: list[str], simulated: bool,
+) -> None:  # fmt: skip
+    """Prints the result to stdout."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    say(head)
+    say("drafted scales that stand, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.stands.mean(0)))
+    if not simulated:
+        say("tokens that agree, %:         " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
+    turns = len(timed["baseline"].seconds)
+    table = Table(
+        title=f"milliseconds a batch without the tokenizer, medians of {turns} turns; in order of what was expected",
+        title_justify="left",
+    )
+    table.add_column("strategy", no_wrap=True)
+    columns = ("expected", "measured", "expected /\nbaseline", "measured /\nbaseline", "target\ncalls")
+    for column in (*columns, *(() if simulated else ("tokens that differ\nexpected", "measured"))):
+        table.add_column(column, justify="right", no_wrap=True)
+    plain = next(one for one in candidates if one.plain)
+    for one in candidates:
+        ours = timed[one.name]
+        differing = () if simulated else (f"{one.differing:.3f}", f"{np.mean(ours.differing):.3f}")
+        table.add_row(
+            ("> " if one is chosen else "  ") + one.name,
+            _ms(one.seconds),
+            _ms(ours.median),
+            f"{one.seconds / plain.seconds:.2f}",
+            _ratio(timed, one.name, plain.name),
+            f"{np.mean(ours.target_calls):.2f}",
+            *differing,
+        )
+    console.print(table)
+    for line in lines:
+        say(line)
+
+
+def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines: list[str]) -> None:
+    """Write what `eval/fid.py --config` takes.
+
+    Args:
+        file: its path.
+        options: of the command.
+        strategy: the arm beside the baseline.
+        lines: what the file says about itself.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    import yaml
+
+    models = {name: options[name] for name in ("pair", "draft", "target", "tokenizer") if options[name] is not None}
+    config: dict[str, Any] = {
+        **models,
+        "strategy": describe_arms([Arm(ARM, strategy)]),
+        "sampling": options.sampling.as_dict(),
+        "batch_size": options.batch_size,
+        "accelerator": options.accelerator,
+        "threads": options.threads,
+        "precision": options.precision,
+        "out": f"runs/{Path(file).stem}",
+    }
+    text = "".join(f"# {line}\n" for line in lines)
+    Path(file).write_text(text + yaml.safe_dump(config, sort_keys=False))
+
+
+def _ratio(timed: dict[str, Timed], name: str, other: str) -> str:
+    return f"{np.median(np.divide(timed[name].seconds, timed[other].seconds)):.2f}"
+
+
+def _ms(seconds: float) -> str:
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.2f}"

@@ -1,0 +1,169 @@
+"""Measures on this machine how long the steps of a decode take."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+
+import sdvar
+from eval.benchmarking.ceilings import now
+from eval.benchmarking.measuring import labels_and_seeds
+from eval.planning.costs import CostTable, group_sizes, table
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, draft_pass, every_step
+from sdvar import noise
+from sdvar.decoding.acceptance import Proposal
+from sdvar.decoding.rounds import Drafted
+from sdvar.decoding.session import Canvas, Session
+
+log = logging.getLogger("eval.plan")
+
+MOST_ROUNDS = 25  # measurements of a step; more would not change the median
+Point = tuple[Step, int]
+
+
+@torch.no_grad()
+def measure_costs(
+    pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int, seconds: float, handoffs: bool = False
+) -> CostTable:
+    """The cost table of a batch size, from a session whose caches and canvas hold whole images.
+
+    Each point is measured again and again, in turns and in an order that is shuffled once, while time remains; its
+    median counts. What cannot be left out is measured once whatever it takes: every step that is no pass, and of the
+    passes the single scales and the whole pyramid, for one image and for the batch. Other passes for which no time
+    remains are estimated, see `eval.planning.costs.table`.
+
+    Args:
+        pair, sampling: what decodes.
+        batch: B.
+        seconds: the time to spend.
+        handoffs: whether the passes of a hand-off from draft to target are among the steps.
+    """
+    steps, sizes = every_step(len(pair.pyramid), handoffs), group_sizes(batch)
+    needed, others = _needed(steps, sizes), _others(steps, sizes)
+    others = [point for point in others if point not in set(needed)]
+    for points in (needed, others):
+        random.Random(0).shuffle(points)
+    probe, started = _Probe(pair, sampling, batch), time.perf_counter()
+    measured: dict[Point, list[float]] = defaultdict(list)
+    for index, point in enumerate([*needed, *others] * MOST_ROUNDS):
+        if index >= len(needed) and time.perf_counter() - started > seconds:
+            break
+        if point not in measured:
+            probe.seconds(*point)  # what runs for the first time takes longer
+        measured[point].append(probe.seconds(*point))
+    probe.close()
+    log.info("costs: measured %d of %d, the others are estimated", len(measured), len(needed) + len(others))
+    medians = {point: median(times) for point, times in measured.items()}
+    return table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
+
+
+def _needed(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
+    """What is measured in any case."""
+    points: list[Point] = []
+    scales = max(step.last for step in steps)
+    for step in steps:
+        if step.op in ("begin_draft", "begin_target", "noise"):
+            points.append((step, sizes[-1]))
+        elif step.op not in ("draft", "target"):
+            points += [(step, size) for size in sizes]
+        elif step.last - step.first in (1, scales):
+            points += [(step, size) for size in dict.fromkeys((sizes[0], sizes[-1]))]
+    return points
+
+
+def _others(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
+    """All other passes; the target reads the first scale of the whole batch at once."""
+    passes = [step for step in steps if step.op in ("draft", "target")]
+    return [(step, size) for step in passes for size in (sizes[-1:] if step[:2] == ("target", 0) else sizes)]
+
+
+class _Probe:
+    """Runs single steps of a decode.
+
+    The caches and the canvas hold whole images. A pass reads and writes what it would in a decode, and writes what is
+    there already, so that the order in which steps are measured does not matter.
+    """
+
+    def __init__(self, pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int) -> None:
+        self.pair, self.sampling, self.batch = pair, sampling, batch
+        self.inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
+        self.begins = {which: self._begin_seconds(which) for which in ("draft", "target")}
+        session = self.session = Session(pair, *self.inputs, sampling)
+        session.decode_plain("target", len(pair.pyramid))
+        session.stepper("draft")
+        self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
+        session.canvas.scales = [0] * batch  # the noise of all scales is kept from here on
+        self.spare = Canvas(pair.tokenizer.quantize, batch)  # commits go there
+        self.settled = sdvar.Coupled()
+
+    def close(self) -> None:
+        self.session.close()
+
+    def seconds(self, step: Step, size: int) -> float:
+        """Run a step once for ``size`` images."""
+        if step in (BEGIN_DRAFT, BEGIN_TARGET):
+            return self.begins[step.op.removeprefix("begin_")]
+        work = self._work(step, list(range(size)))
+        started = now(self.pair.device)
+        work()
+        return now(self.pair.device) - started
+
+    def _begin_seconds(self, which: str) -> float:
+        taken = []
+        for _ in range(4):
+            session = Session(self.pair, *self.inputs, self.sampling)
+            started = now(self.pair.device)
+            session.stepper(which)
+            taken.append(now(self.pair.device) - started)
+            session.close()
+        return median(taken[1:])
+
+    def _work(self, step: Step, images: list[int]) -> Callable[[], object]:
+        """What is to be timed; what only prepares it is done before."""
+        if step.op in ("draft", "target"):
+            return lambda: self._pass(step, images)
+        session, scale = self.session, step.first
+        tokens, vocabulary = self.pair.pyramid.tokens[scale], self.pair.target.codebook_size
+        dtype = torch.float64 if self.pair.target.cache_dtype == torch.float64 else torch.float32
+        if step.op == "noise":
+            return lambda: noise.gumbel(session.seeds, "pick", scale, tokens, vocabulary, dtype)
+        logits = torch.randn(len(images), tokens, vocabulary, dtype=dtype, device=self.pair.device)
+        drafted = session.pick(images, scale, logits)  # the noise is made here
+        self.spare.scales = [scale] * self.batch
+        if step.op == "propose":
+            return lambda: Drafted(session.canvas, images, scale).add(session.pick(images, scale, logits))
+        if step.op == "commit":
+            return lambda: self.spare.commit(images, scale, session.pick(images, scale, logits))
+        return lambda: self._settle(images, scale, logits, drafted)
+
+    def _pass(self, step: Step, images: Sequence[int]) -> None:
+        session, stepper = self.session, self.session.stepper(step.op)
+        for image in images:
+            stepper.cached[image] = step.first
+        inputs = session.canvas.committed_inputs(images, step.first, step.last)
+        logits = stepper.logits(images, inputs, step.first, step.last, wanted_from=step.wanted)
+        session.pyramid.split(logits, step.wanted, step.last)
+
+    def _settle(self, images: list[int], scale: int, logits: torch.Tensor, drafted: torch.Tensor) -> None:
+        session = self.session
+        alive = torch.arange(len(images), device=logits.device)
+        proposal = Proposal(
+            scale=scale,
+            drafted=drafted[alive],
+            picked=session.pick(images, scale, logits[alive]),
+            target_logits=logits[alive],
+            draft_logits=None,
+            codebook=session.canvas.quantizer.embedding.weight,
+            sampling=session.sampling,
+            seeds=session.seeds[alive],
+        )
+        verdict = self.settled.judge(proposal)
+        session.counts.add(scale, verdict.agreed, verdict.stands)
+        self.spare.commit(images, scale, verdict.tokens)
+        ((verdict.tokens != proposal.drafted).any(1) | ~verdict.stands).tolist()

@@ -1,0 +1,136 @@
+"""The rounds of a lossless decode replayed without models, from which drafted scales stand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import sdvar
+from eval.planning.costs import CostTable
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, at, draft_pass, target_pass
+from sdvar.decoding.session import grouped
+
+
+@dataclass
+class Replay:
+    """What one decode of a batch does.
+
+    With `sdvar.Coupled` all that is committed is the baseline's, so whether a drafted scale stands depends on the image
+    and the scale alone: the draft's pick after the baseline's coarser scales is the baseline's, or is not. That makes
+    every schedule follow from one table.
+
+    Args:
+        strategy: with an exact rule, drafts from the draft model.
+        stands: bool (B, K), whether the draft's picks of a scale are all the baseline's.
+        pyramid: the token maps.
+
+    Attributes:
+        steps: what was done, and for how many images.
+        calls, tokens: by model, of each image.
+    """
+
+    strategy: sdvar.Speculative
+    stands: np.ndarray
+    pyramid: sdvar.ScalePyramid
+    steps: list[tuple[Step, int]] = field(default_factory=list, init=False)
+    calls: dict[str, list[int]] = field(default_factory=dict, init=False)
+    tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        batch, scales = self.stands.shape
+        end = scales if self.strategy.verify_scales is None else self.strategy.verify_scales
+        self.scales = [0] * batch
+        self.gamma = [self.strategy.schedule.start] * batch
+        self.cached = {model: [0] * batch for model in ("draft", "target")}
+        self.calls = {model: [0] * batch for model in ("draft", "target")}
+        self.tokens = {model: [0] * batch for model in ("draft", "target")}
+        self.begun: set[Step] = set()
+        self.steps += [(at("noise", scale), batch) for scale in range(scales)]
+        while min(self.scales) < end:
+            scale = min(self.scales)
+            waiting = [image for image in range(batch) if self.scales[image] == scale]
+            for (length, _), images in grouped(waiting, lambda i: (self._length(i, end), self.cached["target"][i])):
+                self._round(images, scale, length)
+        for scale in range(end, scales):
+            self._draft_pass(range(batch), scale)
+            self.steps.append((at("commit", scale), batch))
+
+    def seconds(self, costs: CostTable) -> float:
+        """How long that takes."""
+        return sum(costs.of(step, images) for step, images in self.steps)
+
+    def _length(self, image: int, end: int) -> int:
+        scale, cached = self.scales[image], self.cached["target"][image]
+        length = self.strategy.schedule.draft_length(self.pyramid, scale, cached, self.gamma[image])
+        return min(length, end - 1 - scale)
+
+    def _round(self, images: list[int], scale: int, length: int) -> None:
+        self._begin(BEGIN_DRAFT)  # also where this round drafts nothing
+        for k in range(scale, scale + length):
+            self._draft_pass(images, k)
+            self.steps.append((at("propose", k), len(images)))
+        first, last = self.cached["target"][images[0]], scale + length + 1
+        self._begin(BEGIN_TARGET)
+        self._pass(target_pass(first, last, scale), images)
+        alive = images
+        for k in range(scale, last - 1):
+            if alive:
+                self.steps.append((at("settle", k), len(alive)))
+            fallen = [image for image in alive if not self.stands[image, k]]
+            alive = [image for image in alive if self.stands[image, k]]
+            self._end(fallen, k + 1, length, k - scale)
+        if alive:
+            self.steps.append((at("commit", last - 1), len(alive)))
+            self._end(alive, last, length, length)
+
+    def _end(self, images: list[int], settled: int, length: int, stood: int) -> None:
+        for image in images:
+            self.scales[image] = settled
+            for cached in self.cached.values():
+                cached[image] = min(cached[image], settled)
+            if length:
+                self.gamma[image] = self.strategy.schedule.after(self.gamma[image], length, stood)
+
+    def _draft_pass(self, images: Iterable[int], scale: int) -> None:
+        self._begin(BEGIN_DRAFT)
+        for cached, group in grouped(images, lambda image: self.cached["draft"][image]):
+            self._pass(draft_pass(cached, scale), group)
+
+    def _begin(self, step: Step) -> None:
+        if step not in self.begun:
+            self.begun.add(step)
+            self.steps.append((step, len(self.scales)))
+
+    def _pass(self, step: Step, images: list[int]) -> None:
+        self.steps.append((step, len(images)))
+        for image in images:
+            self.cached[step.op][image] = step.last
+            self.calls[step.op][image] += 1
+            self.tokens[step.op][image] += self.pyramid.span_tokens(step.first, step.last)
+
+
+def mean_seconds(
+    strategy: sdvar.Speculative, stands: np.ndarray, pyramid: sdvar.ScalePyramid, costs: CostTable, batches: int
+) -> float:
+    """Mean time of a schedule over batches drawn from recorded images, the same ones in every call.
+
+    Args:
+        strategy: see `Replay`.
+        stands: bool (n, K) of the recorded images.
+        pyramid: the token maps.
+        costs: of the batch size.
+        batches: how many are drawn; of single images each recorded one is replayed once instead.
+    """
+    if costs.batch == 1:
+        counts: dict[bytes, int] = defaultdict(int)  # images alike need one replay
+        for row in stands:
+            counts[row.tobytes()] += 1
+        return sum(
+            count * Replay(strategy, np.frombuffer(row, dtype=bool)[None], pyramid).seconds(costs)
+            for row, count in counts.items()
+        ) / len(stands)
+    draws = np.random.default_rng(0).integers(len(stands), size=(batches, costs.batch))
+    return float(np.mean([Replay(strategy, stands[rows], pyramid).seconds(costs) for rows in draws]))

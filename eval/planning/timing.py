@@ -1,0 +1,110 @@
+"""Times the candidates side by side, and says which of them the figures speak for."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import sdvar
+from eval.benchmarking.ceilings import now
+from eval.benchmarking.measuring import labels_and_seeds
+from eval.planning.agreement import share_differing
+
+log = logging.getLogger("eval.plan")
+
+LEAST_TURNS, MOST_TURNS = 3, 200
+
+
+@dataclass
+class Timed:
+    """What was measured of one strategy.
+
+    Attributes:
+        seconds: of each turn, without the tokenizer; all strategies have the same turns.
+        target_calls: passes of the target that an image took part in, mean of each turn.
+        differing: share of tokens other than the baseline's, of each image.
+        score_gaps: of images with such tokens, under a strategy that should have none: how far the pick was from
+            turning, see `sdvar.first_differences`.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    target_calls: list[float] = field(default_factory=list)
+    differing: list[float] = field(default_factory=list)
+    score_gaps: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+
+def compare(
+    strategies: Mapping[str, sdvar.Strategy], pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int,
+    seconds: float,
+) -> dict[str, Timed]:  # fmt: skip
+    """Decodes with all strategies in turns, whose order rotates, while time remains; each turn has other seeds.
+
+    Args:
+        strategies: by name; one is called "baseline".
+        pair, sampling, batch: what decodes, and how many images at once.
+        seconds: the time to spend; ``LEAST_TURNS`` are made whatever it takes.
+    """
+    timed = {name: Timed() for name in strategies}
+    order = list(strategies)
+
+    def decode(name: str, turn: int) -> sdvar.DecodeResult:
+        inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
+        return sdvar.decode(pair, *inputs, strategies[name], sampling, images=False)
+
+    for name in order:
+        decode(name, 0)  # what runs for the first time takes longer
+    started = time.perf_counter()
+    for turn in range(MOST_TURNS):
+        if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
+            break
+        results = {}
+        for name in (*order[turn % len(order) :], *order[: turn % len(order)]):
+            begun = now(pair.device)
+            results[name] = decode(name, turn)
+            timed[name].seconds.append(now(pair.device) - begun)
+        for name, result in results.items():
+            timed[name].target_calls.append(result.stats.target_calls.double().mean().item())
+            shares = share_differing(results["baseline"].tokens, result.tokens)
+            timed[name].differing += shares.tolist()
+            if strategies[name].exact and shares.any():
+                inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
+                tokens = result.tokens, results["baseline"].tokens
+                gaps = sdvar.first_differences(pair, *inputs, sampling, *tokens)
+                timed[name].score_gaps += gaps[~gaps.isnan()].tolist()
+    log.info("measured: %d turns of %d strategies", len(timed["baseline"].seconds), len(order))
+    return timed
+
+
+def faster(one: Timed, other: Timed) -> bool:
+    """Whether the first took less time than the second by more than the noise of this measurement.
+
+    The median over turns of their times' ratio must be below 1 by more than twice its standard error.
+    """
+    ratios = np.divide(one.seconds, other.seconds)
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    spread = (high - low) / 1.349  # the standard deviation, if the ratios are normal
+    return bool(middle + 2 * 1.2533 * spread / math.sqrt(len(ratios)) < 1)
+
+
+def choose(names: Sequence[str], timed: Mapping[str, Timed]) -> str:
+    """The strategy to recommend.
+
+    Args:
+        names: the fastest by the model first.
+        timed: what was measured of each.
+
+    Returns:
+        The first, unless others are faster by more than noise: then the fastest of those.
+    """
+    first = names[0]
+    better = [name for name in names if faster(timed[name], timed[first])]
+    return min(better, key=lambda name: timed[name].median, default=first)

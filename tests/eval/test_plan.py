@@ -1,0 +1,156 @@
+"""The planner by its command, on a pair small enough to decode in milliseconds."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import sdvar
+from eval import fid, plan
+from eval.arms import build_arms
+from eval.options import parse as parse_fid
+from eval.planning.candidates import Candidate
+from eval.planning.options import parse
+from eval.planning.output import tokens_line, verdict
+from eval.planning.timing import Timed
+
+ROOT = Path(__file__).parents[2]
+SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images", "4", "--batch_size", "3"]
+
+
+@pytest.fixture(autouse=True)
+def settings_as_before():
+    """The command sets the threads of the process and logs to its stderr."""
+    threads, logger = torch.get_num_threads(), logging.getLogger("eval.plan")
+    yield
+    torch.set_num_threads(threads)
+    logger.handlers.clear()
+
+
+@pytest.fixture
+def files(pair_files):
+    return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+
+
+def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan.main([*SIZE, *files])
+    printed = capsys.readouterr()
+    for name in ("baseline", "fixed_1", "fixed_2", "fixed_3", "spans_"):
+        assert name in printed.out
+    assert printed.out.count("> ") == 1
+    assert "eval/fid.py --config plan.yaml runs it" in printed.out
+    assert "measuring costs" in printed.err
+    text = Path("plan.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert text.startswith("# From eval/plan.py: batch 3, 32-true, on ")
+    assert (config["batch_size"], config["threads"], config["out"]) == (3, 1, "runs/plan")
+    assert config["sampling"] == {"cfg": 1.5, "top_k": 900, "top_p": 0.96}  # those of checkpoints of one's own
+    (_, arm) = build_arms(parse_fid(["--config", "plan.yaml"]).strategy)
+    assert arm.name == "planned"
+    assert arm.strategy.exact
+    assert arm.strategy != sdvar.Baseline()
+
+    fid.main(["--config", "plan.yaml", "--labels", "0-2", "--images_per_class", "1", "--metrics", "none"])
+    assert Path("runs/plan/planned/manifest.csv").is_file()
+    with pytest.raises(SystemExit):
+        plan.main([*SIZE, *files])
+    assert "out: 'plan.yaml' exists; --overwrite replaces it" in capsys.readouterr().err
+    assert Path("plan.yaml").read_text() == text
+
+
+def test_lossy_and_simulated_plans_say_so(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan.main([*SIZE, *files, "--max_disagreement", "1", "--out", "lossy.yaml"])
+    printed = capsys.readouterr().out
+    assert "tokens that differ" in printed
+    assert "draft_alone" in printed or "_then_" in printed
+    plan.main([*SIZE, *files, "--acceptance", "simulated:1,1,0,0"])
+    printed = capsys.readouterr().out
+    assert "Acceptance is simulated" in printed
+    assert "eval/fid.py" not in printed
+    assert not Path("plan.yaml").exists()
+
+
+BASELINE = Candidate("baseline", sdvar.Baseline(), 1.0)
+FIXED = [Candidate(f"fixed_{n}", sdvar.Speculative(n), 1.2 + n / 10) for n in (1, 2)]
+SPANS = Candidate("spans_3_1", sdvar.Speculative(sdvar.Spans((3, 1))), 0.9)
+TAIL = Candidate("target_2_then_draft", sdvar.Handoff(2, first="target"), 0.5, differing=0.25)
+
+
+def test_the_verdict_names_what_to_use():
+    candidates = [SPANS, BASELINE, *FIXED]
+    seconds = {"spans_3_1": 0.8, "baseline": 1.0, "fixed_1": 2.0, "fixed_2": 1.6}
+    timed = {name: Timed(seconds=[value] * 3) for name, value in seconds.items()}
+    (line,) = verdict(SPANS, candidates, timed)
+    assert "0.80 of the baseline's time, 0.50 of the best fixed gamma's (2)" in line
+    assert repr(SPANS.strategy) in line
+    use, model = verdict(BASELINE, candidates, timed)
+    assert "speculation does not pay" in use
+    assert "expected spans_3_1 to be faster; measured, baseline took 1.25 of its time" in model
+
+
+def test_tokens_are_reported_as_they_were_found():
+    assert tokens_line(SPANS, Timed(differing=[0, 0])) == "Lossless: every token is the baseline's in all 2 images."
+    near = tokens_line(SPANS, Timed(differing=[0, 0.1, 0.2], score_gaps=[1e-6, 0.5]))
+    assert "1 of 3 images have every token of the baseline, 1 first differ by a near-tie of rounding, 1 by more" in near
+    lossy = tokens_line(TAIL, Timed(differing=[0.2, 0.4]))
+    assert lossy == "Lossy: 0.300 of the tokens differ from the baseline's, 0.250 were expected (2 images)."
+
+
+WRONG = {
+    "--batch_size 0": "batch_size: expected an int >= 1, got 0",
+    "--images 0": "images: expected an int >= 1, got 0",
+    "--seconds 0": "seconds: expected a number above 0, got 0",
+    "--threads 0": "threads: expected an int >= 1, got 0",
+    "--max_disagreement 2": "max_disagreement: expected a share of tokens from 0 (lossless) to 1, got 2",
+    "--precision 8": "precision: expected one of 64-true",
+    "--accelerator tpu": "accelerator: expected auto, cpu or cuda, got 'tpu'",
+    "--pair tiny --random_weights d16": "got --pair, --random_weights",
+    "--draft x": "got --draft",
+    "--random_weights d30,d16": "random_weights: expected --acceptance simulated:RATES beside it",
+    "--acceptance 1": "acceptance: expected simulated:RATES",
+    "--acceptance simulated:1 --max_disagreement 0.5": "max_disagreement: expected 0 with --acceptance",
+    "--acceptance simulated:1 --out plan.yaml": "out: expected none with simulated acceptance",
+    "--out plan.txt": "out: expected a .yaml file in a folder that exists, got 'plan.txt'",
+    "--out none/plan.yaml": "out: expected a .yaml file in a folder that exists",
+    "--nope 1": "unrecognized arguments: --nope",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=WRONG.get)
+def test_a_wrong_option_is_one_clear_error(arguments):
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse(arguments.split())
+    assert WRONG[arguments] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+LATE = {
+    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
+    "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
+    "--batch_size 100000000": "are free; 256 fits",
+    "--pair huge": "huge",
+}
+
+
+@pytest.mark.parametrize("arguments", LATE, ids=LATE.get)
+def test_what_only_the_models_tell(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        plan.main([*SIZE, *arguments.split()])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("eval/plan.py: error: ")
+    assert LATE[arguments] in error
+    assert len(error.splitlines()) == 1
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from eval.planning.options import build_parser; build_parser().format_help(); "
+    code += "sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
