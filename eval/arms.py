@@ -160,11 +160,12 @@ def _public_classes(base: type) -> list[str]:
 
 def describe_arms(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """The arms as a config file states them."""
-    return {arm.name: _describe(arm.strategy) | ({"reseed": True} if arm.reseed else {}) for arm in arms}
+    return {arm.name: describe(arm.strategy) | ({"reseed": True} if arm.reseed else {}) for arm in arms}
 
 
-def _describe(value: Any) -> Any:
+def describe(value: Any) -> Any:
+    """A strategy, or a value of one, as a config file states it."""
     if not dataclasses.is_dataclass(value):
         return value
-    arguments = {part.name: _describe(getattr(value, part.name)) for part in dataclasses.fields(value)}
+    arguments = {part.name: describe(getattr(value, part.name)) for part in dataclasses.fields(value)}
     return {"class_path": f"sdvar.{type(value).__name__}"} | ({"init_args": arguments} if arguments else {})

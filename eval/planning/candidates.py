@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import sdvar
@@ -21,13 +22,13 @@ class Candidate:
     Attributes:
         name: as arms are called.
         strategy: how it decodes.
-        seconds: expected time of a batch, without the tokenizer.
+        seconds: expected time of a batch, without the tokenizer; None where the model has no answer.
         differing: expected share of tokens that differ from the baseline's; 0 for lossless ones.
     """
 
     name: str
     strategy: sdvar.Strategy
-    seconds: float
+    seconds: float | None
     differing: float = 0.0
 
     @property
@@ -69,7 +70,7 @@ def find_candidates(
         max_disagreement: share of tokens that may differ from the baseline's.
 
     Returns:
-        All that should be measured, the fastest first. At least one of them drafts.
+        All that should be measured, the fastest by the model first. At least one of them drafts.
     """
     model, scales = SpanModel(agreement.stands, costs), len(pyramid)
     found: list[Candidate] = []
@@ -87,7 +88,8 @@ def find_candidates(
             found.append(Candidate(_name(strategy), strategy, seconds, agreement.differing[strategy]))
     best = sorted((one for one in found if not one.plain), key=lambda one: one.seconds)[:KEPT]
     baseline = Candidate("baseline", sdvar.Baseline(), model.seconds((1,) * scales))
-    return sorted([*best, *_fixed(agreement, costs, pyramid), baseline], key=lambda one: one.seconds)
+    modelled = sorted([*best, *_fixed(agreement, costs, pyramid), baseline], key=lambda one: one.seconds)
+    return modelled + _reusing(modelled)
 
 
 def _fixed(agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid) -> list[Candidate]:
@@ -96,6 +98,19 @@ def _fixed(agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid) 
         Candidate(f"fixed_{one.gamma}", one, mean_seconds(one, agreement.stands, pyramid, costs, DRAWN))
         for one in strategies
     ]
+
+
+def _reusing(modelled: list[Candidate]) -> list[Candidate]:
+    """The first schedule of spans with a round that can begin with picks of the target, and drafts these then.
+
+    How often they stand does not follow from what is recorded of the draft, so this one is only measured.
+    """
+    spans = [one for one in modelled if isinstance(getattr(one.strategy, "gamma", None), sdvar.Spans)]
+    for one in spans:
+        if max(one.strategy.gamma.scales) > 2:  # shorter ones have nothing left to draft after a scale that fell
+            reusing = dataclasses.replace(one.strategy, redraft="target")
+            return [Candidate(f"{one.name}_reuse", reusing, None, one.differing)]
+    return []
 
 
 def _name(strategy: sdvar.Strategy) -> str:

@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 import sdvar
-from eval.arms import describe_arms
+from eval.arms import describe
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.timing import Timed
-from lightning_modules.predictor import Arm
 
 WIDTH = 140  # where stdout is no terminal
 ARM = "planned"
@@ -40,8 +39,9 @@ def verdict(chosen: Candidate, candidates: list[Candidate], timed: dict[str, Tim
         )
     first = candidates[0]
     if chosen is not first:
+        was = "the fastest of those it covers" if chosen.seconds is None else "faster"
         lines.append(
-            f"The model expected {first.name} to be faster; measured, {chosen.name} took "
+            f"The model expected {first.name} to be {was}; measured, {chosen.name} took "
             f"{_ratio(timed, chosen.name, first.name)} of its time."
         )
     return lines
@@ -95,9 +95,9 @@ def print_plan(
         differing = () if simulated else (f"{one.differing:.3f}", f"{np.mean(ours.differing):.3f}")
         table.add_row(
             ("> " if one is chosen else "  ") + one.name,
-            _ms(one.seconds),
+            "-" if one.seconds is None else _ms(one.seconds),
             _ms(ours.median),
-            f"{one.seconds / plain.seconds:.2f}",
+            "-" if one.seconds is None else f"{one.seconds / plain.seconds:.2f}",
             _ratio(timed, one.name, plain.name),
             f"{np.mean(ours.target_calls):.2f}",
             *differing,
@@ -124,7 +124,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
     models = {name: options[name] for name in ("pair", "draft", "target", "tokenizer") if options[name] is not None}
     config: dict[str, Any] = {
         **models,
-        "strategy": describe_arms([Arm(ARM, strategy)]),
+        "strategy": {ARM: describe(strategy)},
         "sampling": options.sampling.as_dict(),
         "batch_size": options.batch_size,
         "accelerator": options.accelerator,

@@ -17,7 +17,7 @@ from eval.planning.agreement import share_differing
 
 log = logging.getLogger("eval.plan")
 
-LEAST_TURNS, MOST_TURNS = 3, 200
+LEAST_TURNS, MOST_TURNS = 5, 200
 
 
 @dataclass
