@@ -14,7 +14,7 @@ import sdvar
 from eval.arms import describe
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
-from eval.planning.timing import Timed
+from eval.planning.timing import Timed, ratio
 
 WIDTH = 140  # where stdout is no terminal
 ARM = "planned"
@@ -82,7 +82,7 @@ def print_plan(
         say("tokens that agree, %:         " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
     turns = len(timed["baseline"].seconds)
     table = Table(
-        title=f"milliseconds a batch without the tokenizer, medians of {turns} turns; in order of what was expected",
+        title=f"milliseconds a batch without the tokenizer, medians of {turns} turns; ± is twice the standard error",
         title_justify="left",
     )
     table.add_column("strategy", no_wrap=True)
@@ -98,7 +98,7 @@ def print_plan(
             "-" if one.seconds is None else _ms(one.seconds),
             _ms(ours.median),
             "-" if one.seconds is None else f"{one.seconds / plain.seconds:.2f}",
-            _ratio(timed, one.name, plain.name),
+            "1" if one is plain else "{:.2f} ± {:.2f}".format(*ratio(ours, timed[plain.name])),
             f"{np.mean(ours.target_calls):.2f}",
             *differing,
         )
@@ -137,7 +137,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
 
 
 def _ratio(timed: dict[str, Timed], name: str, other: str) -> str:
-    return f"{np.median(np.divide(timed[name].seconds, timed[other].seconds)):.2f}"
+    return f"{ratio(timed[name], timed[other])[0]:.2f}"
 
 
 def _ms(seconds: float) -> str:

@@ -84,27 +84,33 @@ def compare(
     return timed
 
 
-def faster(one: Timed, other: Timed) -> bool:
-    """Whether the first took less time than the second by more than the noise of this measurement.
-
-    The median over turns of their times' ratio must be below 1 by more than twice its standard error.
-    """
+def ratio(one: Timed, other: Timed) -> tuple[float, float]:
+    """Median over turns of the first one's time over the second's, and twice its standard error."""
     ratios = np.divide(one.seconds, other.seconds)
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     spread = (high - low) / 1.349  # the standard deviation, if the ratios are normal
-    return bool(middle + 2 * 1.2533 * spread / math.sqrt(len(ratios)) < 1)
+    return float(middle), float(2 * 1.2533 * spread / math.sqrt(len(ratios)))
+
+
+def faster(one: Timed, other: Timed) -> bool:
+    """Whether the first took less time than the second by more than the noise of this measurement."""
+    middle, noise = ratio(one, other)
+    return middle + noise < 1
 
 
 def choose(names: Sequence[str], timed: Mapping[str, Timed]) -> str:
     """The strategy to recommend.
 
     Args:
-        names: the fastest by the model first.
+        names: the fastest by the model first; "baseline" is among them.
         timed: what was measured of each.
 
     Returns:
-        The first, unless others are faster by more than noise: then the fastest of those.
+        Of those that took less time than the baseline in the median the model's first, unless others were faster than
+        that one by more than noise: then the fastest of these. The baseline if none took less.
     """
-    first = names[0]
-    better = [name for name in names if faster(timed[name], timed[first])]
-    return min(better, key=lambda name: timed[name].median, default=first)
+    gaining = [name for name in names if ratio(timed[name], timed["baseline"])[0] < 1]
+    if not gaining:
+        return "baseline"
+    better = [name for name in gaining if faster(timed[name], timed[gaining[0]])]
+    return min(better, key=lambda name: timed[name].median, default=gaining[0])

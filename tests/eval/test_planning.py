@@ -228,6 +228,13 @@ def test_only_what_is_faster_beyond_noise_displaces_the_first():
     assert not faster(first, first)
     assert not faster(within, first)
     assert faster(beyond, first)
-    everything = {"first": first, "within": within, "beyond": beyond, "most": most}
-    assert choose(["first", "within"], everything) == "first"
-    assert choose(["first", "beyond", "within", "most"], everything) == "most"
+    everything = {"first": first, "within": within, "beyond": beyond, "most": most, "baseline": timed(*[12] * 5)}
+    assert choose(["first", "within", "baseline"], everything) == "first"
+    assert choose(["first", "baseline", "beyond", "within", "most"], everything) == "most"
+    assert choose(["baseline", "first", "within"], everything) == "first"  # expected to lose, and gains beyond noise
+
+
+def test_what_gained_nothing_is_not_recommended():
+    everything = {"noisy": timed(30, 11, 9, 8, 28), "good": timed(9, 9, 9, 9, 9), "baseline": timed(*[10] * 5)}
+    assert choose(["noisy", "baseline"], everything) == "baseline"
+    assert choose(["noisy", "good", "baseline"], everything) == "good"
