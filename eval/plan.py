@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         pair, sampling = prepare(options)
         _log_to_stderr()
-        run(options, pair, sampling)
+        _run_in_memory(options, pair, sampling)
     except (ValueError, TypeError, OSError) as error:
         _stop(error)
 
@@ -58,24 +58,38 @@ def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:
     import sdvar
     from eval.benchmark import choose_device
     from eval.benchmarking.models import load
-    from eval.memory import check_batch, decode_bytes, free_bytes
+    from eval.memory import check_batch, free_bytes
 
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     device = choose_device(options.accelerator)
     torch.set_num_threads(options.threads)
-    engine = Namespace(tokenizer_dtype=None, attention="auto", graphs=True)  # as the main job has it
-    pair, _ = load(Namespace(**options.as_dict() | engine.as_dict()), device)
+    torch.backends.cudnn.allow_tf32 = False  # as the main job has it
+    pair, _ = load(options, device)
     scales = len(pair.pyramid)
     if scales < 2:
         raise ValueError("expected a pair of at least two scales: of a single one nothing is drafted")
     if options.acceptance and len(options.acceptance) not in (1, scales):
         raise ValueError(f"acceptance: expected one rate or {scales}, one a scale, got {len(options.acceptance)}")
-
-    def needed(batch: int) -> int:
-        return decode_bytes(pair, sdvar.Speculative(), batch, images=False)
-
-    check_batch(options.batch_size, needed, free_bytes(device))
+    check_batch(options.batch_size, lambda batch: _needed_bytes(pair, batch), free_bytes(device))
     return pair, sampling
+
+
+def _run_in_memory(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> None:
+    from eval.memory import is_out_of_memory, ran_out
+
+    try:
+        run(options, pair, sampling)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ran_out(options.batch_size, _needed_bytes(pair, options.batch_size)) from None
+
+
+def _needed_bytes(pair: sdvar.ModelPair, batch: int) -> int:
+    import sdvar
+    from eval.memory import decode_bytes
+
+    return decode_bytes(pair, sdvar.Speculative(), batch, images=False)
 
 
 def run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> None:

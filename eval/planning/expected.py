@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from eval.planning.costs import CostTable
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, at, draft_pass, target_pass
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, Step, at, draft_pass, target_pass
 
 
 class SpanModel:
@@ -30,7 +30,7 @@ class SpanModel:
     def __init__(self, stands: np.ndarray, costs: CostTable) -> None:
         self.stands, self.costs = stands, costs
         self.scales = stands.shape[1]
-        self.noise = sum(self._all(at("noise", scale)) for scale in range(self.scales))
+        self.noise = self._all(NOISE)
         self.span = cache(self._span)
 
     def search(self, end: int, keep: int) -> list[tuple[float, tuple[int, ...]]]:

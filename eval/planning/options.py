@@ -8,6 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from eval.benchmarking.options import RANDOM, check_models, check_threads, parse_rates
+from eval.engine_options import add_engine_options, check_engine_options
 from eval.options import BUNDLED_DEFAULTS, MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
 
 OUT = "plan.yaml"
@@ -50,6 +51,7 @@ def build_parser() -> ArgumentParser:
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--threads", type=int | None, help="CPU threads (the cores there are)")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
+    add_engine_options(parser, graphs=False)
     add("--out", type=str | None, metavar="FILE.yaml", help=f"where the config for eval/fid.py is written ({OUT})")
     add("--overwrite", action="store_true", help="replace that file if it is there")
     return parser
@@ -81,6 +83,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {options.precision!r}")
     if options.accelerator not in ("auto", "cpu", "cuda", "gpu"):
         raise ValueError(f"accelerator: expected auto, cpu or cuda, got {options.accelerator!r}")
+    check_engine_options(options)
     _check_simulated(options)
     _check_out(options)
     return options

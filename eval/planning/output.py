@@ -12,6 +12,7 @@ from rich.table import Table
 
 import sdvar
 from eval.arms import describe
+from eval.engine_options import NAMES
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.timing import Timed, ratio
@@ -130,6 +131,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         "accelerator": options.accelerator,
         "threads": options.threads,
         "precision": options.precision,
+        **{name: options[name] for name in NAMES if options[name] is not None},
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)

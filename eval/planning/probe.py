@@ -15,8 +15,7 @@ import sdvar
 from eval.benchmarking.ceilings import now
 from eval.benchmarking.measuring import labels_and_seeds
 from eval.planning.costs import CostTable, group_sizes, table
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, draft_pass, every_step
-from sdvar import noise
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, draft_pass, every_step
 from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.session import Canvas, Session
@@ -68,7 +67,7 @@ def _needed(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
     points: list[Point] = []
     scales = max(step.last for step in steps)
     for step in steps:
-        if step.op in ("begin_draft", "begin_target", "noise"):
+        if step in ONCE:
             points.append((step, sizes[-1]))
         elif step.op not in ("draft", "target"):
             points += [(step, size) for size in sizes]
@@ -100,7 +99,8 @@ class _Probe:
         self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
         session.canvas.scales = [0] * batch  # the noise of all scales is kept from here on
         self.spare = Canvas(pair.tokenizer.quantize, batch)  # commits go there
-        self.settled = sdvar.Coupled()
+        self.rule = sdvar.Coupled()
+        self.like = self._some_logits(1, 0)
 
     def close(self) -> None:
         self.session.close()
@@ -112,7 +112,10 @@ class _Probe:
         work = self._work(step, list(range(size)))
         started = now(self.pair.device)
         work()
-        return now(self.pair.device) - started
+        taken = now(self.pair.device) - started
+        if step.op in ("draft", "target"):
+            self.session.stepper(step.op).check_finite()  # on a GPU a decode asks once, at its end
+        return taken
 
     def _begin_seconds(self, which: str) -> float:
         taken = []
@@ -128,12 +131,10 @@ class _Probe:
         """What is to be timed; what only prepares it is done before."""
         if step.op in ("draft", "target"):
             return lambda: self._pass(step, images)
+        if step == NOISE:
+            return self._noise
         session, scale = self.session, step.first
-        tokens, vocabulary = self.pair.pyramid.tokens[scale], self.pair.target.codebook_size
-        dtype = torch.float64 if self.pair.target.cache_dtype == torch.float64 else torch.float32
-        if step.op == "noise":
-            return lambda: noise.gumbel(session.seeds, "pick", scale, tokens, vocabulary, dtype)
-        logits = torch.randn(len(images), tokens, vocabulary, dtype=dtype, device=self.pair.device)
+        logits = self._some_logits(len(images), scale)
         drafted = session.pick(images, scale, logits)  # the noise is made here
         self.spare.scales = [scale] * self.batch
         if step.op == "propose":
@@ -141,6 +142,16 @@ class _Probe:
         if step.op == "commit":
             return lambda: self.spare.commit(images, scale, session.pick(images, scale, logits))
         return lambda: self._settle(images, scale, logits, drafted)
+
+    def _some_logits(self, images: int, scale: int) -> torch.Tensor:
+        dtype = torch.float64 if self.pair.target.cache_dtype == torch.float64 else torch.float32
+        shape = images, self.pair.pyramid.tokens[scale], self.pair.target.codebook_size
+        return torch.randn(shape, dtype=dtype, device=self.pair.device)
+
+    def _noise(self) -> None:
+        session = Session(self.pair, *self.inputs, self.sampling)
+        for scale in range(len(self.pair.pyramid)):
+            session.gumbel(range(self.batch), scale, self.like)
 
     def _pass(self, step: Step, images: Sequence[int]) -> None:
         session, stepper = self.session, self.session.stepper(step.op)
@@ -163,7 +174,7 @@ class _Probe:
             sampling=session.sampling,
             seeds=session.seeds[alive],
         )
-        verdict = self.settled.judge(proposal)
+        verdict = self.rule.judge(proposal)
         session.counts.add(scale, verdict.agreed, verdict.stands)
         self.spare.commit(images, scale, verdict.tokens)
         ((verdict.tokens != proposal.drafted).any(1) | ~verdict.stands).tolist()

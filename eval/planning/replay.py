@@ -10,7 +10,7 @@ import numpy as np
 
 import sdvar
 from eval.planning.costs import CostTable
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, Step, at, draft_pass, target_pass
+from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, Step, at, draft_pass, target_pass
 from sdvar.decoding.session import grouped
 
 
@@ -48,7 +48,7 @@ class Replay:
         self.calls = {model: [0] * batch for model in ("draft", "target")}
         self.tokens = {model: [0] * batch for model in ("draft", "target")}
         self.begun: set[Step] = set()
-        self.steps += [(at("noise", scale), batch) for scale in range(scales)]
+        self.steps.append((NOISE, batch))
         while min(self.scales) < end:
             scale = min(self.scales)
             waiting = [image for image in range(batch) if self.scales[image] == scale]

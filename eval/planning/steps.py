@@ -10,10 +10,10 @@ class Step(NamedTuple):
 
     Attributes:
         op: "draft" or "target", a pass of that model; "begin_draft" or "begin_target", its conditioning; "noise", the
-            random numbers of a scale, made once a decode; "propose", the draft's pick and the input that follows from
-            it; "settle", the target's pick, the rule and the commit of a drafted scale; "commit", a pick and the commit
-            of a scale that nobody judges.
-        first, last: the scales; a conditioning has none.
+            random numbers of all scales; "propose", the draft's pick and the input that follows from it; "settle", the
+            target's pick, the rule and the commit of a drafted scale; "commit", a pick and the commit of a scale that
+            nobody judges.
+        first, last: the scales; what is made once a decode has none.
         wanted: of a pass, the first scale whose logits are made.
     """
 
@@ -23,7 +23,8 @@ class Step(NamedTuple):
     wanted: int = 0
 
 
-BEGIN_DRAFT, BEGIN_TARGET = Step("begin_draft"), Step("begin_target")
+BEGIN_DRAFT, BEGIN_TARGET, NOISE = Step("begin_draft"), Step("begin_target"), Step("noise")
+ONCE = (BEGIN_DRAFT, BEGIN_TARGET, NOISE)  # a decode, for the whole batch
 
 
 def draft_pass(cached: int, scale: int) -> Step:
@@ -46,11 +47,10 @@ def every_step(scales: int, handoffs: bool) -> list[Step]:
     cuts = [(first, last) for first in range(scales) for last in range(first + 1, scales + 1)]
     drafted = range(scales - 1)
     return [
-        BEGIN_DRAFT,
-        BEGIN_TARGET,
+        *ONCE,
         *(draft_pass(first, last - 1) for first, last in cuts),
         *(target_pass(first, last) for first, last in cuts),
         *(target_pass(0, entry + 1, entry) for entry in range(1, scales) if handoffs),
-        *(at(op, scale) for op in ("noise", "commit") for scale in range(scales)),
+        *(at("commit", scale) for scale in range(scales)),
         *(at(op, scale) for op in ("propose", "settle") for scale in drafted),
     ]

@@ -109,6 +109,7 @@ WRONG = {
     "--threads 0": "threads: expected an int >= 1, got 0",
     "--max_disagreement 2": "max_disagreement: expected a share of tokens from 0 (lossless) to 1, got 2",
     "--precision 8": "precision: expected one of 64-true",
+    "--attention fast": "attention: expected one of auto",
     "--accelerator tpu": "accelerator: expected auto, cpu or cuda, got 'tpu'",
     "--pair tiny --random_weights d16": "got --pair, --random_weights",
     "--draft x": "got --draft",
@@ -148,6 +149,18 @@ def test_what_only_the_models_tell(arguments, capsys, tmp_path, monkeypatch):
     assert error.startswith("eval/plan.py: error: ")
     assert LATE[arguments] in error
     assert len(error.splitlines()) == 1
+
+
+def test_running_out_of_memory_names_the_batch(monkeypatch, capsys, tmp_path):
+    def run_out(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("eval.planning.probe.measure_costs", run_out)
+    with pytest.raises(SystemExit) as caught:
+        plan.main([*SIZE, "--batch_size", "8"])
+    assert caught.value.code == 2
+    assert "batch_size: 8 ran out of memory" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch():
