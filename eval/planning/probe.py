@@ -57,7 +57,8 @@ def measure_costs(
             probe.seconds(*point)  # what runs for the first time takes longer
         measured[point].append(probe.seconds(*point))
     probe.close()
-    log.info("costs: measured %d of %d, the others are estimated", len(measured), len(needed) + len(others))
+    every = len(needed) + len(others)
+    log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
     medians = {point: median(times) for point, times in measured.items()}
     return table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
 
