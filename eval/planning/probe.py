@@ -173,7 +173,7 @@ class _Probe:
             draft_logits=None,
             codebook=session.canvas.quantizer.embedding.weight,
             sampling=session.sampling,
-            seeds=session.seeds[alive],
+            seeds=session.seeds[session.canvas.rows(images)],
         )
         verdict = self.rule.judge(proposal)
         session.counts.add(scale, verdict.agreed, verdict.stands)
