@@ -23,8 +23,9 @@ SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images"
 
 
 @pytest.fixture(autouse=True)
-def settings_as_before():
-    """The command sets the threads of the process and logs to its stderr."""
+def settings_as_before(monkeypatch):
+    """The command sets the threads of the process and logs to its stderr. One turn is enough to see what it says."""
+    monkeypatch.setattr("eval.planning.timing.LEAST_TURNS", 1)
     threads, logger = torch.get_num_threads(), logging.getLogger("eval.plan")
     yield
     torch.set_num_threads(threads)
