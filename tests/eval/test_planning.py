@@ -238,3 +238,7 @@ def test_what_gained_nothing_is_not_recommended():
     everything = {"noisy": timed(30, 11, 9, 8, 28), "good": timed(9, 9, 9, 9, 9), "baseline": timed(*[10] * 5)}
     assert choose(["noisy", "baseline"], everything) == "baseline"
     assert choose(["noisy", "good", "baseline"], everything) == "good"
+    everything["lucky"] = timed(9, 13, 9, 14, 9)
+    assert choose(["lucky", "baseline"], everything) == "lucky"  # the model expected it, and nothing speaks against it
+    assert choose(["baseline", "lucky"], everything) == "baseline"
+    assert choose(["baseline", "lucky", "good"], everything) == "good"
