@@ -19,6 +19,7 @@ MAINS = {
     "eval/benchmark.py": "eval.benchmark",
     "eval/benchmark_loading.py": "eval.benchmark_loading",
     "eval/benchmark_writer.py": "eval.benchmark_writer",
+    "eval/plan.py": "eval.plan",
     "-m sdvar.selftest": "sdvar.selftest.__main__",
     "-m sdvar.checkpoints": "sdvar.checkpoints.__main__",
     "-m lightning_modules": "lightning_modules.__main__",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
 from eval.benchmarking.options import RANDOM, check_models, check_threads, parse_rates
 from eval.engine_options import add_engine_options, check_engine_options
 from eval.options import BUNDLED_DEFAULTS, MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
+from lightning_modules.command_line import ArgumentParser
 
 OUT = "plan.yaml"
 
@@ -18,11 +19,16 @@ DESCRIPTION = """Find the fastest schedule for a pair, a batch size and this mac
 Measures what passes cost here and where the draft agrees with its target, searches the schedule of the least expected
 time, measures it beside the baseline and every fixed gamma, and writes a config for eval/fid.py. Lossless, unless
 --max_disagreement allows some tokens to differ from the baseline's."""
+EXAMPLES = """examples:
+  python eval/plan.py
+  python eval/plan.py --batch_size 1 --max_disagreement 0.3 --out lossy.yaml
+  python eval/plan.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --batch_size 1
+  python eval/fid.py --config plan.yaml"""
 
 
 def build_parser() -> ArgumentParser:
     """The command line; every option is also a key of the config file."""
-    parser = ArgumentParser(prog="eval/plan.py", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="eval/plan.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
@@ -70,7 +76,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     try:
         options = build_parser().parse_args(config_first(list(arguments)))
     except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from None  # the parser's messages span lines
+        raise ValueError(str(error)) from None
     check_models(options)
     options.acceptance = parse_rates(options.acceptance)
     defaults = (BUNDLED_DEFAULTS if options.pair else OTHER_DEFAULTS)["sampling"]

@@ -27,6 +27,7 @@ SMALL = {
     "eval/benchmark.py": "--batch_size 1 --warmup 1 --repeats 1 --threads 1 --accelerator cpu",
     "eval/benchmark_loading.py": "--depth 2",
     "eval/benchmark_writer.py": "--images 4 --batch_size 2 --side 32",
+    "eval/plan.py": "--batch_size 2 --images 2 --seconds 1 --threads 1 --accelerator cpu --overwrite",
     "examples/compare.py": "--B 1 --device cpu",
     "-m sdvar.selftest": "--device cpu",
     "-m lightning_modules": "--data.images_per_class 1 --trainer.devices 1",
@@ -126,6 +127,12 @@ def _benchmark(arguments: list[str], _: pytest.MonkeyPatch) -> None:
     build_arms(parse(arguments).strategy)
 
 
+def _plan(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    from eval.planning.options import parse
+
+    parse(arguments)
+
+
 def _stopped(main: str, where: str) -> Callable[[list[str], pytest.MonkeyPatch], None]:
     """A parser that is the command itself, stopped where its work would begin."""
 
@@ -166,6 +173,7 @@ PARSERS = {
     "eval/benchmark.py": _benchmark,
     "eval/benchmark_loading.py": _stopped("eval.benchmark_loading", "eval.benchmark_loading.measure"),
     "eval/benchmark_writer.py": _stopped("eval.benchmark_writer", "eval.benchmark_writer.make_pictures"),
+    "eval/plan.py": _plan,
     "examples/compare.py": _stopped("examples.compare", "sdvar.load_pair"),
     "docs/strategies_table.py": _two_paths,
     "docs/side_by_side.py": _two_paths,

@@ -36,6 +36,7 @@ def make_workplace(folder: Path) -> Path:
     compiled = {f"_orig_mod.{key}": value for key, value in target.items()}
     torch.save({"epoch": 1, "trainer": {"var_wo_ddp": compiled, "vae_local": tokenizer}}, folder / "last.pth")
     _write_images(folder / "imagenet_val")
+    shutil.copy(ROOT / "configs" / "fid_tiny.yaml", folder / "plan.yaml")  # in place of what eval/plan.py writes
     return folder
 
 
