@@ -130,7 +130,7 @@ def _benchmark(arguments: list[str], _: pytest.MonkeyPatch) -> None:
 def _plan(arguments: list[str], _: pytest.MonkeyPatch) -> None:
     from eval.planning.options import parse
 
-    parse(arguments)
+    parse([*arguments, "--overwrite"])  # plan.yaml is there for the commands that read it
 
 
 def _stopped(main: str, where: str) -> Callable[[list[str], pytest.MonkeyPatch], None]:
