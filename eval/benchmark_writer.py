@@ -138,8 +138,10 @@ def make_decoder(images: Tensor, rate: float | None):
     from lightning.pytorch import LightningModule
 
     import sdvar
+    from lightning_modules.batch_record import PER_ROUND
     from lightning_modules.metrics import PER_IMAGE, PER_SCALE
     from lightning_modules.predictor import Arm, DecodedBatch
+    from sdvar.decoding.clock import PARTS
 
     class Decoder(LightningModule):
         arms = (Arm("pictures", sdvar.Baseline()),)
@@ -158,7 +160,10 @@ def make_decoder(images: Tensor, rate: float | None):
             per_image = {name: torch.zeros(size, dtype=torch.int64) for name in PER_IMAGE}
             per_scale = {name: torch.zeros(1, dtype=torch.int64) for name in PER_SCALE}
             pictures = images[batch["index"] % len(images)]
-            return {"pictures": DecodedBatch(pictures, batch["seed"], [], per_image, per_scale, seconds)}
+            per_round = {name: torch.zeros(1, 1, dtype=torch.int64) for name in PER_ROUND}
+            parts = {part: [0.0, 0.0] for part in PARTS}
+            decoded = DecodedBatch(pictures, batch["seed"], [], per_image, per_scale, per_round, seconds, parts)
+            return {"pictures": decoded}
 
     return Decoder()
 

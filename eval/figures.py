@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import sdvar
+from eval.scale_figures import scale_figures
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder
@@ -43,6 +44,7 @@ def arm_figures(folder: RunFolder, arm: Arm, length: int | None, batch_size: int
         "seconds_per_batch_median": median,
         "images_per_second": batch_size / median,  # of one process: how many there were may change within a run
         **_relative_speed(folder, arm),
+        **scale_figures(rows, batches),
         "warnings": [],
     }
     if len(batches) < FEW_BATCHES:

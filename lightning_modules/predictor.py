@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 import sdvar
 from lightning_modules import pair_source
+from lightning_modules.batch_record import PER_ROUND
 from lightning_modules.class_lists import SEED_LIMIT
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.pair_source import PairFiles
 from sdvar.decoding import check_fit
+from sdvar.decoding.clock import Clock, seconds_per_scale
 from sdvar.numerics import tf32_allowed
 
 BASELINE = "baseline"  # the arm that the others are compared with
@@ -61,7 +63,9 @@ class DecodedBatch:
         tokens: K int64 tensors (B, n_k).
         per_image: what each image took, the names of ``PER_IMAGE``, int64 (B,) each.
         per_scale: how the draft fared, the names of ``PER_SCALE``, int64 (K,) each, all B images counted.
+        per_round: the same by round and scale, the names of ``PER_ROUND``, int64 (K, K) each.
         seconds: time of the decode, the tokenizer's decoder included.
+        part_seconds: by part, K + 1 numbers: its time at each scale, and at none; see `seconds_per_scale`.
         agreeing_tokens: tokens equal to the baseline's, int64 (B,); None without a baseline of the same seeds.
         score_gap: for exact arms the target's score gap at an image's first difference from the baseline, float64
             (B,), NaN where there is none; None for other arms.
@@ -72,7 +76,9 @@ class DecodedBatch:
     tokens: list[Tensor]
     per_image: dict[str, Tensor]
     per_scale: dict[str, Tensor]
+    per_round: dict[str, Tensor]
     seconds: float
+    part_seconds: dict[str, list[float]]
     agreeing_tokens: Tensor | None = None
     score_gap: Tensor | None = None
 
@@ -204,8 +210,9 @@ class SDVARPredictor(LightningModule):
 
     def _decode(self, arm: Arm, batch: dict) -> DecodedBatch:
         seeds = batch["seed"] + RESEED_OFFSET if arm.reseed else batch["seed"]
+        clock = Clock(self.device)  # it takes some microseconds a pass; no pass is made to wait
         started = self._now()
-        result = sdvar.decode(self.pair, batch["label"], seeds, arm.strategy, self.sampling)
+        result = sdvar.decode(self.pair, batch["label"], seeds, arm.strategy, self.sampling, clock=clock)
         seconds = self._now() - started
         if not result.images.isfinite().all():
             bad = batch["index"][(~result.images.isfinite().flatten(1).all(1)).cpu()][0].item()
@@ -215,7 +222,9 @@ class SDVARPredictor(LightningModule):
         images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         per_image = {name: getattr(result.stats, name) for name in PER_IMAGE}
         per_scale = {name: getattr(result.stats, name) for name in PER_SCALE}
-        return DecodedBatch(images.cpu(), seeds, result.tokens, per_image, per_scale, seconds)
+        per_round = {name: getattr(result.stats, name) for name in PER_ROUND}
+        parts = seconds_per_scale(clock.stretches(), self.pair.pyramid.tokens)
+        return DecodedBatch(images.cpu(), seeds, result.tokens, per_image, per_scale, per_round, seconds, parts)
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from lightning_modules.metrics import PER_IMAGE, PER_SCALE
+from lightning_modules.batch_record import BATCH_COLUMNS
+from lightning_modules.metrics import PER_IMAGE
 from lightning_modules.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.records import Records, write_atomically
 from lightning_modules.run_lock import RunLock
@@ -29,7 +30,6 @@ MANIFEST_COLUMNS = (
     "score_gap",
     "sha256",
 )
-BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE)
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
 READERS = 8  # threads that look at image files: on a network each takes its time
 NAMED = 3  # files that an error names
@@ -44,7 +44,9 @@ class RunFolder:
     """A run's images and tables.
 
     ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
-    an image) and ``batches.csv`` (one row a batch: seconds and the sums per scale, K numbers with blanks between).
+    an image) and ``batches.csv`` (one row a batch: seconds, sums per scale, K numbers with blanks between, sums per
+    round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale, and at
+    none).
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
     ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an

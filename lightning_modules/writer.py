@@ -15,8 +15,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from lightning_modules.batch_record import batch_row
 from lightning_modules.labels import ClassLabelDataModule
-from lightning_modules.metrics import PER_SCALE
 from lightning_modules.png import write_png
 from lightning_modules.predictor import DecodedBatch, SDVARPredictor
 from lightning_modules.run_folder import RunFolder, image_file
@@ -118,8 +118,7 @@ class ImageWriter(BasePredictionWriter):
             tasks += [partial(write_png, *pair) for pair, is_new in zip(zip(files, decoded.images), new) if is_new]
             rows[arm] = [row for row, is_new in zip(_manifest_rows(batch, decoded), new) if is_new]
             if batch["batch"] not in self._batches[arm]:
-                sums = {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
-                timings[arm] = {"batch": batch["batch"], "seconds": f"{decoded.seconds:.6f}", **sums}
+                timings[arm] = batch_row(batch["batch"], decoded)
         with self._one_error():
             self._pool.submit(tasks, partial(self._record, trainer.global_rank, rows, timings))
         self.waited = self._pool.waited

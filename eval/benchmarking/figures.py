@@ -15,7 +15,7 @@ from eval.benchmarking.measuring import Measured
 from eval.benchmarking.runners import Runner
 from eval.benchmarking.simulated import is_simulated
 from eval.floors import Ceilings, Cost, VARSize, floor_seconds, pass_cost, tokenizer_cost, total
-from sdvar.decoding.clock import PARTS, Pass, Stretch
+from sdvar.decoding.clock import PARTS, Pass, Stretch, seconds_per_scale
 
 
 class Floors:
@@ -101,8 +101,7 @@ def runner_figures(
     return figures | {
         "target_calls_mean": fmean(measured.target_calls),
         "draft_calls_mean": fmean(measured.draft_calls),
-        "parts_seconds": _parts(measured),
-        **_scales(measured, floors.pyramid),
+        **_times(measured, floors.pyramid),
         "floor": floor | {"latency_over_floor": median / floor["seconds"]},
         "passes_of_the_first_run": [
             {**stretch.work._asdict(), "seconds": stretch.seconds, **_floor_of(stretch.work, floors)}
@@ -119,30 +118,21 @@ def _memory(runner: Runner, measured: Measured) -> dict[str, int] | None:
     return {"weights": weights, "beyond_weights": measured.peak_bytes, "peak": weights + measured.peak_bytes}
 
 
-def _parts(measured: Measured) -> dict[str, float]:
-    """Mean seconds of each part of the clocked runs, of what is in none of them, and of all."""
-    parts = dict.fromkeys(PARTS, 0.0)
-    for _, stretches in measured.clocked:
-        for stretch in stretches:
-            parts[stretch.part] += stretch.seconds / len(measured.clocked)
-    whole = fmean(seconds for seconds, _ in measured.clocked)
-    return {**parts, "rest": whole - sum(parts.values()), "whole": whole}
+def _times(measured: Measured, pyramid: sdvar.ScalePyramid) -> dict[str, Any]:
+    """Means over the clocked runs, in seconds.
 
-
-def _scales(measured: Measured, pyramid: sdvar.ScalePyramid) -> dict[str, Any]:
-    """Mean seconds in models and sampling at each scale, and of the conditioning, which is of no scale.
-
-    The time of a pass over several scales is shared among them by their tokens.
+    `parts_seconds`: of each part, of what is in none of them, and of all. `scales_seconds`: in models and sampling at
+    each scale. `conditioning_seconds`: of the models' conditioning, which is of no scale.
     """
-    scales, conditioning = [0.0] * len(pyramid), 0.0
-    for _, stretches in measured.clocked:
-        for stretch in stretches:
-            share = stretch.seconds / len(measured.clocked)
-            if stretch.first == stretch.last and stretch.work is not None:
-                conditioning += share
-            for k in range(stretch.first, stretch.last):
-                scales[k] += share * pyramid.tokens[k] / pyramid.span_tokens(stretch.first, stretch.last)
-    return {"scales_seconds": scales, "conditioning_seconds": conditioning}
+    runs = [seconds_per_scale(stretches, pyramid.tokens) for _, stretches in measured.clocked]
+    mean = {part: [fmean(values) for values in zip(*(run[part] for run in runs))] for part in PARTS}
+    parts = {part: sum(seconds) for part, seconds in mean.items()}
+    whole = fmean(seconds for seconds, _ in measured.clocked)
+    return {
+        "parts_seconds": {**parts, "rest": whole - sum(parts.values()), "whole": whole},
+        "scales_seconds": [sum(seconds) for seconds in zip(*mean.values())][:-1],
+        "conditioning_seconds": mean["draft"][-1] + mean["target"][-1],
+    }
 
 
 def _floor_of(work: Pass, floors: Floors) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -88,6 +88,30 @@ def timed(
 ) -> AbstractContextManager[None]:
     """``clock.time(...)``, or nothing where there is no clock."""
     return _UNTIMED if clock is None else clock.time(part, first, last, work)
+
+
+def seconds_per_scale(stretches: Iterable[Stretch], tokens: Sequence[int]) -> dict[str, list[float]]:
+    """The time of each part at each scale.
+
+    The time of a pass over several scales is shared among them by their tokens.
+
+    Args:
+        stretches: of one decode.
+        tokens: n_k of all K scales.
+
+    Returns:
+        For each of ``PARTS`` K + 1 numbers, in seconds: one a scale, and last what concerns no scale (the models'
+        conditioning, the tokenizer's decoder).
+    """
+    seconds = {part: [0.0] * (len(tokens) + 1) for part in PARTS}
+    for stretch in stretches:
+        ours, span = seconds[stretch.part], range(stretch.first, stretch.last)
+        together = sum(tokens[k] for k in span)
+        for k in span:
+            ours[k] += stretch.seconds * tokens[k] / together
+        if not span:
+            ours[-1] += stretch.seconds
+    return seconds
 
 
 def _seconds(start: object, end: object) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ class DecodeStats:
         drafted_tokens, agreed_tokens: (K,) tokens judged at each scale and those that passed the rule's token test,
             summed over images. A drafted scale that was never judged, because one before it fell, is not counted.
         drafted_scales, accepted_scales: (K,) the same for whole scales.
+        drafted_rounds, accepted_rounds: (K, K) the same again, by round and scale: entry [r, k] counts the images whose
+            scale k was judged, or stood, in their own round r. A round is one verification; an image has at most K.
     """
 
     target_calls: Tensor
@@ -28,6 +31,8 @@ class DecodeStats:
     agreed_tokens: Tensor
     drafted_scales: Tensor
     accepted_scales: Tensor
+    drafted_rounds: Tensor
+    accepted_rounds: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,21 @@ class ScaleCounts:
     def __init__(self, scales: int) -> None:
         self.drafted_tokens = torch.zeros(scales, dtype=torch.int64)
         self.agreed_tokens = torch.zeros(scales, dtype=torch.int64)
-        self.drafted_scales = torch.zeros(scales, dtype=torch.int64)
-        self.accepted_scales = torch.zeros(scales, dtype=torch.int64)
+        self.drafted_rounds = torch.zeros(scales, scales, dtype=torch.int64)
+        self.accepted_rounds = torch.zeros(scales, scales, dtype=torch.int64)
 
-    def add(self, scale: int, agreed: Tensor, stands: Tensor) -> None:
-        """Count one judged scale: ``agreed`` bool (n, n_k), ``stands`` bool (n,)."""
+    @property
+    def drafted_scales(self) -> Tensor:
+        return self.drafted_rounds.sum(0)
+
+    @property
+    def accepted_scales(self) -> Tensor:
+        return self.accepted_rounds.sum(0)
+
+    def add(self, scale: int, rounds: Sequence[int], agreed: Tensor, stands: Tensor) -> None:
+        """Count one judged scale of n images: their ``rounds``, ``agreed`` bool (n, n_k), ``stands`` bool (n,)."""
         self.drafted_tokens[scale] += agreed.numel()
         self.agreed_tokens[scale] += int(agreed.sum())
-        self.drafted_scales[scale] += stands.numel()
-        self.accepted_scales[scale] += int(stands.sum())
+        numbers = torch.tensor(rounds)
+        for counts, of in ((self.drafted_rounds, numbers), (self.accepted_rounds, numbers[stands.cpu()])):
+            counts[:, scale] += torch.bincount(of, minlength=len(counts))

@@ -152,7 +152,8 @@ class Rounds:
         )
         with timed(session.clock, "sampling", scale, scale + 1):
             verdict = self.rule.judge(proposal)
-        session.counts.add(scale, verdict.agreed, verdict.stands)
+        rounds = [session.stepper("target").calls[i] - 1 for i in members]  # this one's pass is counted already
+        session.counts.add(scale, rounds, verdict.agreed, verdict.stands)
         if log.isEnabledFor(logging.INFO):
             agreed, stood = verdict.agreed.float().mean().item(), int(verdict.stands.sum())
             log.info("scale %d: %.3f of the tokens agree, %d of %d images go on", scale, agreed, stood, len(members))

@@ -193,6 +193,8 @@ class Session:
             agreed_tokens=self.counts.agreed_tokens,
             drafted_scales=self.counts.drafted_scales,
             accepted_scales=self.counts.accepted_scales,
+            drafted_rounds=self.counts.drafted_rounds,
+            accepted_rounds=self.counts.accepted_rounds,
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.decoding.clock import PARTS, Clock, Pass
+from sdvar.decoding.clock import PARTS, Clock, Pass, Stretch, seconds_per_scale
 from tests.random_pairs import close_pair, same_tokens
 
 LABELS, SEEDS = [0, 3, 7], [1, 2, 3]
@@ -54,6 +54,21 @@ def test_stretches_are_of_the_parts_and_do_not_overlap():
 
 def test_a_clock_changes_no_token():
     assert same_tokens(decoded(sdvar.Speculative(), 1.5, Clock("cpu")), decoded(sdvar.Speculative(), 1.5))
+
+
+def test_a_pass_over_several_scales_is_shared_by_their_tokens():
+    stretches = [
+        Stretch("target", 0, 0, 0.5, Pass("target", 2, 0, 0, 0, 0)),  # conditioning
+        Stretch("target", 0, 3, 1.4, Pass("target", 2, 0, 3, 0, 0)),
+        Stretch("target", 2, 3, 0.25, Pass("target", 2, 2, 3, 0, 2)),
+        Stretch("sampling", 1, 2, 0.125, None),
+        Stretch("tokenizer", 0, 0, 2.0, None),
+    ]
+    seconds = seconds_per_scale(stretches, tokens=(1, 4, 9))
+    assert seconds["target"] == pytest.approx([0.1, 0.4, 0.9 + 0.25, 0.5])
+    assert seconds["sampling"] == [0, 0.125, 0, 0] and seconds["tokenizer"] == [0, 0, 0, 2.0]
+    assert seconds["draft"] == [0, 0, 0, 0]
+    assert sum(map(sum, seconds.values())) == pytest.approx(sum(stretch.seconds for stretch in stretches))
 
 
 @pytest.mark.gpu

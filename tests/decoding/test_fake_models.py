@@ -155,6 +155,8 @@ def test_one_image(sides, case):
     assert stats.accepted_scales.tolist() == digits(case.accepted)
     assert torch.equal(stats.drafted_tokens, stats.drafted_scales * counts)
     assert torch.equal(stats.agreed_tokens, stats.accepted_scales * counts)
+    assert torch.equal(stats.drafted_rounds.sum(0), stats.drafted_scales)
+    assert torch.equal(stats.accepted_rounds.sum(0), stats.accepted_scales)
     check_tokens(result, 0, case.wrong)
 
 
@@ -177,6 +179,15 @@ def test_images_of_one_batch_go_their_own_ways(rule):
     assert stats.accepted_scales.tolist() == [3, 3, 2, 3, 0]
     assert stats.drafted_tokens.tolist() == [5, 20, 12, 36, 0]
     assert stats.agreed_tokens.tolist() == [3, 12, 8, 27, 0]
+    # rounds are the image's own: in the second, images judge scale 1, 2 or 3
+    assert stats.drafted_rounds.tolist() == [
+        [5, 3, 0, 0, 0],
+        [0, 2, 2, 3, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0] * 5,
+    ]
+    assert stats.accepted_rounds.tolist() == [[3, 2, 0, 0, 0], [0, 1, 2, 3, 0], [0] * 5, [0] * 5, [0] * 5]
     for image in range(5):
         check_tokens(result, image, wrong="")
 

@@ -194,8 +194,8 @@ def test_an_image_that_somebody_replaced(small_job, tmp_path, capsys):
 def test_an_image_that_holds_no_numbers(small_job, tmp_path, capsys, monkeypatch):
     decode = sdvar.decode
 
-    def broken(pair, labels, seeds, *arguments):
-        result = decode(pair, labels, seeds, *arguments)
+    def broken(pair, labels, seeds, *arguments, **options):
+        result = decode(pair, labels, seeds, *arguments, **options)
         if 7 in seeds.tolist():
             result.images[seeds.tolist().index(7)] = float("inf")
         return result

@@ -13,6 +13,7 @@ from PIL import Image
 
 from eval import measure
 from eval.run_record import arms_of, load_record
+from lightning_modules.batch_record import PART_SECONDS, PER_ROUND
 from tests.eval.json_schema import violations
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,14 @@ def test_every_metric_of_the_run_is_there(decoded):
         assert ("kernel_inception_distance_to_baseline_mean" in arm) == (name != "baseline")
         assert ("ssim_mean" in arm) == (name in ("speculative", "lossy"))
         assert "frechet_distance_to_reference" in arm["repeats"]
+    for name in ("speculative", "lossy"):
+        arm, seconds = arms[name], arms[name]["seconds_per_scale"]
+        assert sum(arm["target_calls_images"]) == 20 and arm["drafted_rounds"][0][0] == 24  # 4 batches of 6
+        shares = [a / d if d else None for a, d in zip(*(map(sum, zip(*arm[key])) for key in reversed(PER_ROUND)))]
+        assert shares == pytest.approx(arm["accepted_scales_per_scale"])
+        assert min(seconds["target"]) > 0 and seconds["draft"][-1] == 0  # the last scale is never drafted
+        assert arm["seconds_of_no_scale"]["tokenizer"] > 0
+    assert arms["baseline"]["target_calls_images"] == [0, 0, 0, 0, 20] and "drafted_rounds" not in arms["baseline"]
     assert arms["lossy"]["identical_images"] < 20 and 0 < arms["lossy"]["psnr_mean"] < 100
     assert arms["speculative"]["identical_images"] == 20 - arms["speculative"]["images_differing_from_baseline"]
     page = (decoded / "report.html").read_text()
@@ -141,11 +150,14 @@ def test_runs_of_earlier_versions_give_what_their_tables_allow(decoded, copied_r
     (copied_run / "settings.yaml").write_text(yaml.safe_dump(settings))
     for arm in ARMS:
         drop_columns(copied_run / arm / "manifest.csv", "agreeing_tokens", "score_gap", "sha256")
+        drop_columns(copied_run / arm / "batches.csv", *PER_ROUND, *PART_SECONDS)
     measure.main(["--out", str(copied_run), "--metrics", "pairs"])
     ours, theirs = (metrics_of(out)["arms"]["lossy"] for out in (copied_run, decoded))
     assert ours["ssim_mean"] == theirs["ssim_mean"] and ours["target_calls_mean"] == theirs["target_calls_mean"]
     assert ours["images_differing_from_baseline"] == theirs["images_differing_from_baseline"]
     assert "token_agreement_with_baseline" not in ours and metrics_of(copied_run)["patch_nums"] is None
+    assert not {"drafted_rounds", "seconds_per_scale"} & set(ours) and "drafted_rounds" in theirs
+    assert ours["target_calls_images"] == theirs["target_calls_images"]
     assert (copied_run / "report.html").is_file() and not (copied_run / "config.yaml").exists()
 
 

@@ -28,9 +28,9 @@ def decodes(monkeypatch):
     calls = []
     decode = sdvar.decode
 
-    def spy(pair, labels, seeds, strategy, sampling):
+    def spy(pair, labels, seeds, strategy, sampling, **options):
         calls.append((strategy, seeds.tolist()))
-        return decode(pair, labels, seeds, strategy, sampling)
+        return decode(pair, labels, seeds, strategy, sampling, **options)
 
     monkeypatch.setattr(module.sdvar, "decode", spy)
     return calls
@@ -67,8 +67,8 @@ def test_a_lossless_arm_has_the_baselines_tokens_in_float64(pair):
 def test_a_lossless_arm_that_is_not_shows_by_its_score_gap(pair, monkeypatch):
     decode = sdvar.decode
 
-    def faulty(pair, labels, seeds, strategy, sampling):
-        return decode(pair, labels, seeds + isinstance(strategy, sdvar.Speculative), strategy, sampling)
+    def faulty(pair, labels, seeds, strategy, sampling, **options):
+        return decode(pair, labels, seeds + isinstance(strategy, sdvar.Speculative), strategy, sampling, **options)
 
     monkeypatch.setattr(module.sdvar, "decode", faulty)
     decoded = SDVARPredictor(pair, [BASELINE, SPECULATIVE]).predict_step(make_batch(), 0)
@@ -94,9 +94,9 @@ def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair,
     )
     decode, modes = sdvar.decode, set()
 
-    def spy(*arguments):
+    def spy(*arguments, **options):
         modes.add((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
-        return decode(*arguments)
+        return decode(*arguments, **options)
 
     monkeypatch.setattr(module.sdvar, "decode", spy)
     batches = trainer.predict(SDVARPredictor(pair, [BASELINE, SPECULATIVE]), datamodule=data)
@@ -115,11 +115,11 @@ def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair,
 def test_float32_products_are_as_asked_for_while_decoding_and_put_back_afterwards(pair, tf32, monkeypatch):
     decode, seen, backends = sdvar.decode, [], torch.backends
 
-    def spy(*arguments):
+    def spy(*arguments, **options):
         seen.append((backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark))
         if len(seen) > 2:
             raise OSError("disk full")
-        return decode(*arguments)
+        return decode(*arguments, **options)
 
     monkeypatch.setattr(module.sdvar, "decode", spy)
     predictor = SDVARPredictor(pair, [BASELINE], tf32=tf32)

@@ -169,11 +169,11 @@ def test_decoding_goes_on_while_images_are_written_and_no_row_comes_before_its_i
 ):
     third, seen, decode, write = threading.Event(), [], sdvar.decode, write_png
 
-    def decoding(pair, labels, seeds, *arguments):
+    def decoding(pair, labels, seeds, *arguments, **options):
         if 8 in seeds.tolist() and not third.is_set():
             seen.extend((tmp_path / "late").rglob("*.rank0.csv"))
             third.set()
-        return decode(pair, labels, seeds, *arguments)
+        return decode(pair, labels, seeds, *arguments, **options)
 
     def slow(path, image):
         assert third.wait(30), "decoding waited for the writer"
@@ -215,8 +215,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(pair, finished, tm
 def test_images_that_are_no_numbers_stop_the_run(pair, tmp_path, monkeypatch):
     decode = sdvar.decode
 
-    def broken(pair, labels, seeds, *arguments):
-        result = decode(pair, labels, seeds, *arguments)
+    def broken(pair, labels, seeds, *arguments, **options):
+        result = decode(pair, labels, seeds, *arguments, **options)
         if 6 in seeds.tolist():
             result.images[seeds.tolist().index(6), 0, 0, 0] = float("nan")
         return result
