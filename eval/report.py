@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import report_distances, report_grid, report_plots, report_verdict
+from eval import (
+    report_distances,
+    report_grid,
+    report_repeat,
+    report_scales,
+    report_table,
+    report_tradeoff,
+    report_verdict,
+)
 
 ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a", "#d1495b", "#5e6ad2")
 
@@ -57,32 +65,16 @@ def load_run(out: Path | str) -> Run:
     return Run(out, metrics, config.read_text() if config.is_file() else "", colours)
 
 
-def repeat_context(run: Run) -> dict:
-    """What the last section shows: the command, the configuration and the machine."""
-    environment = dict(run.metrics.get("environment") or {})
-    images_only = run.config_text.startswith("model:") or "\nmodel:" in run.config_text
-    return {
-        "command": environment.pop("command", None),
-        "from_config": f"python {'-m lightning_modules predict' if images_only else 'eval/fid.py'} --config "
-        f"{run.out / 'config.yaml'}",
-        "config": run.config_text.strip(),
-        "facts": {
-            **environment,
-            **({"wall time in seconds": run.metrics["wall_seconds"]} if run.metrics.get("wall_seconds") else {}),
-        },
-    }
-
-
 # One entry a section, in the page's order: name of its template in templates/sections, title, and the function that
 # turns a run into the template's values (None: the run has nothing to show there).
 SECTIONS = (
     ("verdict", None, report_verdict.verdict_context),
-    ("arms", "The arms in figures", report_verdict.table_context),
+    ("arms", "The arms in figures", report_table.table_context),
     ("distances", "Nearness in every measure", report_distances.distances_context),
     ("grid", "Side by side", report_grid.grid_context),
-    ("scales", "Agreement per scale", report_plots.scales_context),
-    ("tradeoff", "Distance against speed", report_plots.tradeoff_context),
-    ("repeat", "How to repeat this run", repeat_context),
+    ("scales", "Scale by scale", report_scales.scales_context),
+    ("tradeoff", "Distance against speed", report_tradeoff.tradeoff_context),
+    ("repeat", "How to repeat this run", report_repeat.repeat_context),
 )
 
 

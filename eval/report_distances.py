@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eval.report_verdict import DASH, distance, metric_names, noise_floor, number, share
+from eval.report_words import DASH, distance, metric_names, noise_floor, number, share
 
 if TYPE_CHECKING:
     from eval.report import Run

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.report_verdict import BASELINE, compared_arms
+from eval.report_frontier import shown_arms
+from eval.report_pictures import amplification, difference, is_small, picture, pixels
+from eval.report_words import BASELINE, compared_arms
 
 if TYPE_CHECKING:
     from eval.report import Run
 
 EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
 SHOWN = 6  # images in each half of the grid
+SHOWN_ARMS = 6  # beside the baseline
 
 
 def _manifest(folder: Path) -> dict[int, dict[str, str]]:
     with (folder / "manifest.csv").open(newline="") as lines:
         return {int(row["index"]): row for row in csv.DictReader(lines)}
-
-
-def _pixels(file: Path) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"), np.float32)
 
 
 def _same_tokens(row: dict[str, str]) -> bool:
@@ -51,8 +46,8 @@ def differences(run: Run, arms: list[str], manifests: dict[str, dict]) -> dict[i
             if _same_tokens(other):
                 found[index][arm] = 0.0
                 continue
-            mine = _pixels(run.out / BASELINE / row["file"]) if mine is None else mine
-            found[index][arm] = float(np.abs(_pixels(run.out / arm / other["file"]) - mine).mean() / 2.55)
+            mine = pixels(run.out / BASELINE / row["file"]) if mine is None else mine
+            found[index][arm] = float(np.abs(pixels(run.out / arm / other["file"]) - mine).mean() / 2.55)
         if len(found) == EXAMINED:
             break
     return found
@@ -79,31 +74,37 @@ def choose(found: dict[int, dict[str, float]], labels: dict[int, str]) -> tuple[
 
 def grid_context(run: Run) -> dict | None:
     """Values of the grid's template; None without a baseline and an arm with its seeds."""
-    arms = compared_arms(run.arms)
-    if BASELINE not in run.arms or not arms:
+    compared = compared_arms(run.arms)
+    if BASELINE not in run.arms or not compared:
         return None
+    arms = shown_arms(run, compared, SHOWN_ARMS)
     manifests = {arm: _manifest(run.out / arm) for arm in (BASELINE, *arms)}
     found = differences(run, arms, manifests)
     if not found:
         return None
     base = manifests[BASELINE]
     most, typical = choose(found, {index: base[index]["label"] for index in found})
+    pictures = {
+        (arm, index): run.out / arm / manifests[arm][index]["file"]
+        for index in (*most, *typical)
+        for arm in (BASELINE, *arms)
+    }
+    factor = amplification(
+        pixels(pictures[arm, i]) - pixels(pictures[BASELINE, i]) for i in (*most, *typical) for arm in arms
+    )
 
     def case(index: int) -> dict:
         row = base[index]
         label = int(row["label"])
         title = run.class_names[label] if run.class_names else f"class {label}"
-        cells = []
-        for arm in (BASELINE, *arms):
-            other, difference = manifests[arm][index], found[index].get(arm, 0.0)
-            if arm == BASELINE:
-                note = "reference"
-            elif _same_tokens(other):
-                note = "same tokens"
-            else:
-                note = f"differs {difference:.1f}\u00a0%"
-            file = run.out / arm / other["file"]
-            cells.append({"arm": arm, "note": note, "source": _data_uri(file), "same": note == "same tokens"})
+        mine = pictures[BASELINE, index]
+        cells = [{"arm": BASELINE, "note": "reference", "source": picture(mine), "difference": None}]
+        for arm in arms:
+            file, differs = pictures[arm, index], f"differs {found[index][arm]:.1f}\u00a0%"
+            note = "same tokens" if _same_tokens(manifests[arm][index]) else differs
+            cells.append(
+                {"arm": arm, "note": note, "source": picture(file), "difference": difference(file, mine, factor)}
+            )
         return {"title": title, "seed": row["seed"], "index": index, "cells": cells}
 
     return {
@@ -114,8 +115,7 @@ def grid_context(run: Run) -> dict | None:
         ],
         "examined": len(found),
         "total": len(base),
+        "factor": factor,
+        "small": is_small(next(iter(pictures.values()))),
+        "left_out": [arm for arm in compared if arm not in arms],
     }
-
-
-def _data_uri(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

@@ -1,97 +1,201 @@
-"""The report's words and table: what was compared, is it lossless, how far from the baseline, how fast."""
+"""The page's head: what was compared, in one sentence, and the verdict: how fast, how near, lossless or not."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eval.report_frontier import frontier, points
+from eval.report_words import (
+    BASELINE,
+    DASH,
+    compared_arms,
+    distance,
+    images,
+    is_simulated,
+    metric_names,
+    noise_floor,
+    number,
+    sameness,
+    share,
+)
+
 if TYPE_CHECKING:
     from eval.report import Run
 
-BASELINE = "baseline"
-DASH = "\N{EN DASH}"
+LINES = 5  # arms that have a sentence of their own; the table has all
+LOSSLESS = ("exact", "rounded", "distribution")
+LOSSY = ("lossy", "plain")
+PROMISES = {
+    "exact": "promised and kept: lossless",
+    "rounded": "reduced precision: rounding turns picks",
+    "distribution": "lossless in distribution",
+    "lossy": "lossy by design",
+    "plain": "one model alone",
+    "simulated": "simulated acceptance",
+    "fault": "promised all: a fault",
+    "other": "other seeds",
+}
 
 
-def is_reseeded_baseline(arms: dict[str, dict], name: str) -> bool:
-    """Whether an arm is the baseline with other seeds: its distance is the noise floor."""
-    arm, baseline = arms[name], arms.get(BASELINE)
-    return (
-        name != BASELINE
-        and baseline is not None
-        and arm["strategy"] == baseline["strategy"]
-        and arm.get("token_agreement_with_baseline") is None
-    )
+def verdict_context(run: Run) -> dict:
+    """Values of the head's template: the sentence, the verdict, one arm's key figures, and sentences on the arms."""
+    compared = compared_arms(run.arms) if BASELINE in run.arms else []
+    verdict = _verdict(run, compared)
+    first = _headline(run, compared, verdict)
+    best = frontier(points(run.arms))
+    order = sorted(compared, key=lambda name: (name != first, name not in best))
+    lines = [
+        {"arm": name, "words": sameness(run.arms[name])["words"], "clauses": _clauses(run, name)}
+        for name in order[:LINES]
+    ]
+    return {
+        "compared": _what(run, compared),
+        "verdict": verdict,
+        "first": first,
+        "tiles": _tiles(run, first),
+        "lines": lines,
+        "more": len(order) - len(lines),
+    }
 
 
-def noise_floor(arms: dict[str, dict]) -> float | None:
-    """Distance between two baseline runs that differ in nothing but the seeds, if the run measured it."""
-    floors = [arm.get("frechet_distance_to_baseline") for name, arm in arms.items() if is_reseeded_baseline(arms, name)]
-    return next((floor for floor in floors if floor is not None), None)
+def _what(run: Run, compared: list[str]) -> dict[str, str]:
+    """What was compared, as the words around the name of a single arm."""
+    count = images(next(iter(run.arms.values()))["images"])
+    if not compared:
+        alone = "of the baseline alone, the target model decoding by itself," if BASELINE in run.arms else "an arm"
+        return {"before": f"This run holds {count} {alone} and nothing to compare them with.", "arm": "", "after": ""}
+    of = f"the baseline, the target model alone, on {count} of the same classes and seeds."
+    if len(compared) == 1:
+        return {"before": "", "arm": compared[0], "after": f" was compared with {of}"}
+    return {"before": f"{len(compared)} ways of decoding were compared with {of}", "arm": "", "after": ""}
 
 
-def compared_arms(arms: dict[str, dict]) -> list[str]:
-    """The arms that are measured against the baseline on the same seeds."""
-    return [name for name in arms if name != BASELINE and not is_reseeded_baseline(arms, name)]
+def _pick(run: Run, names: list[str], figure: str, best) -> str | None:
+    """The arm whose figure is the best of those that have it, or the first."""
+    having = [name for name in names if run.arms[name].get(figure) is not None]
+    return best(having, key=lambda name: run.arms[name][figure]) if having else next(iter(names), None)
 
 
-def metric_names(arms: dict[str, dict]) -> tuple[str, str]:
-    """Names of the distance and of the score: plain only where the features are the original Inception's."""
-    extractor = next((arm["feature_extractor"] for arm in arms.values() if arm.get("feature_extractor")), None)
-    if extractor in (None, "inception-v3-compat"):
-        return "FID", "Inception Score"
-    return f"Fréchet distance ({extractor})", f"Inception Score ({extractor})"
+def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
+    """One sentence each on the arms that broke a promise, the lossless, the lossy and the simulated ones."""
+    kinds = {name: sameness(run.arms[name])["kind"] for name in compared}
+    sentences = []
+
+    def say(title: str, before: str, arm: str, after: str) -> None:
+        sentences.append({"title": title, "before": before, "arm": arm, "after": after})
+
+    for name in compared:
+        if kinds[name] == "fault":
+            say("Fault", "", name, f" {sameness(run.arms[name])['words']}.")
+    lossless = [name for name in compared if kinds[name] in LOSSLESS]
+    if lossless:
+        best = _pick(run, lossless, "speed_relative_to_baseline", max)
+        which = f"the fastest of {len(lossless)} such arms, " if len(lossless) > 1 else ""
+        after = f"{',' if which else ''} {_kept(run.arms[best])} and {_speed(run.arms[best])}."
+        say("Lossless", which, best, after)
+    lossy = [name for name in compared if kinds[name] in LOSSY]
+    if lossy:
+        say("Lossy", *_lossy(run, lossy))
+    simulated = [name for name in compared if is_simulated(run.arms[name])]
+    if simulated:
+        best = _pick(run, simulated, "speed_relative_to_baseline", max)
+        say("Simulated", "", best, f" {_speed(run.arms[best])}, if a draft were accepted at the rates given; "
+            "its images mean nothing.")  # fmt: skip
+    if any(text.startswith("speed:") for name in compared for text in run.arms[name].get("warnings", [])):
+        say("With care", "the speeds come from too few batches to be quoted.", "", "")
+    return sentences
 
 
-def distance(value: float | None) -> str:
-    """A distance in three digits or so; rounding may leave a zero slightly negative."""
-    if value is None:
-        return DASH
-    return f"{max(value, 0):.3f}" if value < 1 else f"{value:.2f}"
+def _lossy(run: Run, names: list[str]) -> tuple[str, str, str]:
+    """The fastest arm within the noise floor, else the nearest one; without a floor or distances the fastest."""
+    arms, floor, label = run.arms, noise_floor(run.arms), metric_names(run.arms)[0]
+    far = {name: arms[name].get("frechet_distance_to_baseline") for name in names}
+    within = [name for name, value in far.items() if None not in (floor, value) and value <= floor]
+    several = len(names) > 1
+    if within:
+        best = _pick(run, within, "speed_relative_to_baseline", max)
+        lie = "lies" if len(within) == 1 else "lie"
+        before = f"{len(within)} of {len(names)} such arms {lie} within the noise floor; the fastest there, "
+        after = f"{',' if several else ''} {_speed(arms[best])}, at {_article(label)} of {distance(far[best])}"
+        return (before if several else "", best, f"{after} to the baseline (noise floor {distance(floor)}).")
+    if floor is not None and any(value is not None for value in far.values()):
+        best = _pick(run, names, "frechet_distance_to_baseline", min)
+        before = f"none of {len(names)} such arms lies within the noise floor; the nearest, " if several else ""
+        after = f"{',' if several else ''} has {_article(label)} of {distance(far[best])} to the baseline, above the "
+        return before, best, f"{after}noise floor of {distance(floor)}, and {_speed(arms[best])}."
+    best = _pick(run, names, "speed_relative_to_baseline", max)
+    before = f"the fastest of {len(names)} such arms, " if several else ""
+    after = f"{',' if several else ''} {_speed(arms[best])}"
+    if far[best] is None:
+        return before, best, f"{after}; this run measured no distance."
+    return before, best, (
+        f"{after}, at {_article(label)} of {distance(far[best])} to the baseline; this run measured no noise floor to "
+        "hold that against."
+    )  # fmt: skip
 
 
-def number(value: float | None, digits: int) -> str:
-    """A figure, or a dash where there is none."""
-    return DASH if value is None else f"{value:,.{digits}f}"
+def _kept(arm: dict) -> str:
+    """What a lossless arm kept of the baseline, in words that complete "this arm …"."""
+    kind, differing = sameness(arm)["kind"], arm.get("images_differing_from_baseline", 0)
+    if kind == "distribution":
+        return "keeps the baseline's distribution, with draws of its own,"
+    if kind == "rounded":
+        return f"keeps {share(arm.get('token_agreement_with_baseline'))} of the baseline's tokens in reduced precision"
+    but = f", but for near-ties in {differing:,} of them," if differing else ""
+    return f"keeps the baseline's tokens in all {images(arm['images'])}{but}"
 
 
-def share(value: float | None) -> str:
-    """A share in per cent that reads 100 only if it is."""
-    if value is None:
-        return DASH
-    text = f"{100 * value:.1f}"
-    return f"{'> 99.9' if text == '100.0' and value < 1 else text.removesuffix('.0')} %"
+def _article(label: str) -> str:
+    return f"{'an' if label == 'FID' else 'a'} {label}"
 
 
-def images(count: int) -> str:
-    """A count of images in words."""
-    return f"{count:,} image{'' if count == 1 else 's'}"
+def _speed(arm: dict) -> str:
+    """The speed, in words that complete "this arm …"."""
+    speed = arm.get("speed_relative_to_baseline")
+    if speed is None:
+        return "was not timed"
+    if round(speed, 2) == 1:
+        return "is as fast as the baseline (1.00 times its speed)"
+    return f"is {'faster' if speed > 1 else 'slower'} than the baseline ({speed:.2f} times its speed)"
 
 
-def sameness(arm: dict) -> dict[str, str]:
-    """How the arm's tokens stand to the baseline's, against what its strategy promises.
+def _headline(run: Run, compared: list[str], verdict: list[dict[str, str]]) -> str | None:
+    """The arm that the key figures are of: the first that the verdict names."""
+    return next((sentence["arm"] for sentence in verdict if sentence["arm"]), next(iter(compared), None))
 
-    Returns:
-        kind ("exact", "rounded", "distribution", "lossy", "other" or "fault") and words that complete "this arm …".
-    """
-    agreement = arm.get("token_agreement_with_baseline")
-    if agreement is None:
-        return {"kind": "other", "words": "draws other seeds than the baseline"}
-    tokens = f"{share(agreement)} of the baseline's tokens"
-    if not arm["lossless"]:
-        return {"kind": "lossy", "words": f"is lossy: it kept {tokens}"}
-    if not arm["exact"]:
-        return {"kind": "distribution", "words": f"is lossless in distribution (other draws: {tokens})"}
-    differing = arm.get("images_differing_from_baseline", 0)
-    if "near_tie_images" not in arm:
-        return {"kind": "rounded", "words": f"is lossless but for the rounding of a reduced precision ({tokens})"}
-    beyond = differing - arm["near_tie_images"]
-    if beyond > 0:
-        verb = "differs" if beyond == 1 else "differ"
-        words = f"promises the baseline's tokens, but {images(beyond)} {verb} by more than a near-tie: this is a fault"
-        return {"kind": "fault", "words": words}
-    if differing:
-        words = f"is lossless up to near-ties in rounding ({images(differing)} of {arm['images']:,}; {tokens})"
-        return {"kind": "exact", "words": words}
-    return {"kind": "exact", "words": f"is lossless: all {images(arm['images'])} have the baseline's tokens"}
+
+def _tiles(run: Run, first: str | None) -> list[dict]:
+    """Key figures of an arm; without one, of a baseline that stands alone."""
+    arms, floor, label = run.arms, noise_floor(run.arms), metric_names(run.arms)[0]
+    times = "\N{MULTIPLICATION SIGN}"
+    at_batch = f"at batch size {run.metrics['batch_size']}"
+    if first is None:
+        arm = next(iter(arms.values()))
+        rows = [
+            ("Images a second", number(arm.get("images_per_second"), 1), f"a process, {at_batch}"),
+            (f"{label} to the reference", distance(arm.get("frechet_distance_to_reference")), ""),
+            (metric_names(arms)[1], number(arm.get("inception_score_mean"), 2), ""),
+        ]
+    else:
+        arm, baseline, state = arms[first], arms[BASELINE], sameness(arms[first])
+        speed, far = arm.get("speed_relative_to_baseline"), arm.get("frechet_distance_to_baseline")
+        floor_note = f"noise floor {distance(floor)}" if floor is not None else "no noise floor measured"
+        calls = f"baseline {number(baseline.get('target_calls_mean'), 2)}"
+        rows = [
+            ("Speed", DASH if speed is None else f"{speed:.2f} {times}", f"of the baseline, {at_batch}"),
+            (f"{label} to the baseline", distance(far), floor_note if far is not None else ""),
+            ("Tokens as the baseline", share(arm.get("token_agreement_with_baseline")), PROMISES[state["kind"]]),
+            ("Target calls an image", number(arm.get("target_calls_mean"), 2), calls),
+        ]
+        if state["kind"] == "fault":
+            rows[2] += (True,)
+        if state["kind"] == "simulated":  # its images mean nothing
+            rows = [rows[0], rows[3]]
+    return [
+        {"title": title, "value": value, "note": note, "fault": bool(fault)}
+        for title, value, note, *fault in rows
+        if value != DASH
+    ]
 
 
 def _clauses(run: Run, name: str) -> str:
@@ -104,114 +208,7 @@ def _clauses(run: Run, name: str) -> str:
         parts.append(f"needs {calls:.2f} target calls instead of {of_baseline:g}")
     if speed is not None:
         parts.append(f"runs at {speed:.2f} times the baseline's speed")
-    if far is not None:
-        label = metric_names(run.arms)[0]
+    if far is not None and not is_simulated(arm):
         beside = f", beside a noise floor of {distance(floor)}" if floor is not None else ""
-        article = "an" if label == "FID" else "a"
-        parts.append(f"has {article} {label} of {distance(far)} to the baseline{beside}")
+        parts.append(f"has {_article(metric_names(run.arms)[0])} of {distance(far)} to the baseline{beside}")
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
-
-
-def verdict_context(run: Run) -> dict:
-    """The page's head: the sentence, the key figures of the first compared arm, and a line for each other arm."""
-    arms, floor = run.arms, noise_floor(run.arms)
-    compared = compared_arms(arms)
-    first = arms[compared[0]] if compared else next(iter(arms.values()))
-    label = metric_names(arms)[0]
-    tiles = []
-    if compared:
-        baseline = arms.get(BASELINE, {})
-        state = sameness(first)
-        speed = first.get("speed_relative_to_baseline")
-        values = (
-            ("Tokens as the baseline", share(first.get("token_agreement_with_baseline")), _promise(state["kind"])),
-            (
-                "Target calls an image",
-                number(first.get("target_calls_mean"), 2),
-                f"baseline {number(baseline.get('target_calls_mean'), 2)}",
-            ),
-            (
-                "Speed",
-                f"{speed:.2f} \N{MULTIPLICATION SIGN}" if speed else DASH,
-                f"of the baseline, at batch size {run.metrics['batch_size']}",
-            ),
-            (
-                f"{label} to the baseline",
-                distance(first.get("frechet_distance_to_baseline")),
-                f"noise floor {distance(floor)}",
-            ),
-        )
-        tiles = [
-            {"title": title, "value": value, "note": note, "fault": state["kind"] == "fault" and index == 0}
-            for index, (title, value, note) in enumerate(values)
-        ]
-    lines = [{"arm": name, "words": sameness(arms[name])["words"], "clauses": _clauses(run, name)} for name in compared]
-    return {"count": first["images"], "first": lines[0] if lines else None, "others": lines[1:], "tiles": tiles}
-
-
-def _promise(kind: str) -> str:
-    return {
-        "exact": "promised and kept: lossless",
-        "rounded": "reduced precision: rounding turns picks",
-        "distribution": "lossless in distribution",
-        "lossy": "lossy by design",
-        "fault": "promised all: a fault",
-        "other": "other seeds",
-    }[kind]
-
-
-def _which(names: list[str], arms: dict[str, dict]) -> str:
-    others = [name for name in arms if name not in names]
-    if len(others) > 1:
-        return ", ".join(names)
-    return f"all arms but {others[0]}" if others else "all arms"
-
-
-def table_context(run: Run) -> dict:
-    """Rows of the table of arms; a warning that several arms share is said once, above it."""
-    arms = run.arms
-    warned: dict[str, list[str]] = {}
-    for name, arm in arms.items():
-        for text in arm.get("warnings", []):
-            warned.setdefault(text, []).append(name)
-    rows = []
-    for name, arm in arms.items():
-        kind = "other" if name == BASELINE else sameness(arm)["kind"]
-        score, spread = arm.get("inception_score_mean"), arm.get("inception_score_std")
-        rows.append(
-            {
-                "name": name,
-                "strategy": arm["strategy"],
-                "kind": kind,
-                "cells": (
-                    f"{arm['images']:,}",
-                    number(arm.get("target_calls_mean"), 2),
-                    number(arm.get("draft_calls_mean"), 2),
-                    number(arm.get("target_tokens_mean"), 0),
-                    number(arm.get("draft_tokens_mean"), 0),
-                    DASH if name == BASELINE else share(arm.get("token_agreement_with_baseline")),
-                    distance(arm.get("frechet_distance_to_baseline")),
-                    distance(arm.get("frechet_distance_to_reference")),
-                    number(score, 2) + (f" ± {spread:.2f}" if score is not None and spread is not None else ""),
-                    number(arm.get("images_per_second"), 1),
-                    number(arm.get("seconds_per_batch_median"), 3),
-                    number(arm.get("speed_relative_to_baseline"), 2),
-                ),
-                "warnings": [text for text, names in warned.items() if names == [name]],
-            }
-        )
-    reference = run.metrics.get("reference") or {}
-    return {
-        "rows": rows,
-        "shared": [{"arms": _which(names, arms), "text": text} for text, names in warned.items() if len(names) > 1],
-        "distance_name": metric_names(arms)[0],
-        "score_name": metric_names(arms)[1],
-        "floor": distance(noise_floor(arms)) if noise_floor(arms) is not None else None,
-        "reference": {
-            "images": f"{reference['images']:,}" if reference.get("images") else DASH,
-            "score": number(reference.get("inception_score_mean"), 2),
-        }
-        if reference
-        else None,
-        "plain": metric_names(arms)[0] == "FID",
-    }

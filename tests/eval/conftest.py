@@ -24,6 +24,16 @@ def run_folder(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Such a run with its report, to look at, not to change."""
+    from eval.report import write_report
+
+    out = write_run(tmp_path_factory.mktemp("reported") / "run", arms())
+    write_report(out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def small_reference(tmp_path_factory):
     """300 of the bundled test images, as a Parquet file."""
     from pyarrow import parquet

@@ -4,23 +4,16 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from eval.report import SECTIONS, Run, load_run, write_report
+from eval.report import SECTIONS, Run, write_report
 from eval.report_distances import distances_context
-from eval.report_grid import choose, differences, grid_context
-from eval.report_plots import scales_context, tradeoff_context
-from eval.report_verdict import (
-    DASH,
-    distance,
-    metric_names,
-    noise_floor,
-    sameness,
-    share,
-    table_context,
-    verdict_context,
-)
+from eval.report_repeat import repeat_context
+from eval.report_table import table_context
+from eval.report_verdict import verdict_context
+from eval.report_words import DASH, distance, metric_names, noise_floor, sameness, share
 from tests.eval.finished_run import arms, figures, write_run
 
 
@@ -29,14 +22,14 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.tags, self.words = [], []
+        self.tags, self.words, self.scripts = [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.words.append(data)
+        (self.scripts if self.tags and self.tags[-1][0] == "script" else self.words).append(data)
 
     def all(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
@@ -46,23 +39,29 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
-@pytest.fixture
-def page(run_folder):
-    return Page(write_report(run_folder).read_text())
+@pytest.fixture(scope="module")
+def page(reported):
+    return Page((reported / "report.html").read_text())
+
+
+def written(out, arms, **options):
+    """The page of a made-up run, without the plots that take long."""
+    return Page(write_report(write_run(out, arms, patch_nums=None, **options)).read_text())
 
 
 def run_of(arms, **metrics):
     return Run(None, {"arms": arms, "batch_size": 64, "patch_nums": [1, 2, 3, 4, 6, 8]} | metrics, "", {})
 
 
-def test_page_is_self_contained(page, run_folder):
+def test_page_is_self_contained(page, reported):
     for tag, attrs in page.tags:
         for name in ("src", "href", "xlink:href"):
             value = attrs.get(name) or ""
             assert value.startswith(("data:", "#")) or not value, (tag, value)
-    assert not page.all("script") and not page.all("link")[1:]
-    assert "@import" not in (run_folder / "report.html").read_text()
-    assert not re.search(r"url\((?!#)", (run_folder / "report.html").read_text())
+    assert len(page.all("script")) == 1 and not page.all("link")[1:]
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\b", " ".join(page.scripts))
+    html = (reported / "report.html").read_text()
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
 
 
 def test_page_has_every_section_and_unique_identifiers(page):
@@ -73,10 +72,10 @@ def test_page_has_every_section_and_unique_identifiers(page):
     assert {reference for reference in references if not reference.startswith("ata:")} <= set(identifiers)
 
 
-def test_images_are_the_files_bytes_and_have_alternative_texts(page, run_folder):
-    images = page.all("img")
+def test_images_are_the_files_bytes_and_have_alternative_texts(page, reported):
+    images = [attrs for attrs in page.all("img") if attrs.get("class") == "picture"]
     assert len(images) == 12 * 4, "six that differ most and six typical ones, in four arms"
-    files = {file.read_bytes() for file in run_folder.rglob("*.png")}
+    files = {file.read_bytes() for file in reported.rglob("*.png")}
     for image in images:
         assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) in files
         assert re.fullmatch(r"(Disc|Ring|Bar|Cross), image \d+, drawn by \w+: .+", image["alt"])
@@ -96,18 +95,20 @@ def test_whatever_scrolls_can_be_reached_by_keyboard(page):
 def test_text_from_the_run_cannot_become_markup(tmp_path):
     run = arms()
     run["lossy"]["warnings"] = ["<script>alert(1)</script>"]
-    html = write_report(write_run(tmp_path, run, class_names=["<b>Disc</b>", "Ring", "Bar", "Cross"])).read_text()
-    assert "<script" not in html and "<b>Disc" not in html and "&lt;script&gt;" in html
+    written(tmp_path, run, class_names=["<b>Disc</b>", "Ring", "Bar", "Cross"])
+    html = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in html and "<b>Disc" not in html and "&lt;script&gt;alert" in html
+    assert html.count("<script") == 1
 
 
-def test_figures_of_another_network_are_never_called_fid(page, tmp_path):
+def test_figures_of_another_network_are_never_called_fid(page):
     assert "Fréchet distance (fashion-mnist-128)" in page.text
     assert "Inception Score (fashion-mnist-128)" in page.text
     assert not re.search(r"\bFID\b", page.text)
     assert re.search(r"Inception Score (?!\(fashion-mnist-128\))", page.text) is None
     inception = {name: arm | {"feature_extractor": "inception-v3-compat"} for name, arm in arms().items()}
     assert metric_names(inception) == ("FID", "Inception Score")
-    assert "has an FID of 0.000 to" in Page(write_report(write_run(tmp_path / "run", inception)).read_text()).text
+    assert "has an FID of 0.000 to" in verdict_context(run_of(inception))["lines"][0]["clauses"]
 
 
 def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(page):
@@ -140,23 +141,29 @@ def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
     assert words in state["words"]
 
 
-def test_reduced_precision_is_neither_a_fault_nor_other_seeds(tmp_path):
+def tokens_tile(arms):
+    (tile,) = (tile for tile in verdict_context(run_of(arms))["tiles"] if tile["title"] == "Tokens as the baseline")
+    return tile
+
+
+def test_reduced_precision_is_neither_a_fault_nor_other_seeds():
     """There near-ties are not judged, so their count is absent."""
     run = arms()
     run["speculative"] |= {"token_agreement_with_baseline": 0.9, "images_differing_from_baseline": 5}
     del run["speculative"]["near_tie_images"]
-    tile = verdict_context(run_of(run))["tiles"][0]
+    tile = tokens_tile(run)
     assert not tile["fault"] and "reduced precision" in tile["note"]
-    page = Page(write_report(write_run(tmp_path, run)).read_text())
-    assert "is lossless but for the rounding of a reduced precision (90 % of the baseline's tokens)" in page.text
+    words = verdict_context(run_of(run))["lines"][0]["words"]
+    assert "is lossless but for the rounding of a reduced precision (90 % of the baseline's tokens)" in words
 
 
 def test_a_broken_promise_is_shown_as_a_fault(tmp_path):
     run = arms()
     run["speculative"] |= {"token_agreement_with_baseline": 0.99, "images_differing_from_baseline": 5}
-    context = verdict_context(run_of(run))
-    assert context["tiles"][0]["fault"] and "5 images differ" in context["first"]["words"]
-    page = Page(write_report(write_run(tmp_path, run)).read_text())
+    assert tokens_tile(run)["fault"]
+    first = verdict_context(run_of(run))["verdict"][0]
+    assert (first["title"], first["arm"]) == ("Fault", "speculative") and "5 images differ" in first["after"]
+    page = written(tmp_path, run)
     assert any("fault" in attrs.get("class", "") for attrs in page.all("div"))
 
 
@@ -176,6 +183,10 @@ def test_warnings_stand_in_place_and_are_not_repeated(page):
     assert [row["warnings"] for row in context["rows"]] == [[], [], [], ["a warning of this arm alone"], []]
     assert page.text.count("Fréchet distance to the baseline: 40 images") == 1
     assert "Warning, handoff: a warning of this arm alone" in page.text
+    assert "Warning, all distances and scores: their features come from fashion-mnist-128" in page.text
+    simulated = arms()["lossy"] | {"strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))"}
+    context = table_context(run_of({"baseline": figures(), "sim": simulated}))
+    assert context["simulated"] == ["sim"] and context["rows"][1]["kind"] == "simulated"
 
 
 def test_every_measure_stands_beside_its_arm(page):
@@ -196,17 +207,18 @@ def test_repeats_are_shown_with_their_range(tmp_path):
     spread = {"mean": 0.31, "min": 0.28, "max": 0.335}
     run["lossy"]["repeats"] = run["baseline"]["repeats"] = {"count": 3, "images": 1000}
     run["lossy"]["repeats"] = run["lossy"]["repeats"] | {"frechet_distance_to_baseline": spread}
-    page = Page(write_report(write_run(tmp_path, run)).read_text())
+    page = written(tmp_path, run)
     assert "Each of 3 repeats holds 1,000 images" in page.text
     assert "lossy distance to the baseline 0.310 0.280 0.335" in page.text
 
 
-def test_a_run_without_a_config_still_makes_a_page(run_folder):
-    (run_folder / "config.yaml").unlink()
-    page = Page(write_report(run_folder).read_text())
+def test_a_run_without_a_config_still_makes_a_page(tmp_path):
+    written(tmp_path, {"baseline": figures()})
+    (tmp_path / "config.yaml").unlink()
+    page = Page(write_report(tmp_path).read_text())
     assert "The same from its configuration" not in page.text and "a made-up processor" in page.text
-    (run_folder / "config.yaml").write_text("trainer: {}\nmodel:\n  class_path: x\n")
-    assert "python -m lightning_modules predict --config" in Page(write_report(run_folder).read_text()).text
+    (tmp_path / "config.yaml").write_text("trainer: {}\nmodel:\n  class_path: x\n")
+    assert "python -m lightning_modules predict --config" in Page(write_report(tmp_path).read_text()).text
 
 
 def test_rounding_never_flatters():
@@ -214,55 +226,40 @@ def test_rounding_never_flatters():
     assert [distance(value) for value in (-2e-7, 0.1044, 2.271, None)] == ["0.000", "0.104", "2.27", DASH]
 
 
-def test_grid_shows_the_most_different_first_and_typical_ones_of_many_classes(run_folder):
-    run = load_run(run_folder)
-    context = grid_context(run)
-    assert [half["title"] for half in context["halves"]] == ["The images that differ most", "Typical images"]
-    found = {index: {"a": float(index)} for index in range(40)}
-    labels = {index: str(index // 10) for index in found}
-    most, typical = choose(found, labels)
-    assert most == [39, 38, 37, 36, 35, 34]
-    assert {labels[index] for index in typical} == {"0", "1", "2", "3"}
-    assert not set(most) & set(typical)
-
-
-def test_grid_of_equal_images_has_typical_ones_only():
-    most, typical = choose({index: {"a": 0.0} for index in range(20)}, dict.fromkeys(range(20), "0"))
-    assert most == [] and len(typical) == 6
-
-
-def test_images_with_other_seeds_or_missing_partners_are_left_out(run_folder):
-    rows = {"seed": "0", "label": "0", "file": "000/000000.png", "tokens_equal_baseline": "1"}
-    manifests = {
-        "baseline": {0: rows, 1: rows, 2: rows},
-        "speculative": {0: rows, 1: rows | {"seed": "7"}},
-    }
-    assert differences(load_run(run_folder), ["speculative"], manifests) == {0: {"speculative": 0.0}}
-
-
-def test_plots_hold_the_arms_that_have_the_figures():
-    run = run_of(arms())
-    run = Run(None, run.metrics, "", dict.fromkeys(run.arms, "#2f7fd6"))
-    plots = scales_context(run)["plots"]
-    assert [list(plot["rows"]) for plot in plots] == [["speculative", "lossy"]] * 2
-    assert plots[0]["rows"]["speculative"] == ["97 %", "83 %", "72 %", "66 %", "61 %", DASH]
-    tradeoff = tradeoff_context(run)
-    assert "noise floor 0.104" in tradeoff["svg"] and "var(--ink)" in tradeoff["svg"]
-    assert "lossy 1.31 times as fast, 0.261" in tradeoff["alt"] and "baseline_reseeded" not in tradeoff["alt"]
-
-
 def test_smallest_run_still_makes_a_page(tmp_path):
     """One arm, metrics switched off, classes without names."""
     minimal = {"strategy": "Baseline(model='target')", "lossless": True, "exact": True, "images": 4}
-    page = Page(write_report(write_run(tmp_path, {"baseline": minimal})).read_text())
+    page = written(tmp_path, {"baseline": minimal})
     assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "arms", "repeat"]
 
 
-def test_config_and_environment_stand_on_the_page(page, run_folder):
+def test_config_and_environment_stand_on_the_page(page, reported):
     assert "python eval/fid.py --pair tiny --images_per_class 10" in page.text
     assert "eval/fid.py --config" in page.text and "images_per_class: 10" in page.text
     assert "0123456789abcdef" * 4 in page.text and "a made-up processor" in page.text
-    assert not list(run_folder.glob("*.partial"))
+    assert [attrs["data-copies"] for attrs in page.all("button") if attrs.get("class") == "copy"] == [
+        "command", "from-config", "config", "facts",
+    ]  # fmt: skip
+    assert not list(reported.glob("*.partial"))
+
+
+def test_what_measured_is_told_where_it_is_not_what_decoded():
+    decoded = {"command": "python eval/fid.py", "python": "3.11", "versions": {"torch": "2"}, "threads": 1}
+    measured = decoded | {"device": "cuda", "threads": 8, "weights_sha256": {"inception": "ab"}}
+    run = run_of({"baseline": figures()}, environment=decoded, measured_on=measured)
+    facts = {
+        "python": "3.11",
+        "versions": {"torch": "2"},
+        "threads": 1,
+        "feature_extractor_sha256": {"inception": "ab"},
+    }
+    run = Run(Path("run"), run.metrics, "", {})
+    assert repeat_context(run)["facts"] == facts
+    run.metrics["measured_on"] = measured | {"command": "python eval/measure.py"}
+    assert repeat_context(run)["facts"] == facts | {
+        "measured by": "python eval/measure.py", "measured on": {"threads": 8},
+    }  # fmt: skip
+    assert json.loads(repeat_context(run)["facts_json"]) == repeat_context(run)["facts"]
 
 
 @pytest.mark.parametrize(
