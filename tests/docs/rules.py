@@ -177,6 +177,7 @@ PARSERS = {
     "examples/compare.py": _stopped("examples.compare", "sdvar.load_pair"),
     "docs/strategies_table.py": _two_paths,
     "docs/side_by_side.py": _two_paths,
+    "docs/report_picture.py": _two_paths,
     "-m sdvar.selftest": _stopped("sdvar.selftest.__main__", "sdvar.load_pair"),
     "-m sdvar.checkpoints": lambda arguments, _: checkpoints_parser().parse_args(arguments),
     "-m lightning_modules": _stopped(
