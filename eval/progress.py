@@ -54,8 +54,7 @@ class ProgressBar(TQDMProgressBar):
         bar = self.predict_progress_bar
         if bar.disable:
             return
-        if not outputs:  # all there already
-            bar.initial += self._images
+        bar.initial += self._images - len(outputs) * int(batch["mask"].sum())  # those that were there already
         bar.set_postfix_str(acceptance(pl_module), refresh=False)
         bar.update(self._images)
 

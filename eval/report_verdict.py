@@ -160,7 +160,8 @@ def _promise(kind: str) -> str:
     }[kind]
 
 
-def _which(names: list[str], arms: dict[str, dict]) -> str:
+def which(names: list[str], arms: dict[str, dict]) -> str:
+    """Some of a run's arms in words."""
     others = [name for name in arms if name not in names]
     if len(others) > 1:
         return ", ".join(names)
@@ -203,7 +204,7 @@ def table_context(run: Run) -> dict:
     reference = run.metrics.get("reference") or {}
     return {
         "rows": rows,
-        "shared": [{"arms": _which(names, arms), "text": text} for text, names in warned.items() if len(names) > 1],
+        "shared": [{"arms": which(names, arms), "text": text} for text, names in warned.items() if len(names) > 1],
         "distance_name": metric_names(arms)[0],
         "score_name": metric_names(arms)[1],
         "floor": distance(noise_floor(arms)) if noise_floor(arms) is not None else None,
