@@ -84,14 +84,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         "--strategy.sampling.top_k 600 with other sampling. In a config: a mapping NAME: {class_path, init_args, "
         "reseed, draft, sampling}",
     )
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
-    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
-    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
-    add(
-        "--sampling.temperature",
-        type=float | list[float] | str | None,
-        help="divides the logits before the filters (1.0): a number, or one a scale, 1.1,1.1,1.1,1.0,1.0,1.0",
-    )
+    add_sampling_options(parser)
     add(
         "--labels",
         type=int | list[int | str] | str | None,
@@ -131,6 +124,19 @@ def parse(arguments: Sequence[str]) -> Namespace:
         options.strategy = arms
     fill_in(options)
     return options
+
+
+def add_sampling_options(parser: ArgumentParser) -> None:
+    """Adds guidance, filters and temperature; the defaults depend on the models."""
+    add = parser.add_argument
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
+    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add(
+        "--sampling.temperature",
+        type=float | list[float] | str | None,
+        help="divides the logits before the filters (1.0): a number, or one a scale, 1.1,1.1,1.1,1.0,1.0,1.0",
+    )
 
 
 def read_arguments(arguments: Sequence[str], parser: ArgumentParser) -> tuple[Namespace, dict[str, dict[str, Any]]]:
