@@ -50,12 +50,8 @@ def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypa
     config = yaml.safe_load(text)
     assert text.startswith("# From eval/plan.py: batch 3, 32-true, on ")
     assert (config["batch_size"], config["threads"], config["out"]) == (3, 1, "runs/plan")
-    assert config["sampling"] == {
-        "cfg": 1.5,
-        "top_k": 900,
-        "top_p": 0.96,
-        "temperature": 1.0,
-    }  # those of checkpoints of one's own
+    of_own_checkpoints = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}
+    assert config["sampling"] == of_own_checkpoints
     (_, arm) = build_arms(parse_fid(["--config", "plan.yaml"]).strategy)
     assert arm.name == "planned"
     assert arm.strategy.exact
