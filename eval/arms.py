@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_modules.predictor import Arm
+    from sdvar import Sampling
 
+OF_ARM = ("reseed", "draft", "sampling")  # what an arm may have beside its strategy
 DEFAULT_ARMS = {
     "speculative": {"class_path": "Speculative", "init_args": {"gamma": 2, "acceptance": "Coupled"}},
     "speculative_match": {
@@ -66,8 +68,11 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
 
 def _set(arm: dict[str, Any], keys: list[str], value: Any) -> None:
     """Sets one parameter, however deep, of an arm's config."""
-    if keys == ["reseed"]:
-        arm["reseed"] = value
+    if keys[0] in OF_ARM:
+        if keys[0] == "sampling" and len(keys) == 2:
+            arm.setdefault("sampling", {})[keys[1]] = value
+        else:
+            arm[keys[0]] = value
         return
     *outer, last = keys
     for key in outer:
@@ -80,11 +85,13 @@ def _set(arm: dict[str, Any], keys: list[str], value: Any) -> None:
     arm.setdefault("init_args", {})[last] = value
 
 
-def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
+def build_arms(arms: Mapping[str, Mapping[str, Any]], sampling: Sampling | None = None) -> list[Arm]:
     """The arms of a run; the baseline comes first and is always among them.
 
     Args:
-        arms: name -> {class_path, init_args, reseed}.
+        arms: name -> {class_path, init_args, reseed, draft, sampling}; the last two only where they differ from the
+            run's, and of sampling only what differs.
+        sampling: of the run.
 
     Raises:
         ValueError: naming the arm and what is wrong with it.
@@ -103,12 +110,27 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
         if class_name not in strategies:
             expected = f"expected one of {', '.join(strategies)}, got {config['class_path']!r}"
             raise ValueError(f"{where}: {expected}{did_you_mean(class_name, strategies)}")
-        reseed = config.get("reseed", False)
+        reseed, draft = config.get("reseed", False), config.get("draft")
         if not isinstance(reseed, bool):
             raise ValueError(f"{where}: reseed: expected true or false, got {reseed!r}")
-        strategy = _build({key: value for key, value in config.items() if key != "reseed"}, where)
-        built[name] = Arm(name, strategy, reseed)
+        if draft is not None and not isinstance(draft, str):
+            raise ValueError(f"{where}: draft: expected a checkpoint (file or hf://OWNER/REPO/FILE), got {draft!r}")
+        own = _own_sampling(config.get("sampling"), sampling or sdvar.Sampling(), where)
+        strategy = _build({key: value for key, value in config.items() if key not in OF_ARM}, where)
+        built[name] = Arm(name, strategy, reseed, draft, own)
     return list(built.values())
+
+
+def _own_sampling(given: Any, sampling: Sampling, where: str) -> Sampling | None:
+    """An arm's sampling; None where it is the run's."""
+    known = [part.name for part in dataclasses.fields(sampling)]
+    if given is not None and not (isinstance(given, Mapping) and set(given) <= set(known)):
+        raise ValueError(f"{where}: sampling: expected a mapping of {', '.join(known)}, got {given!r}")
+    try:
+        own = dataclasses.replace(sampling, **(given or {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: sampling: {error}") from None
+    return None if own == sampling else own
 
 
 def _build(value: Any, where: str) -> Any:
@@ -160,7 +182,13 @@ def _public_classes(base: type) -> list[str]:
 
 def describe_arms(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """The arms as a config file states them."""
-    return {arm.name: describe(arm.strategy) | ({"reseed": True} if arm.reseed else {}) for arm in arms}
+    return {arm.name: describe(arm.strategy) | _own(arm) for arm in arms}
+
+
+def _own(arm: Arm) -> dict[str, Any]:
+    """What an arm has of its own, `OF_ARM`."""
+    own = {name: getattr(arm, name) for name in ("reseed", "draft") if getattr(arm, name)}
+    return own | ({"sampling": dataclasses.asdict(arm.sampling)} if arm.sampling else {})
 
 
 def describe(value: Any) -> Any:

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,19 +37,36 @@ class Job:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/fid.py --help`."""
+    run("eval/fid.py", parse, arguments)
+
+
+def run(
+    command: str,
+    parse: Callable[[Sequence[str]], Namespace],
+    arguments: Sequence[str] | None = None,
+    extend: bool = False,
+) -> None:
+    """Decodes, measures and reports; a mistake ends the process with one line on stderr and exit code 2.
+
+    Args:
+        command: as errors name it.
+        parse: turns a command line into the options of `eval/fid.py`.
+        arguments: the command line; None for that of this process.
+        extend: add arms to the run that the folder holds.
+    """
     started = time.perf_counter()
     end_with_parent()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        job = prepare(options, started)
+        job = prepare(options, started, extend)
     except (ValueError, TypeError, OSError) as error:
-        _stop(error)
+        _stop(command, error)
     prepared = time.perf_counter()
     try:
         job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished stays, the same command continues
         logging.getLogger("sdvar").debug("stopped", exc_info=True)
-        _stop(error)
+        _stop(command, error)
     decoded = time.perf_counter()
     _leave_process_group()
     if not job.trainer.is_global_zero:
@@ -63,21 +80,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         end_session(job.folder, decoded - prepared)
         metrics = write_results(options, as_config(options), load_record(job.folder.path), job.reference)
     except (ValueError, OSError) as error:
-        _stop(error)
+        _stop(command, error)
     print_table(metrics, job.folder.path / "report.html")
 
 
-def _stop(error: Exception) -> NoReturn:
-    print(f"eval/fid.py: error: {error}", file=sys.stderr)
+def _stop(command: str, error: Exception) -> NoReturn:
+    print(f"{command}: error: {error}", file=sys.stderr)
     sys.exit(2)
 
 
-def prepare(options: Namespace, started: float) -> Job:
+def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     """Checks the options against the models and the files, before any model runs.
 
     Args:
         options: of the command, completed in place.
         started: time (`time.perf_counter`) when the command began.
+        extend: add arms to the run that the folder holds; they then stand in the options too.
 
     Raises:
         ValueError, TypeError, OSError: with one line that says what is wrong.
@@ -96,21 +114,22 @@ def prepare(options: Namespace, started: float) -> Job:
 
     _quieten_libraries()
     _resolve_accelerator(options)
-    arms = build_arms(options.strategy)
-    options.strategy = describe_arms(arms)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
+    arms = build_arms(options.strategy, sampling)
+    options.strategy = describe_arms(arms)
     if options.labels is not None:
         _images_of(options)  # a mistake here should not wait for the models
     source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
     engine = engine_of(options)
     predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads, engine, options.tf32)
-    predictor.engine.check(predictor.pair, torch.device(options.accelerator))
+    for pair in predictor.pairs.values():
+        predictor.engine.check(pair, torch.device(options.accelerator))
     if options.labels is None:
         options.labels = f"0-{predictor.pair.num_classes - 1}"
     data = _images_of(options)
     data.check_classes(predictor.pair.num_classes)
 
-    writer = ImageWriter(options.out, options.overwrite)
+    writer = ImageWriter(options.out, options.overwrite, extend=extend)
     shown = sys.stderr.isatty() and not options.quiet
     trainer = Trainer(
         accelerator=options.accelerator,
@@ -127,15 +146,18 @@ def prepare(options: Namespace, started: float) -> Job:
     if trainer.is_global_zero:
         from eval.environment import describe_environment, describe_numerics
         from eval.results import prepare_measuring
-        from eval.run_record import start_session
+        from eval.run_record import earlier_arms, start_session
         from lightning_modules import pair_source
         from sdvar.numerics import tf32_allowed
 
-        writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite)
+        writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
+        if extend and not options.overwrite:
+            options.strategy = describe_arms(earlier_arms(writer.folder, arms)) | options.strategy
         job.reference = prepare_measuring(options, predictor.pair.tokenizer.image_size)
         writer.open(trainer, predictor, data)
         writer.folder.write("config.yaml", as_config(options))
-        digests = pair_source.digests(predictor.source)
+        drafts = {f"draft {arm.draft}": pair_source.digest(arm.draft) for arm in arms if arm.draft}
+        digests = pair_source.digests(predictor.source) | drafts
         environment = describe_environment(options.accelerator, options.threads, digests)
         with tf32_allowed(options.tf32):
             environment |= describe_numerics(predictor.pair, predictor.engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -37,24 +38,28 @@ def arm_figures(folder: RunFolder, arm: Arm, length: int | None, batch_size: int
     median = statistics.median(float(row["seconds"]) for row in batches)
     figures = {
         "strategy": str(arm.strategy),
-        "lossless": arm.strategy.lossless,
-        "exact": arm.strategy.exact,
+        **({"draft": arm.draft} if arm.draft else {}),
+        **({"sampling": asdict(arm.sampling)} if arm.sampling else {}),
+        "lossless": arm.lossless,
+        "exact": arm.exact,
         "images": len(rows),
         **{name: _plain(value) for name, value in decode.compute().items()},
         "seconds_per_batch_median": median,
         "images_per_second": batch_size / median,  # of one process: how many there were may change within a run
-        **_relative_speed(folder, arm),
         **scale_figures(rows, batches),
         "warnings": [],
     }
-    if len(batches) < FEW_BATCHES:
-        figures["warnings"].append(f"speed: too few batches to quote it ({len(batches)})")
+    relative = _relative_speeds(folder, batches)
+    if relative:
+        figures["speed_relative_to_baseline"] = statistics.median(relative)
+    if len(relative or batches) < FEW_BATCHES:
+        figures["warnings"].append(f"speed: too few batches to quote it ({len(relative or batches)})")
     if not compared(rows):
         return figures
     figures |= _agreement(rows, length)
-    if arm.strategy.exact and arm.name != BASELINE and precision not in JUDGED:
+    if arm.exact and arm.name != BASELINE and precision not in JUDGED:
         figures["warnings"].append(f"{precision}: rounding alone turns picks; judge losslessness in 32-true or 64-true")
-    elif arm.strategy.exact and "score_gap" in rows[0]:  # tables of earlier versions lack it
+    elif arm.exact and "score_gap" in rows[0]:  # tables of earlier versions lack it
         figures |= _near_ties(rows)
         beyond = figures["images_differing_from_baseline"] - figures["near_tie_images"]
         if beyond:
@@ -70,13 +75,19 @@ def compared(rows: list[dict[str, str]]) -> bool:
     return bool(rows[0].get("tokens_equal_baseline"))
 
 
-def _relative_speed(folder: RunFolder, arm: Arm) -> dict[str, float]:
-    """Median over batches of the baseline's seconds over the arm's."""
-    baseline = {row["batch"]: float(row["seconds"]) for row in folder.batches(BASELINE).read()}
-    if not baseline:
-        return {}
-    relative = [baseline[row["batch"]] / float(row["seconds"]) for row in folder.batches(arm.name).read()]
-    return {"speed_relative_to_baseline": statistics.median(relative)}
+def _relative_speeds(folder: RunFolder, batches: list[dict[str, str]]) -> list[float]:
+    """The baseline's seconds over an arm's, of each batch that both decoded in turn; empty without a baseline.
+
+    Args:
+        folder: of a finished run.
+        batches: rows of the arm.
+    """
+    if any(row.get("baseline_seconds") for row in batches):
+        baseline = {row["batch"]: row["baseline_seconds"] for row in batches if row["baseline_seconds"]}
+    else:  # tables of earlier versions lack it, and all arms were decoded in turn
+        baseline = {row["batch"]: row["seconds"] for row in folder.batches(BASELINE).read()}
+    pairs = [(float(baseline[row["batch"]]), float(row["seconds"])) for row in batches if row["batch"] in baseline]
+    return [of_baseline / ours for of_baseline, ours in pairs]
 
 
 def _agreement(rows: list[dict[str, str]], length: int | None) -> dict[str, Any]:

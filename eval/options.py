@@ -24,13 +24,13 @@ BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not h
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
-    "sampling": {"cfg": 1.5, "top_k": 60, "top_p": 0.0},
+    "sampling": {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0},
     "images_per_class": 100,
     "reference": BUNDLED_REFERENCE,
     "feature_extractor": "fashion-mnist-128",
 }
 OTHER_DEFAULTS = {
-    "sampling": {"cfg": 1.5, "top_k": 900, "top_p": 0.96},  # those of the released ImageNet models
+    "sampling": {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0},  # those of the released ImageNet models
     "images_per_class": 50,
     "reference": None,
     "feature_extractor": "inception-v3-compat",
@@ -62,9 +62,13 @@ REFERENCE_HELP = (
 )
 
 
-def build_parser() -> ArgumentParser:
-    """The command line of `eval/fid.py`; every option is also a key of the config file."""
-    parser = ArgumentParser(prog="eval/fid.py", description=DESCRIPTION, epilog=EXAMPLES)
+def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, examples: str = EXAMPLES) -> ArgumentParser:
+    """The command line of `eval/fid.py`; every option is also a key of the config file.
+
+    Args:
+        prog, description, examples: of another command that takes these options and more.
+    """
+    parser = ArgumentParser(prog=prog, description=description, epilog=examples)
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line's win over it")
     add("--pair", type=str | None, help="a bundled pair of models (tiny)")
@@ -76,11 +80,11 @@ def build_parser() -> ArgumentParser:
         metavar="[NAME=]CLASS",
         help="an arm beside the baseline, instead of the default ones; repeatable, its parameters follow it: "
         "--strategy fast=Speculative --strategy.gamma 2 --strategy.acceptance Match --strategy.acceptance.tau 0.5; "
-        "--strategy.reseed true decodes it with other seeds. In a config: a mapping NAME: {class_path, init_args}",
+        "--strategy.reseed true decodes it with other seeds, --strategy.draft FILE with another draft, "
+        "--strategy.sampling.top_k 600 with other sampling. In a config: a mapping NAME: {class_path, init_args, "
+        "reseed, draft, sampling}",
     )
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
-    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
-    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add_sampling_options(parser)
     add(
         "--labels",
         type=int | list[int | str] | str | None,
@@ -115,15 +119,37 @@ def parse(arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    others, arms = split_arguments(arguments)
-    try:
-        options = build_parser().parse_args(config_first(others))
-    except ArgumentError as error:
-        raise ValueError(str(error)) from None
+    options, arms = read_arguments(arguments, build_parser())
     if arms:
         options.strategy = arms
-    _fill_in(options)
+    fill_in(options)
     return options
+
+
+def add_sampling_options(parser: ArgumentParser) -> None:
+    """Adds guidance, filters and temperature; the defaults depend on the models."""
+    add = parser.add_argument
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
+    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add(
+        "--sampling.temperature",
+        type=float | list[float] | str | None,
+        help="divides the logits before the filters (1.0): a number, or one a scale, 1.1,1.1,1.1,1.0,1.0,1.0",
+    )
+
+
+def read_arguments(arguments: Sequence[str], parser: ArgumentParser) -> tuple[Namespace, dict[str, dict[str, Any]]]:
+    """Options as they are given, and the arms of the command line.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+    others, arms = split_arguments(arguments)
+    try:
+        return parser.parse_args(config_first(others)), arms
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
 
 
 def config_first(arguments: list[str]) -> list[str]:
@@ -138,7 +164,12 @@ def config_first(arguments: list[str]) -> list[str]:
     return first + others
 
 
-def _fill_in(options: Namespace) -> None:
+def fill_in(options: Namespace) -> None:
+    """Puts the defaults that do not depend on the models where nothing is given.
+
+    Raises:
+        ValueError: with one line that says which option is wrong.
+    """
     own = {name: options[name] for name in ("draft", "target", "tokenizer") if options[name] is not None}
     if own and (options.pair or len(own) < 3):
         given = ", ".join(f"--{name}" for name in (*(["pair"] if options.pair else []), *own))
@@ -153,6 +184,7 @@ def _fill_in(options: Namespace) -> None:
             key = f"{name}.{key}" if key else name
             if options[key] is None:
                 options[key] = default
+    options.sampling.temperature = parse_temperature(options.sampling.temperature)
     if options.strategy is None:
         options.strategy = DEFAULT_ARMS
     if options.noise_floor:
@@ -195,6 +227,22 @@ def parse_metrics(given: str | list[str]) -> list[str]:
     if wrong:
         raise ValueError(f"metrics: expected a list of {', '.join(METRICS)}, or none; got {wrong[0]!r}")
     return names
+
+
+def parse_temperature(given: float | list[float] | str) -> float | list[float]:
+    """A temperature from what a user writes: a number, a list, or a text with commas.
+
+    Raises:
+        ValueError: the text holds something else than numbers.
+    """
+    if not isinstance(given, str):
+        return given
+    try:
+        return [float(number) for number in given.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"sampling.temperature: expected a number, or one a scale such as 1.1,1.1,1.0; got {given!r}"
+        ) from None
 
 
 def parse_repeats(repeats: int) -> int:

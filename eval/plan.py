@@ -68,6 +68,7 @@ def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:
     scales = len(pair.pyramid)
     if scales < 2:
         raise ValueError("expected a pair of at least two scales: of a single one nothing is drafted")
+    sampling.check_scales(scales)
     if options.acceptance and len(options.acceptance) not in (1, scales):
         raise ValueError(f"acceptance: expected one rate or {scales}, one a scale, got {len(options.acceptance)}")
     check_batch(options.batch_size, lambda batch: _needed_bytes(pair, batch), free_bytes(device))

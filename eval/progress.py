@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.predictor import DecodedBatch, SDVARPredictor
 
+NAMED = 3  # arms whose share of accepted scales has room in the line
+
 
 class ProgressBar(TQDMProgressBar):
     """One line on stderr: images, images a second, the time left, and the share of drafted scales that were accepted.
@@ -54,20 +56,24 @@ class ProgressBar(TQDMProgressBar):
         bar = self.predict_progress_bar
         if bar.disable:
             return
-        if not outputs:  # all there already
-            bar.initial += self._images
+        bar.initial += self._images - len(outputs) * int(batch["mask"].sum())  # those that were there already
         bar.set_postfix_str(acceptance(pl_module), refresh=False)
         bar.update(self._images)
 
 
 def acceptance(predictor: SDVARPredictor) -> str:
-    """Share of drafted scales that this process accepted so far, for each arm that drafts: ``accepted: fast 61%``."""
-    shares = []
+    """Share of drafted scales that this process accepted so far, for each arm that drafts: ``accepted: fast 61%``.
+
+    Of more than `NAMED` arms the least and the largest share.
+    """
+    shares = {}
     for arm, statistics in zip(predictor.arms, predictor.statistics):
         drafted = int(statistics.drafted_scales.sum())  # not compute(): that would wait for the other processes
         if drafted:
-            shares.append(f"{arm.name} {int(statistics.accepted_scales.sum()) / drafted:.0%}")
-    return f"accepted: {', '.join(shares)}" if shares else ""
+            shares[arm.name] = int(statistics.accepted_scales.sum()) / drafted
+    if len(shares) > NAMED:
+        return f"accepted: {min(shares.values()):.0%} to {max(shares.values()):.0%}"
+    return f"accepted: {', '.join(f'{name} {share:.0%}' for name, share in shares.items())}" if shares else ""
 
 
 def _images(trainer: Trainer) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+import sdvar
 from eval.arms import build_arms
 from lightning_modules.class_lists import parse_ranges
 from lightning_modules.predictor import BASELINE, Arm
@@ -143,17 +144,45 @@ def _indices(settings: Mapping[str, Any]) -> Sequence[int] | None:
 def arms_of(settings: Mapping[str, Any]) -> list[Arm]:
     """The arms of settings.yaml, where each stands as its strategy's text, such as `Speculative(gamma=2, …)`.
 
+    An arm with a draft or a sampling of its own is a mapping with that text under `strategy`.
+
     Raises:
         ValueError: an arm's text is none, or names what this version does not have.
     """
     configs = {}
-    for name, text in settings["arms"].items():
+    for name, made_with in settings["arms"].items():
+        own = made_with if isinstance(made_with, dict) else {"strategy": made_with}
+        text = own["strategy"]
         try:
             config = _as_config(ast.parse(text.removesuffix(RESEEDED), mode="eval").body)
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"settings.yaml: the arm {name!r} cannot be read from {text!r} ({error})") from None
-        configs[name] = config | ({"reseed": True} if text.endswith(RESEEDED) else {})
-    return [arm for arm in build_arms(configs) if arm.name in configs]
+        configs[name] = config | {key: own[key] for key in ("draft", "sampling") if key in own}
+        configs[name] |= {"reseed": True} if text.endswith(RESEEDED) else {}
+    return [arm for arm in build_arms(configs, _sampling(settings)) if arm.name in configs]
+
+
+def _sampling(settings: Mapping[str, Any]) -> sdvar.Sampling | None:
+    """The run's sampling; None where an earlier version did not note it."""
+    return sdvar.Sampling(**settings["sampling"]) if "sampling" in settings else None
+
+
+def earlier_arms(folder: RunFolder, arms: Sequence[Arm]) -> list[Arm]:
+    """Arms that a folder holds beside those of a run that adds to it: its report shows them too.
+
+    Raises:
+        ValueError: one of them is incomplete, and would stay so.
+    """
+    names = {arm.name for arm in arms}
+    others = {name: made_with for name, made_with in folder.arms().items() if name not in names}
+    settings = _read(folder.path / "settings.yaml") | {"arms": others}
+    lacking = missing(folder, settings) if others else []
+    if lacking:
+        raise ValueError(
+            f"out: {folder.path} holds points that the grid no longer has, and not all of their images: "
+            f"{'; '.join(lacking)}; put them back into the grid, or remove their folders to give them up"
+        )
+    return arms_of(settings) if others else []
 
 
 def _as_config(node: ast.expr) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eval.report_words import which
+
 COLUMNS = {  # title: key of an arm's figures, decimals
     "target\ncalls": ("target_calls_mean", 2),
     "draft\ncalls": ("draft_calls_mean", 2),
@@ -51,7 +53,7 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         for text in arm["warnings"]:
             warnings.setdefault(text, []).append(name)
     for text, names in warnings.items():
-        console.print(f"warning ({', '.join(names)}): {text}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"warning ({which(names, arms)}): {text}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PER_ROUND = ("drafted_rounds", "accepted_rounds")
 PART_SECONDS = tuple(f"{part}_seconds" for part in PARTS)
 # Later versions add columns at the end, so that rows that an earlier one left keep their meaning.
-BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS)
+BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds")
 
 
 def batch_row(number: int, decoded: DecodedBatch) -> dict[str, object]:
@@ -27,10 +27,12 @@ def batch_row(number: int, decoded: DecodedBatch) -> dict[str, object]:
     row = {"batch": number, "seconds": f"{decoded.seconds:.6f}"}
     row |= {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
     row |= {name: format_rounds(decoded.per_round[name].tolist()) for name in PER_ROUND}
-    return row | {
+    row |= {
         f"{part}_seconds": " ".join(f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in decoded.part_seconds[part])
         for part in PARTS
     }
+    of_baseline = decoded.baseline_seconds
+    return row | {"baseline_seconds": "" if of_baseline is None else f"{of_baseline:.6f}"}
 
 
 def format_rounds(counts: Sequence[Sequence[int]]) -> str:

@@ -47,6 +47,30 @@ def load(source: str | PairFiles, precision: str) -> sdvar.ModelPair:
     return sdvar.load_pair(**given, dtype=DTYPES[precision])
 
 
+def with_draft(pair: sdvar.ModelPair, draft: str, precision: str) -> sdvar.ModelPair:
+    """A pair with another draft; the target and the tokenizer are not copied.
+
+    Args:
+        pair: the models.
+        draft: a checkpoint, as `PairFiles.draft`.
+        precision: one of `DTYPES`.
+
+    Raises:
+        ValueError: the checkpoint cannot be read or does not fit the pair.
+    """
+    model = sdvar.load_var(draft, pair.pyramid.patch_nums, pair.device, DTYPES[precision])
+    try:
+        return sdvar.ModelPair(model, pair.target, pair.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{draft} does not go with the target and the tokenizer: {error}") from None
+
+
+@functools.cache
+def digest(file: str) -> str:
+    """SHA-256 of a weights file."""
+    return sha256(local_file(file))
+
+
 @functools.cache
 def digests(source: str | PairFiles) -> dict[str, str]:
     """SHA-256 of each weights file, by the model's name."""

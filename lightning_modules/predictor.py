@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -22,8 +25,16 @@ from sdvar.decoding import check_fit
 from sdvar.decoding.clock import Clock, seconds_per_scale
 from sdvar.numerics import tf32_allowed
 
+log = logging.getLogger("sdvar.predictor")
+
 BASELINE = "baseline"  # the arm that the others are compared with
 RESEED_OFFSET = SEED_LIMIT  # above every seed of a run, so that a reseeded arm shares no noise with the others
+TIMED_AGAIN = 5  # batches of a run at least, and then every tenth, in which a finished baseline is timed again
+
+
+def timed_again(batch: int) -> bool:
+    """Whether arms that are added to a run are timed beside the baseline in this batch, although that is finished."""
+    return batch < TIMED_AGAIN or batch % 10 == 0
 
 
 @dataclass(frozen=True)
@@ -31,26 +42,60 @@ class Arm:
     """One way of decoding the images of a run.
 
     Args:
-        name: names the arm's folder: letters, digits, `_` and `-`.
+        name: names the arm's folder: letters, digits, `_`, `-` and `.`.
         strategy: how its images are decoded.
         reseed: decode with other seeds. Such an arm shows how far two sets of images differ by chance alone.
+        draft: checkpoint of a draft of its own in place of the pair's, see `PairFiles`.
+        sampling: of its own in place of the run's.
 
     Raises:
-        ValueError: if the name cannot be that of a folder.
+        ValueError: if the name cannot be that of a folder, or the baseline is something else.
     """
 
     name: str
     strategy: sdvar.Strategy
     reseed: bool = False
+    draft: str | None = None
+    sampling: sdvar.Sampling | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", self.name):
-            raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_' and '-'")
-        if self.name == BASELINE and (self.reseed or self.strategy != sdvar.Baseline()):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
+            raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_', '-' and '.'")
+        own = [name for name in ("reseed", "draft", "sampling") if getattr(self, name)]
+        if self.name == BASELINE and (own or self.strategy != sdvar.Baseline()):
             raise ValueError(
-                f"strategy: the arm {BASELINE!r} must be sdvar.Baseline() with the run's seeds, got {self.strategy}"
-                + (" reseeded" if self.reseed else "")
+                f"strategy: the arm {BASELINE!r} must be sdvar.Baseline() with the run's seeds and sampling, got "
+                f"{self.strategy}{' with its own ' + ', '.join(own) if own else ''}"
             )
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its images are distributed as the baseline's."""
+        return self.strategy.lossless and self.sampling is None
+
+    @property
+    def exact(self) -> bool:
+        """Whether its images have the baseline's tokens."""
+        return self.strategy.exact and self.sampling is None
+
+    def settings(self) -> str | dict:
+        """What its images depend on beside the run's settings, in plain values."""
+        text = f"{self.strategy}{', reseeded' if self.reseed else ''}"
+        own = {}
+        if self.draft:
+            own |= {"draft": self.draft, "draft_sha256": pair_source.digest(self.draft)}
+        if self.sampling:
+            own |= {"sampling": asdict(self.sampling)}
+        return {"strategy": text, **own} if own else text
+
+
+@contextmanager
+def _named(arm: Arm) -> Iterator[None]:
+    """Puts the arm's name before an error of its block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"strategy {arm.name!r}: {error}") from None
 
 
 @dataclass  # not frozen: Lightning refuses to move frozen ones when it collects predictions
@@ -67,6 +112,7 @@ class DecodedBatch:
         seconds: time of the decode, the tokenizer's decoder included.
         part_seconds: by part, K + 1 numbers: its time at each scale, and at none; see `seconds_per_scale`.
         agreeing_tokens: tokens equal to the baseline's, int64 (B,); None without a baseline of the same seeds.
+        baseline_seconds: the same for the baseline, decoded in turn with this arm; None if it was not.
         score_gap: for exact arms the target's score gap at an image's first difference from the baseline, float64
             (B,), NaN where there is none; None for other arms.
     """
@@ -79,6 +125,7 @@ class DecodedBatch:
     per_round: dict[str, Tensor]
     seconds: float
     part_seconds: dict[str, list[float]]
+    baseline_seconds: float | None = None
     agreeing_tokens: Tensor | None = None
     score_gap: Tensor | None = None
 
@@ -130,16 +177,25 @@ class SDVARPredictor(LightningModule):
         self.pair = pair_source.load(pair, precision) if self.source else pair
         if self.source:
             self.pair.tokenizer.drop_encoder()
+        self.pairs = {None: self.pair}  # by an arm's own draft
+        if isinstance(pair, PairFiles):
+            self.pairs[pair.draft] = self.pair
         scales = len(self.pair.pyramid)
+        self.sampling.check_scales(scales)
         for arm in self.arms:
-            check_fit(arm.strategy, self.sampling, scales)
+            with _named(arm):
+                check_fit(arm.strategy, arm.sampling or self.sampling, scales)
+        for arm in self.arms:
+            if arm.draft not in self.pairs:
+                with _named(arm):
+                    self.pairs[arm.draft] = pair_source.with_draft(self.pair, arm.draft, precision)
         self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in arms)
-        self._warm = False
+        self._warm: set[str] = set()  # arms that have decoded
 
     def settings(self) -> dict:
         """What the images depend on, in plain values."""
         settings = {
-            "arms": {arm.name: f"{arm.strategy}{', reseeded' if arm.reseed else ''}" for arm in self.arms},
+            "arms": {arm.name: arm.settings() for arm in self.arms},
             "sampling": asdict(self.sampling),
             "precision": self.precision,
             "threads": self.threads,
@@ -159,9 +215,10 @@ class SDVARPredictor(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ClassLabelDataModule):
             data.check_classes(self.pair.num_classes)
-        for model in (self.pair.draft, self.pair.target, self.pair.tokenizer):
-            model.to(self.trainer.strategy.root_device)
-        self.engine.apply(self.pair)
+        for pair in self.pairs.values():
+            for model in (pair.draft, pair.target, pair.tokenizer):
+                model.to(self.trainer.strategy.root_device)
+            self.engine.apply(pair)
 
     def on_predict_start(self) -> None:
         if self.threads is not None:
@@ -171,7 +228,8 @@ class SDVARPredictor(LightningModule):
         """Decodes a batch with every arm.
 
         Args:
-            batch: an item of `LabelBatches`.
+            batch: an item of `LabelBatches`; it may also hold `finished`, the names of arms that need not decode it,
+                and `baseline_tokens`, int64 (B, L), which the baseline made of it if it is among these.
 
         Returns:
             What each arm made of it, by the arm's name; nothing if no image of the batch is wanted.
@@ -181,22 +239,26 @@ class SDVARPredictor(LightningModule):
 
     def _decode_all(self, batch: dict) -> dict[str, DecodedBatch]:
         wanted = batch["mask"].cpu()
-        turn = batch["batch"] % len(self.arms)
-        order = self.arms[turn:] + self.arms[:turn] if wanted.any() else []
-        if order and not self._warm:
-            for arm in order:
+        order = self._order(batch) if wanted.any() else []
+        for arm in order:
+            if arm.name not in self._warm:
                 self._decode(arm, batch)
-            self._warm = True
+                self._warm.add(arm.name)
         decoded = {arm.name: self._decode(arm, batch) for arm in order}
         baseline = decoded.get(BASELINE)
+        for ours in decoded.values():
+            ours.baseline_seconds = baseline.seconds if baseline else None
+        tokens = self._baseline_tokens(batch, baseline)
+        if BASELINE in batch.get("finished", ()):
+            decoded.pop(BASELINE, None)  # only its time was wanted
         for arm, statistics in zip(self.arms, self.statistics):
             ours = decoded.get(arm.name)
             statistics.update(  # also by a process that decodes nothing: computing is for those that have updated
                 {name: ours.per_image[name][wanted] if ours else torch.zeros(0) for name in PER_IMAGE},
                 {name: ours.per_scale[name] if ours else torch.tensor(0) for name in PER_SCALE},
             )
-            if baseline is not None and not arm.reseed:
-                decoded[arm.name] = self._compared(arm, batch, decoded[arm.name], baseline)
+            if ours and tokens and not arm.reseed:
+                decoded[arm.name] = self._compared(arm, batch, ours, tokens)
         return decoded
 
     def on_predict_epoch_end(self) -> None:
@@ -208,11 +270,37 @@ class SDVARPredictor(LightningModule):
                     f"{means['draft_calls_mean']:.2f} of the draft an image"
                 )
 
+    def _order(self, batch: dict) -> list[Arm]:
+        """The arms that decode a batch, in an order that turns: those that have yet to, and the baseline for its time.
+
+        Returns:
+            No arm where all are finished.
+        """
+        names = {arm.name for arm in self.arms} - set(batch.get("finished", ()))
+        if names and timed_again(batch["batch"]):
+            names.add(BASELINE)
+        turn = batch["batch"] % len(self.arms)
+        return [arm for arm in self.arms[turn:] + self.arms[:turn] if arm.name in names]
+
+    def _baseline_tokens(self, batch: dict, now: DecodedBatch | None) -> list[Tensor] | None:
+        """The tokens that the arms are compared with: those of the baseline's images; None without a baseline."""
+        kept = batch.get("baseline_tokens")
+        if kept is None:
+            return now.tokens if now else None
+        if now and not torch.equal(torch.cat(now.tokens, dim=1), kept):
+            log.warning(
+                "batch %d: the baseline has other tokens now than when its images were made; what is added is "
+                "compared with those, and differs by what changed since (hardware, versions) too",
+                batch["batch"],
+            )
+        return self.pair.pyramid.split(kept)
+
     def _decode(self, arm: Arm, batch: dict) -> DecodedBatch:
         seeds = batch["seed"] + RESEED_OFFSET if arm.reseed else batch["seed"]
         clock = Clock(self.device)  # it takes some microseconds a pass; no pass is made to wait
         started = self._now()
-        result = sdvar.decode(self.pair, batch["label"], seeds, arm.strategy, self.sampling, clock=clock)
+        sampling, pair = arm.sampling or self.sampling, self.pairs[arm.draft]
+        result = sdvar.decode(pair, batch["label"], seeds, arm.strategy, sampling, clock=clock)
         seconds = self._now() - started
         if not result.images.isfinite().all():
             bad = batch["index"][(~result.images.isfinite().flatten(1).all(1)).cpu()][0].item()
@@ -231,11 +319,11 @@ class SDVARPredictor(LightningModule):
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: DecodedBatch) -> DecodedBatch:
-        agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline.tokens)).cpu()
+    def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: list[Tensor]) -> DecodedBatch:
+        agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline)).cpu()
         gap = None
-        if arm.strategy.exact and arm.name != BASELINE:
+        if arm.exact and arm.name != BASELINE:
             gap = sdvar.first_differences(
-                self.pair, batch["label"], batch["seed"], self.sampling, ours.tokens, baseline.tokens
+                self.pair, batch["label"], batch["seed"], self.sampling, ours.tokens, baseline
             )
         return replace(ours, agreeing_tokens=agreeing, score_gap=gap)

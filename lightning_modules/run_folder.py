@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from lightning_modules.batch_record import BATCH_COLUMNS
@@ -46,12 +48,15 @@ class RunFolder:
     ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
     an image) and ``batches.csv`` (one row a batch: seconds, sums per scale, K numbers with blanks between, sums per
     round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale, and at
-    none).
+    none). ``baseline_seconds`` is what the baseline took for the batch, decoded in turn with this arm; empty if it was
+    not.
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
     ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an
     exact arm's image first differs. They are empty where there is nothing to compare. ``sha256`` is the digest of the
     image's file.
+
+    The baseline's folder also holds its tokens, a file a batch, for arms that are added later.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -64,8 +69,32 @@ class RunFolder:
     def batches(self, arm: str) -> Records:
         return Records(self.path / arm / "batches.csv", BATCH_COLUMNS)
 
-    def check(self, settings: Mapping, overwrite: bool = False) -> None:
+    def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> None:
+        """Keeps the tokens (B, L) that an arm made of a batch."""
+        file = self._tokens(arm, batch)
+        file.parent.mkdir(exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, tokens.astype(np.min_scalar_type(int(tokens.max()))))
+        write_atomically(file, buffer.getvalue())
+
+    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """The tokens that an arm made of a batch, int64; None if they are not there, whole and of that shape (B, L)."""
+        try:
+            tokens = np.load(self._tokens(arm, batch))
+        except (OSError, ValueError, EOFError):  # absent or damaged
+            return None
+        return tokens.astype(np.int64) if tokens.shape == shape else None
+
+    def _tokens(self, arm: str, batch: int) -> Path:
+        return self.path / arm / "tokens" / f"{batch:06d}.npy"
+
+    def check(self, settings: Mapping, overwrite: bool = False, extend: bool = False) -> None:
         """Refuses a folder that this run must not write to; changes nothing.
+
+        Args:
+            settings: of the run that is to write.
+            overwrite: it removes an earlier run.
+            extend: it may have other arms than the earlier run, but none of the same name that is something else.
 
         Raises:
             ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
@@ -79,26 +108,32 @@ class RunFolder:
         if earlier is None:
             raise ValueError(f"out: {self.path} is not empty and holds no run (no settings.yaml); give a new folder")
         if not overwrite:
-            differing = _differences(earlier, yaml.safe_load(yaml.safe_dump(dict(settings))))
+            settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
+            if extend:
+                earlier["arms"] = {**settings["arms"], **self.arms()}
+                settings["arms"] = {**earlier["arms"], **settings["arms"]}
+            differing = _differences(earlier, settings)
             if differing:
                 raise ValueError(
                     f"out: {self.path} holds a run with other settings; give another folder or --overwrite it\n  "
                     + "\n  ".join(differing)
                 )
 
-    def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False) -> None:
+    def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False, extend: bool = False) -> None:
         """Makes the folder ready for writing; one process does this before the others look.
 
         Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``. The folder is this
-        run's alone from here on.
+        run's alone from here on. With ``extend`` arms that it holds already stay in its settings.
         """
-        self.check(settings, overwrite)
+        self.check(settings, overwrite, extend)
         try:
             self.lock.acquire(rank=0)
         except OSError as error:
             raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
         if overwrite:
             self._clear()
+        elif extend:
+            settings = {**settings, "arms": {**self.arms(), **settings["arms"]}}
         arms = list(arms)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,6 +154,11 @@ class RunFolder:
         for arm in arms:
             self.manifest(arm).merge()
             self.batches(arm).merge()
+
+    def arms(self) -> dict[str, str | dict]:
+        """What the folder's arms were made with; those whose folder was removed have been given up."""
+        arms = (self._settings() or {}).get("arms", {})
+        return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
 
     def verify(self, arms: Iterable[str], side: int) -> None:
         """Reads every image that a manifest lists; one process does this before the others look.

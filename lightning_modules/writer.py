@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from lightning_modules.batch_record import batch_row
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.png import write_png
-from lightning_modules.predictor import DecodedBatch, SDVARPredictor
+from lightning_modules.predictor import BASELINE, DecodedBatch, SDVARPredictor
 from lightning_modules.run_folder import RunFolder, image_file
 from lightning_modules.write_pool import WritePool, default_workers
 
@@ -35,17 +36,21 @@ class ImageWriter(BasePredictionWriter):
         out: the run's folder.
         overwrite: remove an earlier run in that folder instead of continuing it.
         workers: threads that encode and write; None takes this process's share of the cores.
+        extend: add arms to an earlier run in that folder; its other settings must be the same.
 
     Attributes:
         waited: seconds that decoding has waited for images to be written.
     """
 
-    def __init__(self, out: Path | str, overwrite: bool = False, workers: int | None = None) -> None:
+    def __init__(
+        self, out: Path | str, overwrite: bool = False, workers: int | None = None, extend: bool = False
+    ) -> None:
         super().__init__(write_interval="batch")
         if workers is not None and workers < 1:
             raise ValueError(f"workers: expected an int >= 1, got {workers}")
         self.folder = RunFolder(out)
         self.overwrite = overwrite
+        self.extend = extend
         self.workers = workers
         self.waited = 0.0
         self._opened = False
@@ -67,7 +72,7 @@ class ImageWriter(BasePredictionWriter):
             return
         arms = [arm.name for arm in predictor.arms]
         try:
-            self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite)
+            self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite, self.extend)
             self.folder.verify(arms, predictor.pair.tokenizer.image_size)
         except BaseException:
             self.folder.lock.release()
@@ -78,6 +83,7 @@ class ImageWriter(BasePredictionWriter):
         super().setup(trainer, pl_module, stage)
         if stage != "predict":
             return
+        self._length = pl_module.pair.pyramid.length
         if trainer.is_global_zero:
             self.open(trainer, pl_module, trainer.datamodule)
         trainer.strategy.barrier("run folder open")
@@ -97,8 +103,17 @@ class ImageWriter(BasePredictionWriter):
         self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         indices = batch["index"][batch["mask"]].tolist()
-        if all(batch["batch"] in self._batches[arm] and rows.issuperset(indices) for arm, rows in self._rows.items()):
-            batch["mask"].fill_(False)  # the predictor decodes nothing
+        finished = [
+            arm for arm, rows in self._rows.items() if batch["batch"] in self._batches[arm] and rows.issuperset(indices)
+        ]
+        if BASELINE in finished and len(finished) < len(self._rows):  # the others are compared with it
+            shape = len(batch["index"]), self._length
+            tokens = self.folder.read_tokens(BASELINE, batch["batch"], shape)
+            if tokens is None:
+                finished.remove(BASELINE)
+            else:
+                batch["baseline_tokens"] = torch.from_numpy(tokens).to(pl_module.device)
+        batch["finished"] = finished
 
     def write_on_batch_end(
         self,
@@ -120,6 +135,9 @@ class ImageWriter(BasePredictionWriter):
             if batch["batch"] not in self._batches[arm]:
                 timings[arm] = batch_row(batch["batch"], decoded)
         with self._one_error():
+            if BASELINE in prediction:
+                tokens = torch.cat(prediction[BASELINE].tokens, dim=1)
+                self.folder.write_tokens(BASELINE, batch["batch"], tokens.cpu().numpy())
             self._pool.submit(tasks, partial(self._record, trainer.global_rank, rows, timings))
         self.waited = self._pool.waited
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+import sdvar
 from sdvar import Sampling
 from sdvar.sampling import filtered_probabilities, pick
 
@@ -34,6 +35,17 @@ def test_a_temperature_a_scale():
     assert [sampling.temperature_at(k) for k in range(2)] == [2.0, 1.0]
     with pytest.raises(ValueError, match="one number or 3"):
         sampling.check_scales(3)
+
+
+def test_a_scales_temperature_changes_that_scale_first(pair):
+    def tokens(temperature):
+        return sdvar.decode(pair, [1, 2], [3, 4], sdvar.Baseline(), Sampling(temperature=temperature), False).tokens
+
+    plain = tokens(1.0)
+    assert all(torch.equal(a, b) for a, b in zip(plain, tokens([1.0] * 4)))
+    for scale in range(1, 4):  # scale 0 is one token
+        hot = tokens([9.0 if k == scale else 1.0 for k in range(4)])
+        assert [torch.equal(a, b) for a, b in zip(plain, hot)][: scale + 1] == [True] * scale + [False]
 
 
 @pytest.mark.parametrize("arguments, error, word", [

@@ -9,7 +9,15 @@ from jsonargparse import ArgumentError, Namespace
 
 from eval.benchmarking.options import RANDOM, check_models, check_threads, parse_rates
 from eval.engine_options import add_engine_options, check_engine_options
-from eval.options import BUNDLED_DEFAULTS, MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
+from eval.options import (
+    BUNDLED_DEFAULTS,
+    MODELS,
+    OTHER_DEFAULTS,
+    PRECISIONS,
+    add_sampling_options,
+    config_first,
+    parse_temperature,
+)
 from lightning_modules.command_line import ArgumentParser
 
 OUT = "plan.yaml"
@@ -51,9 +59,7 @@ def build_parser() -> ArgumentParser:
     )
     add("--images", type=int, default=64, help="images on which agreement is measured")
     add("--seconds", type=float, default=60.0, help="time for measuring costs, and again for comparing the candidates")
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
-    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
-    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add_sampling_options(parser)
     add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
     add("--threads", type=int | None, help="CPU threads (the cores there are)")
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
@@ -83,6 +89,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     for name, value in defaults.items():
         if options.sampling[name] is None:
             options.sampling[name] = value
+    options.sampling.temperature = parse_temperature(options.sampling.temperature)
     _check_numbers(options)
     check_threads(options)
     if options.precision not in PRECISIONS:

@@ -19,6 +19,7 @@ from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, dr
 from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.session import Canvas, Session
+from sdvar.indices import rows_of
 
 log = logging.getLogger("eval.plan")
 
@@ -163,19 +164,18 @@ class _Probe:
         session.pyramid.split(logits, step.wanted, step.last)
 
     def _settle(self, images: list[int], scale: int, logits: torch.Tensor, drafted: torch.Tensor) -> None:
-        session = self.session
-        alive = torch.arange(len(images), device=logits.device)
+        session, rows = self.session, rows_of(range(len(images)), len(images), logits.device)
         proposal = Proposal(
             scale=scale,
-            drafted=drafted[alive],
-            picked=session.pick(images, scale, logits[alive]),
-            target_logits=logits[alive],
+            drafted=drafted[rows],
+            picked=session.pick(images, scale, logits[rows]),
+            target_logits=logits[rows],
             draft_logits=None,
             codebook=session.canvas.quantizer.embedding.weight,
             sampling=session.sampling,
             seeds=session.seeds[session.canvas.rows(images)],
         )
         verdict = self.rule.judge(proposal)
-        session.counts.add(scale, verdict.agreed, verdict.stands)
         self.spare.commit(images, scale, verdict.tokens)
-        ((verdict.tokens != proposal.drafted).any(1) | ~verdict.stands).tolist()
+        replaced = (verdict.tokens != proposal.drafted).any(1) | ~verdict.stands
+        torch.stack((verdict.stands, replaced, verdict.agreed.sum(1))).tolist()

@@ -67,10 +67,18 @@ class ScaleCounts:
     def accepted_scales(self) -> Tensor:
         return self.accepted_rounds.sum(0)
 
-    def add(self, scale: int, rounds: Sequence[int], agreed: Tensor, stands: Tensor) -> None:
-        """Count one judged scale of n images: their ``rounds``, ``agreed`` bool (n, n_k), ``stands`` bool (n,)."""
-        self.drafted_tokens[scale] += agreed.numel()
-        self.agreed_tokens[scale] += int(agreed.sum())
-        numbers = torch.tensor(rounds)
-        for counts, of in ((self.drafted_rounds, numbers), (self.accepted_rounds, numbers[stands.cpu()])):
-            counts[:, scale] += torch.bincount(of, minlength=len(counts))
+    def add(self, scale: int, tokens: int, rounds: Sequence[int], agreed: Sequence[int], stands: Sequence[int]) -> None:
+        """Count one judged scale of n images.
+
+        Args:
+            scale: its number.
+            tokens: n_k.
+            rounds: the round of each image.
+            agreed: tokens of each that agreed.
+            stands: 1 for each whose scale stood, else 0.
+        """
+        self.drafted_tokens[scale] += tokens * len(rounds)
+        self.agreed_tokens[scale] += sum(agreed)
+        for number, stood in zip(rounds, stands):
+            self.drafted_rounds[number, scale] += 1
+            self.accepted_rounds[number, scale] += stood

@@ -12,6 +12,7 @@ from torch import Tensor
 from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.clock import timed
 from sdvar.decoding.session import Canvas, Session, grouped
+from sdvar.indices import rows_of
 
 if TYPE_CHECKING:
     from sdvar.decoding.speculative import Speculative
@@ -95,16 +96,17 @@ class Rounds:
         inputs = torch.cat((canvas.committed_inputs(images, first, scale + 1), *drafted.inputs), dim=1)
         logits = session.pyramid.split(target.logits(images, inputs, first, last, wanted_from=scale), scale, last)
 
-        alive = torch.arange(len(images), device=inputs.device)  # rows of the group whose round goes on
+        alive = list(range(len(images)))  # rows of the group whose round goes on
         for k in range(length):
-            if not len(alive):
+            if not alive:
                 break
             stands = self._settle(images, alive, drafted, k, logits[k])
-            self._end_round(images, alive[~stands], scale, length, k, logits)
-            alive = alive[stands]
-        survivors = [images[row] for row in alive.tolist()]
-        if survivors:
-            canvas.commit(survivors, last - 1, session.pick(survivors, last - 1, logits[-1][alive]))
+            fallen = [row for row, stood in zip(alive, stands) if not stood]
+            self._end_round(images, fallen, scale, length, k, logits)
+            alive = [row for row, stood in zip(alive, stands) if stood]
+        if alive:
+            survivors, rows = [images[row] for row in alive], rows_of(alive, len(images), inputs.device)
+            canvas.commit(survivors, last - 1, session.pick(survivors, last - 1, logits[-1][rows]))
             self._end_round(images, alive, scale, length, length, logits)
         if log.isEnabledFor(logging.INFO):
             source = "none" if not length else "the target's last picks" if reuse else "the draft model"
@@ -136,49 +138,52 @@ class Rounds:
             drafted.add(picks[:, self.session.pyramid.span(k, k + 1)])
         return drafted
 
-    def _settle(self, images: list[int], alive: Tensor, drafted: Drafted, k: int, logits: Tensor) -> Tensor:
-        """Judge and commit the k-th drafted scale for the rows still in the round; which of them go on, bool."""
+    def _settle(self, images: list[int], alive: list[int], drafted: Drafted, k: int, logits: Tensor) -> list[bool]:
+        """Judge and commit the k-th drafted scale for the rows still in the round; which of them go on."""
         session = self.session
-        scale, members, tokens = drafted.scale + k, [images[row] for row in alive.tolist()], drafted.tokens[k][alive]
+        rows = rows_of(alive, len(images), logits.device)
+        scale, members, tokens = drafted.scale + k, [images[row] for row in alive], drafted.tokens[k][rows]
         proposal = Proposal(
             scale=scale,
             drafted=tokens,
-            picked=session.pick(members, scale, logits[alive]),
-            target_logits=logits[alive],
-            draft_logits=drafted.logits[k][alive] if drafted.logits else None,
+            picked=session.pick(members, scale, logits[rows]),
+            target_logits=logits[rows],
+            draft_logits=drafted.logits[k][rows] if drafted.logits else None,
             codebook=session.canvas.quantizer.embedding.weight,
             sampling=session.sampling,
             seeds=session.seeds[session.canvas.rows(members)],
         )
         with timed(session.clock, "sampling", scale, scale + 1):
             verdict = self.rule.judge(proposal)
-        rounds = [session.stepper("target").calls[i] - 1 for i in members]  # this one's pass is counted already
-        session.counts.add(scale, rounds, verdict.agreed, verdict.stands)
-        if log.isEnabledFor(logging.INFO):
-            agreed, stood = verdict.agreed.float().mean().item(), int(verdict.stands.sum())
-            log.info("scale %d: %.3f of the tokens agree, %d of %d images go on", scale, agreed, stood, len(members))
         session.canvas.commit(members, scale, verdict.tokens)
         # keys of the scales after this one were computed from the drafted tokens: they hold only if those were kept
         replaced = (verdict.tokens != tokens).any(1) | ~verdict.stands
-        for i, cut in zip(members, replaced.tolist()):
+        # the only place of a round where the host waits for the device
+        stands, replaced, agreed = torch.stack((verdict.stands, replaced, verdict.agreed.sum(1))).tolist()
+        for i, cut in zip(members, replaced):
             if cut:
                 session.stepper("draft").truncate(i, scale + 1)
                 session.stepper("target").truncate(i, scale + 1)
-        return verdict.stands
+        rounds = [session.stepper("target").calls[i] - 1 for i in members]  # this one's pass is counted already
+        session.counts.add(scale, tokens.shape[1], rounds, agreed, stands)
+        if log.isEnabledFor(logging.INFO):
+            share = sum(agreed) / tokens.numel()
+            log.info("scale %d: %.3f of the tokens agree, %d of %d images go on", scale, share, sum(stands), len(alive))
+        return [bool(stood) for stood in stands]
 
     def _end_round(
-        self, images: list[int], rows: Tensor, scale: int, length: int, stood: int, logits: Sequence[Tensor]
+        self, images: list[int], rows: list[int], scale: int, length: int, stood: int, logits: Sequence[Tensor]
     ) -> None:
         """Note what the next round needs, for rows of the group of which ``stood`` of ``length`` scales stood."""
-        members = [images[row] for row in rows.tolist()]
+        members = [images[row] for row in rows]
         for i in members:
             self.picks_end[i] = 0
             if length:
                 self.gamma[i] = self.schedule.after(self.gamma[i], length, stood)
         if self.reuse and members and stood < length:
-            at = self.session.canvas.rows(members)
+            at, selected = self.session.canvas.rows(members), rows_of(rows, len(images), self.picks.device)
             for k in range(stood + 1, length + 1):
-                picked = self.session.pick(members, scale + k, logits[k][rows])
+                picked = self.session.pick(members, scale + k, logits[k][selected])
                 self.picks[at, self.session.pyramid.span(scale + k, scale + k + 1)] = picked
             for i in members:
                 self.picks_end[i] = scale + length + 1

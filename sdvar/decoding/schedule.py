@@ -17,6 +17,9 @@ class Schedule(ABC):
         """An image's gamma before its first round."""
         return 0
 
+    def check(self, scales: int) -> None:  # noqa: B027 - most schedules fit every pyramid
+        """Raise ValueError if the schedule does not fit a pyramid of ``scales`` scales."""
+
     @abstractmethod
     def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
         """Scales to draft; 0 is a plain target step. More than there are is taken as all that may be drafted.
@@ -121,6 +124,13 @@ class Spans(Schedule):
             raise ValueError("scales: expected ints >= 1 such as (8, 1, 1), got none")
         for span in self.scales:
             check_int("scales", span, least=1)
+
+    def check(self, scales: int) -> None:
+        if sum(self.scales) > scales:
+            raise ValueError(
+                f"scales: expected spans of {scales} scales in all, or fewer (the last span is then repeated), got "
+                f"{self.scales}, which are {sum(self.scales)}"
+            )
 
     def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
         end = 0

@@ -71,6 +71,7 @@ class Speculative(Strategy):
         return self.acceptance.exact and self.verify_scales is None
 
     def check(self, scales: int) -> None:
+        self.schedule.check(scales)
         if self.verify_scales is not None and self.verify_scales > scales:
             raise ValueError(f"verify_scales: expected 0 to {scales}, or None for all, got {self.verify_scales}")
 

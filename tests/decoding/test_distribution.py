@@ -16,7 +16,7 @@ import torch
 
 import sdvar
 from sdvar import noise
-from sdvar.models.kv_cache import KVCache
+from sdvar.models.kv_cache import LayerCache
 from tests.enumeration import SAMPLES, Tiny, chi_square, exact_probabilities, sampled_counts
 
 log = logging.getLogger(__name__)
@@ -191,18 +191,18 @@ def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
 @pytest.mark.parametrize("rule", [sdvar.Coupled(), sdvar.Rejection()], ids=repr)
 def test_keys_of_rejected_scales_are_noticed(monkeypatch, rule):
     """A cache whose positions are written once only keeps the keys of scales that fell."""
-    update = KVCache.update
+    update = LayerCache.update
 
-    def write_once(self, layer, key, value, window):
+    def write_once(self, key, value, window):
         rows = slice(None) if window.rows is None else window.rows
         if window.start == 0:  # the first pass of these images: the cache may have served others before
-            self.keys[layer][rows] = 0
-        old_key = self.keys[layer][rows, :, window.start : window.end]
-        old_value = self.values[layer][rows, :, window.start : window.end]
+            self.keys[rows] = 0
+        old_key = self.keys[rows, :, window.start : window.end]
+        old_value = self.values[rows, :, window.start : window.end]
         written = old_key.abs().sum(-1, keepdim=True) > 0
-        return update(self, layer, torch.where(written, old_key, key), torch.where(written, old_value, value), window)
+        return update(self, torch.where(written, old_key, key), torch.where(written, old_value, value), window)
 
-    monkeypatch.setattr(KVCache, "update", write_once)
+    monkeypatch.setattr(LayerCache, "update", write_once)
     p, _ = p_value(TINY["111"], sdvar.Speculative(2, rule))
     assert p < LEVEL
     p, _ = p_value(TINY["111"], sdvar.Baseline())  # which rejects nothing

@@ -24,6 +24,7 @@ PLACEHOLDERS = {
 # what makes a command small, by program: an option given twice has its last value
 SMALL = {
     "eval/fid.py": "--images_per_class 1 --batch_size 2 --threads 1 --devices 1 --num_nodes 1 --accelerator cpu",
+    "eval/sweep.py": "--images_per_class 1 --batch_size 2 --threads 1 --devices 1 --num_nodes 1 --accelerator cpu",
     "eval/benchmark.py": "--batch_size 1 --warmup 1 --repeats 1 --threads 1 --accelerator cpu",
     "eval/benchmark_loading.py": "--depth 2",
     "eval/benchmark_writer.py": "--images 4 --batch_size 2 --side 32",
@@ -48,6 +49,7 @@ CHANGED = (
     (r"(measure.py --out runs/predict_imagenet)", r"\1 --feature_extractor fashion-mnist-128"),
 )
 NOT_RUN = {
+    r"sweep_imagenet": "takes released models of four sizes; tests/eval/test_grid.py checks its points",
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
     r"-m lightning_modules.export": "writes over the shipped files what such a training made",
@@ -105,6 +107,12 @@ def _fid(arguments: list[str], _: pytest.MonkeyPatch) -> None:
     from eval.options import parse
 
     build_arms(parse(arguments).strategy)
+
+
+def _sweep(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    from eval.sweep import parse
+
+    parse(arguments)
 
 
 def _measure(arguments: list[str], _: pytest.MonkeyPatch) -> None:
@@ -168,6 +176,7 @@ def _two_paths(arguments: list[str], _: pytest.MonkeyPatch) -> None:
 
 PARSERS = {
     "eval/fid.py": _fid,
+    "eval/sweep.py": _sweep,
     "eval/measure.py": _measure,
     "eval/export.py": _export,
     "eval/benchmark.py": _benchmark,

@@ -57,12 +57,12 @@ def test_a_documented_command_is_understood(command, place_to_parse, monkeypatch
 
 
 def test_help_examples_are_understood(place_to_parse, monkeypatch):
-    from eval import export, measure, options
+    from eval import export, measure, options, sweep
     from eval.benchmarking import options as benchmark_options
     from lightning_modules import __main__ as lightning_command
     from lightning_modules import export as weights_export
 
-    modules = (export, measure, options, benchmark_options, lightning_command, weights_export)
+    modules = (export, measure, options, sweep, benchmark_options, lightning_command, weights_export)
     texts = [module.EXAMPLES for module in modules] + [checkpoints_parser().epilog]
     monkeypatch.chdir(place_to_parse)
     for text in texts:

@@ -168,16 +168,6 @@ def test_the_config_that_measures_the_bundled_target_has_one_arm_and_the_default
     assert as_config(one_arm) == as_config(default)
 
 
-def test_the_config_of_all_strategies_leaves_none_out():
-    arms = build_arms(parse(["--config", str(ROOT / "configs" / "fid_tiny_strategies.yaml")]).strategy)
-    parts = {sdvar.Strategy: "strategy", sdvar.Acceptance: "acceptance", sdvar.Schedule: "schedule"}
-    for base, part in parts.items():
-        tried = {type(arm.strategy if base is sdvar.Strategy else getattr(arm.strategy, part, None)) for arm in arms}
-        shipped = {cls for cls in map(sdvar.__dict__.get, sdvar.__all__)
-                   if isinstance(cls, type) and issubclass(cls, base) and cls is not base}  # fmt: skip
-        assert shipped <= tried
-
-
 def test_the_table_of_strategies(finished):
     out, _ = finished
     command = [sys.executable, "docs/strategies_table.py", str(out), str(out)]
@@ -192,6 +182,19 @@ def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(t
     config.write_text("seed: 1\nsampling: {top_k: 7}\n")
     options = parse(["--seed", "2", "--config", str(config)])
     assert (options.seed, options.sampling.top_k, options.sampling.cfg) == (2, 7, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "temperature"),
+    [([], 1.0), (["0.9"], 0.9), (["1.1,1.1,1.0"], [1.1, 1.1, 1.0]), (["[1.1, 1]"], [1.1, 1.0])],
+    ids=str,
+)
+def test_a_temperature_is_a_number_or_one_a_scale(given, temperature, tmp_path):
+    options = parse([*(["--sampling.temperature"] if given else []), *given])
+    assert options.sampling.temperature == temperature
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(as_config(options)))
+    assert parse(["--config", str(config)]).sampling.temperature == temperature
 
 
 def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
@@ -227,6 +230,9 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--strategy.gamma", "2"], "expected --strategy [NAME=]CLASS before"),
         (["--strategy"], "expected a value after it"),
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
+        (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one a scale, got 2"),
+        (["--sampling.temperature", "warm"], "sampling.temperature: expected a number, or one a scale"),
+        (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
         (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none"),
         (["--repeats", "0"], "repeats: expected an int >= 1, got 0"),
         (

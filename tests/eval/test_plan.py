@@ -50,7 +50,8 @@ def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypa
     config = yaml.safe_load(text)
     assert text.startswith("# From eval/plan.py: batch 3, 32-true, on ")
     assert (config["batch_size"], config["threads"], config["out"]) == (3, 1, "runs/plan")
-    assert config["sampling"] == {"cfg": 1.5, "top_k": 900, "top_p": 0.96}  # those of checkpoints of one's own
+    of_own_checkpoints = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}
+    assert config["sampling"] == of_own_checkpoints
     (_, arm) = build_arms(parse_fid(["--config", "plan.yaml"]).strategy)
     assert arm.name == "planned"
     assert arm.strategy.exact
@@ -135,6 +136,7 @@ def test_a_wrong_option_is_one_clear_error(arguments):
 LATE = {
     "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
+    "--sampling.temperature 1.1,1.0": "temperature: expected one number or 6, one a scale, got 2",
     "--batch_size 100000000": "are free; 256 fits",
     "--pair huge": "huge",
 }

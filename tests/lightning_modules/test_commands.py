@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [file for file in sorted((ROOT / "configs").glob("*.yaml")) if not file.stem.startswith("fid_")]
+CONFIGS = [file for file in sorted((ROOT / "configs").glob("*.yaml")) if not file.stem.startswith(("fid_", "sweep_"))]
 
 
 def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
@@ -40,6 +40,22 @@ def test_shipped_configs_build_their_model_and_data(config, pair_files, monkeypa
     assert cli.model is not None and cli.datamodule is not None
     for callback in cli.trainer.callbacks:  # a new run must not leave its weights beside an earlier one's
         assert getattr(callback, "_enable_version_counter", False) is False
+
+
+@pytest.mark.parametrize("scales", [6, 5])
+def test_a_temperature_a_scale_is_checked_against_the_pyramid(scales, monkeypatch):
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.setattr(sys, "argv", ["lightning_modules"])
+    model = yaml.safe_load((ROOT / "configs" / "predict_tiny.yaml").read_text())["model"]
+    model["init_args"]["sampling"]["temperature"] = [1.1] * scales
+    options = {"run": False, "save_config_callback": None, "subclass_mode_model": True}
+    if scales == 6:
+        cli = LightningCLI(args={"model": model}, **options)
+        assert cli.model.settings()["sampling"]["temperature"] == (1.1,) * 6
+    else:
+        with pytest.raises(ValueError, match="temperature: expected one number or 6, one a scale, got 5"):
+            LightningCLI(args={"model": model}, **options)
 
 
 def test_fit_and_export_by_the_real_commands(tmp_path):

@@ -82,6 +82,48 @@ def test_filling_is_not_counted_and_a_batch_of_filling_not_decoded(pair, decodes
     assert int(predictor.statistics[0].images) == 3
 
 
+def finished_by_the_baseline(predictor: SDVARPredictor, number: int) -> dict:
+    """A batch whose baseline is there, with its tokens."""
+    batch = make_batch(number)
+    tokens = sdvar.decode(predictor.pair, batch["label"], batch["seed"], BASELINE.strategy, predictor.sampling).tokens
+    return {**batch, "finished": ["baseline"], "baseline_tokens": torch.cat(tokens, dim=1)}
+
+
+def test_a_finished_baseline_runs_for_its_time_alone_and_not_in_every_batch(pair, decodes):
+    predictor = SDVARPredictor(pair, [BASELINE, HANDOFF])
+    for number, timed in ((0, True), (4, True), (5, False), (10, True), (11, False)):
+        batch = finished_by_the_baseline(predictor, number)
+        expected = SDVARPredictor(pair, [BASELINE, HANDOFF]).predict_step(make_batch(number), number)["handoff"]
+        decodes.clear()
+        decoded = predictor.predict_step(batch, number)
+        assert decoded.keys() == {"handoff"}
+        assert (BASELINE.strategy in [strategy for strategy, _ in decodes]) == timed
+        assert (decoded["handoff"].baseline_seconds is not None) == timed
+        assert torch.equal(decoded["handoff"].agreeing_tokens, expected.agreeing_tokens)
+    assert int(predictor.statistics[0].images) == 0
+
+
+def test_a_baseline_that_comes_out_otherwise_now_is_told(pair, caplog):
+    predictor = SDVARPredictor(pair, [BASELINE, HANDOFF])
+    batch = finished_by_the_baseline(predictor, 0)
+    predictor.predict_step(batch, 0)
+    assert not caplog.records
+    batch["baseline_tokens"][0, -1] += 1
+    predictor.predict_step(batch, 0)
+    assert "batch 0: the baseline has other tokens now" in caplog.text
+
+
+def test_an_arm_with_a_sampling_of_its_own_promises_nothing(pair):
+    sampling = sdvar.Sampling(temperature=[2.0, 1.0, 1.0, 1.0])
+    own = Arm("own", sdvar.Speculative(gamma=2), sampling=sampling)
+    batch = make_batch(size=16)
+    decoded = SDVARPredictor(pair, [BASELINE, own]).predict_step(batch, 0)["own"]
+    expected = sdvar.decode(pair, batch["label"], batch["seed"], own.strategy, sampling)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(decoded.tokens, expected.tokens))
+    assert not own.exact and not own.lossless and decoded.score_gap is None
+    assert own.settings()["sampling"]["temperature"] == (2.0, 1.0, 1.0, 1.0)
+
+
 @pytest.mark.parametrize("inference_mode", [True, False])
 def test_predicts_under_lightning_the_same_with_and_without_inference_mode(pair, inference_mode, monkeypatch):
     data = ClassLabelDataModule("0-4", images_per_class=1, batch_size=4)
@@ -153,7 +195,12 @@ def test_threads_are_set_when_predicting_starts(pair):
         ({"arms": [BASELINE, BASELINE]}, "arms"),
         ({"arms": [BASELINE], "precision": "fp8"}, "precision"),
         ({"arms": [BASELINE], "threads": 0}, "threads"),
-        ({"arms": [Arm("late", sdvar.Handoff(entry=9))]}, "entry"),
+        ({"arms": [Arm("late", sdvar.Handoff(entry=9))]}, "strategy 'late': entry"),
+        (
+            {"arms": [Arm("x", sdvar.Baseline(), sampling=sdvar.Sampling(temperature=[1.0]))]},
+            "strategy 'x': temperature: expected one number or 4",
+        ),
+        ({"arms": [BASELINE], "sampling": sdvar.Sampling(temperature=[1.0, 2.0])}, "temperature: expected one number"),
     ],
 )
 def test_wrong_arguments_are_named(pair, arguments, error):
@@ -170,3 +217,5 @@ def test_an_arms_name_must_be_a_folders(name):
 def test_the_baseline_cannot_be_something_else():
     with pytest.raises(ValueError, match=r"must be sdvar.Baseline\(\)"):
         Arm("baseline", sdvar.Baseline("draft"))
+    with pytest.raises(ValueError, match="with its own sampling"):
+        Arm("baseline", sdvar.Baseline(), sampling=sdvar.Sampling(top_k=1))
