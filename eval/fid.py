@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import Namespace
 
+from eval.launcher import another_ended, cluster_environment, let_the_first_speak
 from eval.options import as_config, parse
 from lightning_modules.orphans import end_with_parent
 
@@ -50,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished stays, the same command continues
         logging.getLogger("sdvar").debug("stopped", exc_info=True)
         _stop(error)
+    except RuntimeError as error:
+        if not another_ended(error):
+            raise
+        _stop(f"another process of the run has ended; the same command again continues ({str(error).splitlines()[0]})")
     decoded = time.perf_counter()
     _leave_process_group()
     if not job.trainer.is_global_zero:
@@ -67,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_table(metrics, job.folder.path / "report.html")
 
 
-def _stop(error: Exception) -> NoReturn:
+def _stop(error: Exception | str) -> NoReturn:
+    let_the_first_speak()
     print(f"eval/fid.py: error: {error}", file=sys.stderr)
     sys.exit(2)
 
@@ -92,6 +98,7 @@ def prepare(options: Namespace, started: float) -> Job:
     from lightning_modules.pair_source import PairFiles
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run_folder import RunFolder
+    from lightning_modules.stopping import StopOnSignal
     from lightning_modules.writer import ImageWriter
 
     _quieten_libraries()
@@ -120,8 +127,9 @@ def prepare(options: Namespace, started: float) -> Job:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        plugins=cluster_environment(),
         enable_progress_bar=shown,
-        callbacks=[*([ProgressBar()] if shown else []), writer],
+        callbacks=[*([ProgressBar()] if shown else []), writer, StopOnSignal()],
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
@@ -170,6 +178,7 @@ def _quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*srun.*is not used.*")  # a login node, or a step of one task
 
 
 def _leave_process_group() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,9 +40,11 @@ def other(tmp_path):
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path, other):
-    process = other(0)
-    with pytest.raises(ValueError, match=f"another run is writing.*rank 0: process {process.pid} on "):
+    first, second = other(0), other(1, 2)
+    with pytest.raises(ValueError, match="another run is writing") as refused:
         RunLock(tmp_path).acquire(0)
+    for rank, process in enumerate((first, second, second)):
+        assert f"rank {rank}: process {process.pid} on {socket.gethostname()}" in str(refused.value)
 
 
 def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_path, other):
