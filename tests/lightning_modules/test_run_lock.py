@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lightning_modules.run_folder import RunFolder
 from lightning_modules.run_lock import RunLock
 
 HOLD = """
@@ -62,6 +63,21 @@ def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_
         RunLock(tmp_path).acquire(0)
     lock.release()
     RunLock(tmp_path).acquire(0)
+
+
+def test_a_process_that_sees_another_folder_than_the_first_does_not_write(tmp_path, monkeypatch):
+    """A disk of its own under the same name; also one that holds an earlier run."""
+    monkeypatch.setattr("lightning_modules.run_folder.PATIENCE", 0.3)
+    shared, own, used = (RunFolder(tmp_path / name) for name in ("shared", "own", "used"))
+    for folder in (used, shared):
+        folder.lock.acquire(0)
+    (used.path / ".locks" / "rank0.json").write_text('{"host": "elsewhere", "process": 1}')
+    holder = shared.lock.holder(0)
+    for folder in (own, used):
+        with pytest.raises(ValueError, match=f"is not the folder that the run was opened in on {holder['host']}"):
+            folder.join(1, holder)
+    assert not own.path.exists()
+    shared.join(1, holder)
 
 
 def test_a_process_ends_with_its_launcher():
