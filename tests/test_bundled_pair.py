@@ -70,15 +70,13 @@ def check_coupled(pair, count, batch, strategies=STRATEGIES):
 
 
 def test_coupled_equals_baseline_in_float64(tiny):
-    """Every strategy on seven images, each on others: the proof takes 200 for all."""
-    labels, seeds = images(7 * len(STRATEGIES))
-    for first, strategy in zip(range(0, len(seeds), 7), STRATEGIES):
-        seven = slice(first, first + 7)
-        ours, baseline = (
-            sdvar.decode(tiny, labels[seven], seeds[seven], each, SAMPLING, images=False)
-            for each in (strategy, sdvar.Baseline())
-        )
-        assert same_tokens(ours, baseline), strategy
+    """Every strategy on seven of 28 images; the proof takes 200 for each."""
+    labels, seeds = images(28)
+    baseline = sdvar.decode(tiny, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
+    for turn, strategy in enumerate(STRATEGIES):
+        seven = slice(turn % 4 * 7, turn % 4 * 7 + 7)
+        ours = sdvar.decode(tiny, labels[seven], seeds[seven], strategy, SAMPLING, images=False)
+        assert all(torch.equal(a, b[seven]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
 
 
 def test_coupled_equals_baseline_in_float64_one_by_one(tiny):
