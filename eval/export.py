@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Write an arm of a finished run as .npz: arr_0, the images as uint8 (N, H, W, 3), arr_1, their labels,
 and index, which image of the run each is. The order is random, since OpenAI's evaluator takes the parts for its
 Inception Score as they come; the seed is stored too. With --statistics mean (mu) and covariance (sigma) of the images'
-features instead."""
+features instead: a --reference of eval/fid.py. OpenAI's evaluator cannot use such a file, since it also asks for the
+statistics of its spatial features (mu_s, sigma_s); give it the images."""
 EXAMPLES = """examples:
   python eval/export.py --out runs/fid --arm speculative speculative.npz
   python eval/export.py --out runs/fid --arm baseline baseline_statistics.npz --statistics"""
@@ -38,7 +39,7 @@ def build_parser() -> ArgumentParser:
     add("--out", type=str, required=True, help="the run's folder")
     add("--arm", type=str, required=True, help="one of its arms")
     add("--seed", type=int, default=0, help="of the order of the images")
-    add("--statistics", action="store_true", help="write mu and sigma of the images' features instead of images")
+    add("--statistics", action="store_true", help="write mu and sigma of the images' features, for FID alone")
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP + " (that of the run)")
     add("--feature_extractor_weights", type=str | None, help="its weights file, where they should not be downloaded")
     return parser

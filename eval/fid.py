@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import Namespace
 
+from eval.launcher import another_ended, cluster_environment, let_the_first_speak
 from eval.options import as_config, parse
 from lightning_modules.orphans import end_with_parent
 
@@ -67,6 +68,11 @@ def run(
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished stays, the same command continues
         logging.getLogger("sdvar").debug("stopped", exc_info=True)
         _stop(command, error)
+    except RuntimeError as error:
+        if not another_ended(error):
+            raise
+        reason = str(error).splitlines()[0]
+        _stop(command, f"another process of the run has ended; the same command again continues ({reason})")
     decoded = time.perf_counter()
     _leave_process_group()
     if not job.trainer.is_global_zero:
@@ -84,7 +90,8 @@ def run(
     print_table(metrics, job.folder.path / "report.html")
 
 
-def _stop(command: str, error: Exception) -> NoReturn:
+def _stop(command: str, error: Exception | str) -> NoReturn:
+    let_the_first_speak()
     print(f"{command}: error: {error}", file=sys.stderr)
     sys.exit(2)
 
@@ -110,6 +117,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     from lightning_modules.pair_source import PairFiles
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run_folder import RunFolder
+    from lightning_modules.stopping import StopOnSignal
     from lightning_modules.writer import ImageWriter
 
     _quieten_libraries()
@@ -139,8 +147,9 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        plugins=cluster_environment(),
         enable_progress_bar=shown,
-        callbacks=[*([ProgressBar()] if shown else []), writer],
+        callbacks=[*([ProgressBar()] if shown else []), writer, StopOnSignal()],
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
@@ -192,6 +201,7 @@ def _quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*srun.*is not used.*")  # a login node, or a step of one task
 
 
 def _leave_process_group() -> None:

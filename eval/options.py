@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from eval.arms import DEFAULT_ARMS, split_arguments
 from eval.engine_options import add_engine_options, check_engine_options
+from eval.launcher import check_launcher
 from lightning_modules.class_lists import read_class_list
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.write_pool import available_cores
@@ -259,12 +259,7 @@ def _check(options: Namespace) -> None:
         if options[name] is not None and options[name] < 1:
             raise ValueError(f"{name}: expected an int >= 1, got {options[name]}")
     check_engine_options(options)
-    world_size = os.environ.get("WORLD_SIZE")
-    if world_size and int(world_size) != options.devices * options.num_nodes:
-        raise ValueError(
-            f"devices: the launcher started {world_size} processes (WORLD_SIZE), but --devices {options.devices} x "
-            f"--num_nodes {options.num_nodes} are asked for; make them equal"
-        )
+    check_launcher(options.devices, options.num_nodes)
     if options.threads is None:  # a setting of the run: given by hand it stays, whatever the number of devices
         options.threads = max(1, available_cores() // options.devices)
 

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.command_line import HelpFormatter, OneLineErrors
 from lightning_modules.orphans import end_with_parent
+from lightning_modules.stopping import StopOnSignal
 
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer are stated by a config file; what stands on the command line wins over it."""
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser_class=Parser,
         parser_kwargs={"prog": "python -m lightning_modules", "description": DESCRIPTION, "epilog": EXAMPLES},
         save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": StopOnSignal()},
     )
 
 

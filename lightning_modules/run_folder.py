@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,7 @@ MANIFEST_COLUMNS = (
     "sha256",
 )
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+PATIENCE = 10.0  # seconds; a network file system may show a new file late
 READERS = 8  # threads that look at image files: on a network each takes its time
 NAMED = 3  # files that an error names
 
@@ -143,6 +146,26 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
         self.merge(arms)
+
+    def join(self, rank: int, holder: Mapping) -> None:
+        """Takes part in the run that the first process has opened.
+
+        Args:
+            rank: of this process.
+            holder: what the first process says of itself, its `RunLock.holder`.
+
+        Raises:
+            ValueError: this process does not see the folder of the first one, or another run has this rank's lock.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.lock.holder(0) != holder:
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"out: {self.path} on {socket.gethostname()} is not the folder that the run was opened in on "
+                    f"{holder['host']}; give one that all nodes see"
+                )
+            time.sleep(0.2)
+        self.lock.acquire(rank)
 
     def write(self, name: str, content: str | Mapping) -> None:
         """Writes a text, or a mapping as YAML, to a file of the folder; it appears whole or not at all."""

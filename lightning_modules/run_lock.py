@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+PATIENCE = 2.0  # seconds; a run that is refused looks for a moment at the locks that ours is about to take
 
 
 class RunLock:
@@ -35,16 +38,24 @@ class RunLock:
             return
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"rank{rank}", timeout=0)
-        try:
+        lock = FileLock(locks / f"rank{rank}", timeout=PATIENCE if rank else 0)
+        with suppress(Timeout):
             lock.acquire()
-        except Timeout:
-            self._refuse([rank])
-        if rank == 0 and (alive := [other for other in self._ranks() if other and not self._free(other)]):
+        taken = [] if lock.is_locked else [rank]
+        if rank == 0:
+            taken += [other for other in self._ranks() if other and not self._free(other)]
+        if taken:
             lock.release()
-            self._refuse(alive)
+            self._refuse(taken)
         self._held[rank] = lock
         (locks / f"rank{rank}.json").write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+
+    def holder(self, rank: int) -> dict[str, object] | None:
+        """Host and process that have, or last had, the lock of a rank; None if that cannot be read."""
+        try:
+            return json.loads((self.folder / ".locks" / f"rank{rank}.json").read_text())
+        except (OSError, ValueError):  # it has just begun
+            return None
 
     def release(self) -> None:
         """Give up what this process holds."""
@@ -70,8 +81,7 @@ class RunLock:
         )
 
     def _describe(self, rank: int) -> str:
-        try:
-            holder = json.loads((self.folder / ".locks" / f"rank{rank}.json").read_text())
-        except (OSError, ValueError):  # it has just begun
+        holder = self.holder(rank)
+        if holder is None:
             return f"rank {rank}"
         return f"rank {rank}: process {holder['process']} on {holder['host']}"

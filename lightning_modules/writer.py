@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,9 +85,10 @@ class ImageWriter(BasePredictionWriter):
         self._length = pl_module.pair.pyramid.length
         if trainer.is_global_zero:
             self.open(trainer, pl_module, trainer.datamodule)
-        trainer.strategy.barrier("run folder open")
+        holder = self.folder.lock.holder(0) if trainer.is_global_zero else None
+        holder = trainer.strategy.broadcast(holder)  # and wait for it
         if not trainer.is_global_zero:
-            self.folder.lock.acquire(trainer.global_rank)
+            self.folder.join(trainer.global_rank, holder)
         for arm in pl_module.arms:
             self._rows[arm.name] = {int(row["index"]) for row in self.folder.manifest(arm.name).read()}
             self._batches[arm.name] = {int(row["batch"]) for row in self.folder.batches(arm.name).read()}
@@ -160,15 +160,6 @@ class ImageWriter(BasePredictionWriter):
                 f"out: {self.folder.path} cannot be written: {error}; what is finished is kept, and the same command "
                 "continues when that is mended"
             ) from error
-
-    def on_predict_batch_end(self, trainer: Trainer, *arguments: object, **keywords: object) -> None:
-        super().on_predict_batch_end(trainer, *arguments, **keywords)
-        if trainer.received_sigterm:  # a cluster takes the node back
-            with self._one_error():
-                self._pool.flush()
-            if trainer.is_global_zero:
-                log.warning("stopped by SIGTERM after a whole batch; run the same command again to continue")
-            raise SystemExit(128 + signal.SIGTERM)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with self._one_error():

@@ -1,6 +1,10 @@
 """Shared by all tests: a pair of models small enough to decode in milliseconds."""
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes of pytest: also what it starts takes one core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -15,7 +15,12 @@ import pytest
 from tests.docs.documents import ROOT
 from tests.docs.workplace import DRAFT, TARGET, TOKENIZER
 
-SHELL_LINES = ("source .venv/bin/activate",)
+SHELL_LINES = (
+    "source .venv/bin/activate",
+    "status=$?",
+    "[ $status -eq 143 ] && scontrol requeue $SLURM_JOB_ID",
+    "[ $status -eq 0 ] || exit $status",
+)
 PLACEHOLDERS = {
     "--draft … --target … --tokenizer …": f"--draft {DRAFT} --target {TARGET} --tokenizer {TOKENIZER}",
     "/shared/": "shared/",
@@ -102,10 +107,11 @@ def small(text: str) -> list[str] | None:
     return shlex.split(line)
 
 
-def _fid(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+def _fid(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from eval.arms import build_arms
     from eval.options import parse
 
+    monkeypatch.setattr("eval.options.check_launcher", lambda *_: None)  # srun and torchrun are left out here
     build_arms(parse(arguments).strategy)
 
 

@@ -1,5 +1,6 @@
 """The main job is killed, stopped, or finds no room; the same command again gives what an undisturbed run gives."""
 
+import json
 import os
 import random
 import signal
@@ -16,20 +17,38 @@ from eval import fid
 from lightning_modules.run_lock import RunLock
 
 ROOT = Path(__file__).parents[2]
-IMAGES = 60  # of an arm: 5 classes x 12, in batches of 3
+PER_CLASS, BATCH = 12, 3
+IMAGES = 5 * PER_CLASS  # of an arm
+ARMS = 2
+TIMINGS = ("images_per_second", "seconds_per_batch_median", "speed_relative_to_baseline")
+
+
+def options(pair_files, out: Path, processes: int = 1, arm: tuple[str, ...] = ("Speculative",)) -> list[str]:
+    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    run = [*files, "--out", str(out), "--strategy", *arm, "--metrics", "is,fid,pairs"]
+    run += ["--feature_extractor", "fashion-mnist-128", "--images_per_class", str(PER_CLASS)]
+    run += ["--batch_size", str(BATCH), "--threads", "1", "--accelerator", "cpu", "--devices", str(processes)]
+    return [*run, "--sampling.top_k", "0", "--sampling.top_p", "0"]
 
 
 def command(pair_files, out: Path, processes: int = 1) -> list[str]:
-    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    run = [sys.executable, str(ROOT / "eval" / "fid.py"), *files, "--out", str(out), "--metrics", "none"]
-    run += ["--images_per_class", "12", "--batch_size", "3", "--threads", "1", "--accelerator", "cpu"]
-    return [*run, "--devices", str(processes), "--sampling.top_k", "0", "--sampling.top_p", "0"]
+    return [sys.executable, str(ROOT / "eval" / "fid.py"), *options(pair_files, out, processes)]
 
 
 def contents(out: Path) -> dict[str, bytes]:
     """Images and manifests; batches.csv holds times."""
     files = [*out.rglob("*.png"), *out.rglob("manifest.csv")]
     return {str(file.relative_to(out)): file.read_bytes() for file in sorted(files)}
+
+
+def figures(out: Path) -> dict[str, dict]:
+    """What metrics.json says of the arms, without the times."""
+    arms = json.loads((out / "metrics.json").read_text())["arms"]
+    return {name: {key: value for key, value in arm.items() if key not in TIMINGS} for name, arm in arms.items()}
+
+
+def outcome(out: Path) -> tuple[dict[str, bytes], dict[str, dict]]:
+    return contents(out), figures(out)
 
 
 def rows_promise(out: Path) -> set[str]:
@@ -57,40 +76,59 @@ def ranks(process: subprocess.Popen) -> list[int]:
     return [process.pid, *map(int, children)]
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or dead and only not yet asked for its status."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
 def finish(run: list[str]) -> None:
-    """The same command, until it is alone in the folder."""
-    deadline = time.time() + 60
-    while (again := subprocess.run(run, capture_output=True, text=True, timeout=300)).returncode:
-        assert "another run is writing" in again.stderr, again.stderr  # ranks of the killed run are still ending
-        assert time.time() < deadline, again.stderr
-        time.sleep(0.5)
+    """The same command; it must find the folder free."""
+    again = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.fixture(scope="module")
-def undisturbed(pair_files, tmp_path_factory) -> dict[str, bytes]:
+def undisturbed(pair_files, tmp_path_factory) -> tuple[dict[str, bytes], dict[str, dict]]:
     out = tmp_path_factory.mktemp("faults") / "undisturbed"
-    finish(command(pair_files, out))
-    return contents(out)
+    fid.main(options(pair_files, out))
+    made = outcome(out)
+    assert len(made[0]) == ARMS * (IMAGES + 1) and "frechet_distance_to_baseline" in made[1]["speculative"]
+    return made
 
 
-def check_killed(pair_files, out, undisturbed, processes, victim, moment):
+def check_killed(pair_files, out, undisturbed, processes, victim, moment, resume):
+    """Kills a rank, or all, when so many images are there; then nobody writes on, and resuming makes up for it."""
     run = command(pair_files, out, processes)
     process = start(run)
     wait_for_images(process, out, moment)
     if process.poll() is None:
+        everyone = ranks(process)
         if victim == "all":
             os.killpg(process.pid, signal.SIGKILL)
         else:
-            os.kill(ranks(process)[victim], signal.SIGKILL)
-    process.communicate(timeout=120)
-    finish(run)
-    assert contents(out) == undisturbed
+            os.kill(everyone[victim], signal.SIGKILL)
+        deadline = time.time() + 60
+        while not all(map(has_ended, everyone)):
+            process.poll()
+            assert time.time() < deadline, "a process of a killed run goes on"
+            time.sleep(0.05)
+    process.communicate(timeout=60)
+    resume(run)
+    assert outcome(out) == undisturbed
+
+
+def continue_here(run: list[str]) -> None:
+    """Finishes the run in this process: a second start-up saved."""
+    fid.main([*run[2:], "--devices", "1"])
 
 
 @pytest.mark.parametrize("processes, victim", [(1, 0), (2, 0), (2, 1)])
 def test_killed_at_a_random_moment(pair_files, tmp_path, undisturbed, processes, victim):
-    moment = random.Random(f"{processes} {victim}").randrange(1, 4 * IMAGES)
-    check_killed(pair_files, tmp_path / "run", undisturbed, processes, victim, moment)
+    moment = random.Random(f"{processes} {victim}").randrange(1, ARMS * IMAGES)
+    check_killed(pair_files, tmp_path / "run", undisturbed, processes, victim, moment, continue_here)
 
 
 @pytest.mark.proof
@@ -99,57 +137,64 @@ def test_killed_at_many_random_moments(pair_files, tmp_path, undisturbed, attemp
     draw = random.Random(attempt)
     processes = draw.choice([1, 2])
     victim = draw.choice(["all", *range(processes)])
-    check_killed(pair_files, tmp_path / "run", undisturbed, processes, victim, draw.randrange(1, 4 * IMAGES))
+    moment = draw.randrange(1, ARMS * IMAGES)
+    check_killed(pair_files, tmp_path / "run", undisturbed, processes, victim, moment, finish)
 
 
-def test_stopped_by_a_cluster(pair_files, tmp_path, undisturbed):
-    run = command(pair_files, tmp_path / "run")
-    process = start(run)
-    wait_for_images(process, tmp_path / "run", 40)
-    process.send_signal(signal.SIGTERM)
+def check_stopped(pair_files, out, undisturbed, processes, told):
+    """One process is told to stop when a few images are there."""
+    process = start(command(pair_files, out, processes))
+    wait_for_images(process, out, 10)
+    everyone = ranks(process)
+    os.kill(everyone[told], signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert all(map(has_ended, everyone))
+    assert "Traceback" not in errors
+    images = {str(file) for file in out.rglob("*.png")}
+    assert 0 < len(images) < ARMS * IMAGES
+    if told == 0:
+        assert rows_promise(out) == images  # what was still being written is there, with its rows
+    continue_here(command(pair_files, out))
+    assert outcome(out) == undisturbed
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.proof), 2])
+def test_stopped_by_a_cluster(pair_files, tmp_path, undisturbed, processes):
+    status, errors = check_stopped(pair_files, tmp_path / "run", undisturbed, processes, told=0)
+    assert status == 128 + signal.SIGTERM
     assert "run the same command again to continue" in errors
-    images = {str(file) for file in (tmp_path / "run").rglob("*.png")}
-    assert 0 < len(images) < 5 * IMAGES
-    assert rows_promise(tmp_path / "run") == images  # what was still being written is there, with its rows
-    finish(run)
-    assert contents(tmp_path / "run") == undisturbed
 
 
-def test_a_second_run_into_the_folder_is_refused(pair_files, tmp_path):
+@pytest.mark.proof
+def test_one_process_alone_is_told_to_stop(pair_files, tmp_path, undisturbed):
+    """The others are ended too, and nobody waits for ever for somebody who has left."""
+    status, _ = check_stopped(pair_files, tmp_path / "run", undisturbed, 2, told=1)
+    assert status != 0
+
+
+def test_a_second_run_into_the_folder_is_refused(pair_files, tmp_path, capsys):
     first = RunLock(tmp_path / "run")
-    first.acquire(rank=0)
-    second = subprocess.run(command(pair_files, tmp_path / "run"), capture_output=True, text=True, timeout=120)
-    assert second.returncode == 2
-    assert f"another run is writing to {tmp_path / 'run'} (rank 0: process {os.getpid()} on" in second.stderr
-    assert "Traceback" not in second.stderr
+    for rank in (0, 1):
+        first.acquire(rank)
+    error = stopped_with(options(pair_files, tmp_path / "run"), capsys)
     first.release()
+    assert f"another run is writing to {tmp_path / 'run'} (rank 0: process {os.getpid()} on" in error
+    assert f"; rank 1: process {os.getpid()} on" in error
+    assert not list((tmp_path / "run").rglob("*.png"))
 
 
 @contextmanager
 def small_disk(folder: Path):
-    """A file system of 400 KB there."""
+    """A file system of 300 KB there."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk(pair_files, tmp_path, undisturbed):
-    out = tmp_path / "small" / "run"
-    with small_disk(out.parent):
-        full = subprocess.run(command(pair_files, out), capture_output=True, text=True, timeout=300)
-        assert full.returncode == 2
-        assert full.stderr.startswith(f"eval/fid.py: error: out: {out} cannot be written: ")
-        assert "No space left on device" in full.stderr and len(full.stderr.splitlines()) == 1
-        images = {name: data for name, data in contents(out).items() if name.endswith(".png")}
-        assert images and all(undisturbed[name] == data for name, data in images.items())
-        assert rows_promise(out) <= {str(out / name) for name in images}
 
 
 def stopped_with(line: list[str], capsys) -> str:
@@ -161,11 +206,22 @@ def stopped_with(line: list[str], capsys) -> str:
     return error
 
 
+def test_a_full_disk(pair_files, tmp_path, undisturbed, capsys):
+    out = tmp_path / "small" / "run"
+    with small_disk(out.parent):
+        error = stopped_with(options(pair_files, out), capsys)
+        assert error.startswith(f"eval/fid.py: error: out: {out} cannot be written: ")
+        assert "No space left on device" in error
+        images = {name: data for name, data in contents(out).items() if name.endswith(".png")}
+        assert images and all(undisturbed[0][name] == data for name, data in images.items())
+        assert rows_promise(out) <= {str(out / name) for name in images}
+
+
 @pytest.fixture
 def small_job(pair_files, tmp_path) -> list[str]:
     """Two arms of 10 images, for this process."""
-    one_arm = ["--images_per_class", "2", "--strategy", "Handoff", "--strategy.entry", "2"]
-    return [*command(pair_files, tmp_path / "run")[2:], *one_arm]
+    handoff = ("Handoff", "--strategy.entry", "2")
+    return [*options(pair_files, tmp_path / "run", arm=handoff), "--images_per_class", "2", "--metrics", "none"]
 
 
 def test_a_folder_that_cannot_be_written(small_job, tmp_path, capsys, monkeypatch):

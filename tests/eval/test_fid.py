@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lightning_modules.__main__
 import sdvar
 from eval import fid
 from eval.arms import build_arms, describe_arms
@@ -100,24 +102,30 @@ def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
     assert ours == theirs
 
 
-def test_a_run_with_holes_is_continued_by_another_number_of_processes(finished, options, tmp_path):
-    out, _ = finished
+def test_a_run_with_holes_is_continued(finished, options, tmp_path):
+    out = shutil.copytree(finished[0], tmp_path / "run")
     before = made(out)
     metrics = json.loads((out / "metrics.json").read_text())
     (out / "handoff" / "000" / "000008.png").unlink()
     (out / "metrics.json").unlink()
-    run(*options, "--out", out, "--devices", "2")
+    fid.main([*options, "--out", str(out)])
     assert made(out) == before
     again = json.loads((out / "metrics.json").read_text())
     assert again["arms"] == metrics["arms"]  # timings too: those of the first decode stay
 
 
-def test_fewer_images_than_processes(options, tmp_path):
-    one = ["--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
-    run(*options, *one, "--devices", "2", "--out", tmp_path / "run")
-    assert [row.split(",")[:2] for row in (tmp_path / "run/speculative/manifest.csv").read_text().splitlines()[1:]] == [
-        ["0", "3"]
-    ]
+def test_fewer_images_than_processes_of_torchrun(options, tmp_path):
+    """One image, two processes: one of them has nothing to do, and the image is that of a process alone."""
+    one = [*options, "--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", ROOT / "eval" / "fid.py"]
+    result = subprocess.run(
+        [*torchrun, *one, "--devices", "2", "--out", tmp_path / "two"], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    fid.main([*one, "--out", str(tmp_path / "one")])
+    ours = made(tmp_path / "two")
+    assert ours == made(tmp_path / "one")
+    assert "speculative/000/000000.png" in ours and len(ours) == 2 * (1 + 2)
 
 
 def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_path, capsys):
@@ -286,13 +294,6 @@ def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_launcher_that_started_another_number_of_processes_is_refused(monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit):
-        fid.main([])
-    assert "the launcher started 2 processes" in capsys.readouterr().err
-
-
 def test_help_does_not_import_torch():
     script = str(ROOT / "eval" / "fid.py")
     code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
@@ -301,21 +302,22 @@ def test_help_does_not_import_torch():
     assert "--images_per_class" in result.stdout and result.stdout.endswith("False\n")
 
 
-def test_images_alone_by_the_lightning_command(pair_files, tmp_path):
+def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch):
     """The config for ImageNet with small models: all that differs stands on the command line."""
-    command = [sys.executable, "-m", "lightning_modules", "predict"]
-    command += ["--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
+    command = ["predict", "--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
     for name, file in pair_files.items():
         command += [f"--model.init_args.pair.{name}", str(file)]
     command += ["--model.init_args.threads", "1", "--trainer.accelerator", "cpu"]
     command += ["--data.init_args.labels", "0-4", "--data.init_args.images_per_class", "5"]
-    command += ["--data.init_args.batch_size", "10"]
-    for devices in (1, 2):  # the second continues the first: nothing is left to do
-        result = subprocess.run(
-            [*command, "--trainer.devices", str(devices)], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert result.returncode == 0, result.stderr
-        assert ("speculative:" in result.stderr) == (devices == 1)
+    command += ["--data.init_args.batch_size", "10", "--trainer.devices"]
+    two = [sys.executable, "-m", "lightning_modules", *command, "2"]
+    result = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "speculative:" in result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning_modules", *command, "1"])  # continues it: nothing is left to do
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    lightning_modules.__main__.main()
     out = tmp_path / "runs" / "predict_imagenet"
     for arm in ("baseline", "speculative"):
         assert len(list((out / arm).rglob("*.png"))) == 25

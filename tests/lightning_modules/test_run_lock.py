@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from lightning_modules.run_folder import RunFolder
 from lightning_modules.run_lock import RunLock
 
 HOLD = """
@@ -39,9 +41,11 @@ def other(tmp_path):
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path, other):
-    process = other(0)
-    with pytest.raises(ValueError, match=f"another run is writing.*rank 0: process {process.pid} on "):
+    first, second = other(0), other(1, 2)
+    with pytest.raises(ValueError, match="another run is writing") as refused:
         RunLock(tmp_path).acquire(0)
+    for rank, process in enumerate((first, second, second)):
+        assert f"rank {rank}: process {process.pid} on {socket.gethostname()}" in str(refused.value)
 
 
 def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_path, other):
@@ -59,6 +63,21 @@ def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_
         RunLock(tmp_path).acquire(0)
     lock.release()
     RunLock(tmp_path).acquire(0)
+
+
+def test_a_process_that_sees_another_folder_than_the_first_does_not_write(tmp_path, monkeypatch):
+    """A disk of its own under the same name; also one that holds an earlier run."""
+    monkeypatch.setattr("lightning_modules.run_folder.PATIENCE", 0.3)
+    shared, own, used = (RunFolder(tmp_path / name) for name in ("shared", "own", "used"))
+    for folder in (used, shared):
+        folder.lock.acquire(0)
+    (used.path / ".locks" / "rank0.json").write_text('{"host": "elsewhere", "process": 1}')
+    holder = shared.lock.holder(0)
+    for folder in (own, used):
+        with pytest.raises(ValueError, match=f"is not the folder that the run was opened in on {holder['host']}"):
+            folder.join(1, holder)
+    assert not own.path.exists()
+    shared.join(1, holder)
 
 
 def test_a_process_ends_with_its_launcher():

@@ -1,0 +1,99 @@
+"""Who started this process, and how many others: torchrun, SLURM's srun, or nobody but Lightning."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning.fabric.plugins import ClusterEnvironment
+
+PATIENCE = 5.0  # seconds; launchers end the others well within it once one process has failed
+
+
+def check_launcher(devices: int, num_nodes: int) -> None:
+    """Refuses numbers of devices and nodes that are not those of the processes that a launcher has started.
+
+    Otherwise the processes would wait for ones that never come, or each take itself for the first of the run.
+
+    Raises:
+        ValueError: with both numbers and what to do.
+    """
+    asked = f"--devices {devices} --num_nodes {num_nodes}"
+    if _by_torchrun():
+        per_node, nodes = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+        if (per_node, nodes) != (devices, num_nodes):
+            raise ValueError(
+                f"devices: torchrun started {per_node} processes on each of {nodes} nodes, but {asked} are asked for; "
+                f"give --devices {per_node} --num_nodes {nodes}, or torchrun --nproc_per_node {devices} "
+                f"--nnodes {num_nodes}"
+            )
+    elif _srun_tasks() > 1:
+        _check_srun(devices, num_nodes, asked)
+    elif _srun_tasks() == 0 and int(os.environ.get("SLURM_NTASKS", 1)) > 1 and num_nodes > 1:
+        raise ValueError(f"num_nodes: {asked} are asked for outside of srun; write `srun python eval/fid.py …`")
+    elif (started := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(started) != devices * num_nodes:
+        raise ValueError(
+            f"devices: the launcher started {started} processes (WORLD_SIZE), but {asked} are asked for; make them "
+            "equal"
+        )
+    elif num_nodes > 1 and not {"MASTER_ADDR", "NODE_RANK"} <= set(os.environ):
+        raise ValueError(
+            f"num_nodes: {num_nodes} nodes need a launcher on each: torchrun, srun, or this command with MASTER_ADDR, "
+            "MASTER_PORT and NODE_RANK set; see docs/cluster.md"
+        )
+
+
+def cluster_environment() -> ClusterEnvironment | None:
+    """Where Lightning takes its ranks from, if it should not find out itself.
+
+    Within a SLURM job it would take any process for one of as many as the job has tasks, also one that was started
+    without srun or alone, and in an interactive job none.
+    """
+    from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+
+    if _by_torchrun() or "SLURM_JOB_ID" not in os.environ:
+        return None
+    return SLURMEnvironment(auto_requeue=False) if _srun_tasks() > 1 else LightningEnvironment()
+
+
+def let_the_first_speak() -> None:
+    """Waits, in all processes of a launcher but the first, before an error is printed.
+
+    All of them find the same mistake; the launcher ends the others when the first has said it. A mistake that only
+    another process finds is said a little later.
+    """
+    rank = os.environ.get("RANK" if _by_torchrun() else "SLURM_PROCID", "0")
+    if rank != "0" and (_by_torchrun() or _srun_tasks() > 1):
+        time.sleep(PATIENCE)
+
+
+def _by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _srun_tasks() -> int:
+    """Tasks of the srun that started this process; 0 if none did. SLURM_NTASKS is there in a batch script too."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 0))
+
+
+def _check_srun(devices: int, num_nodes: int, asked: str) -> None:
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+    counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 8(x4), or 2,1
+    even = re.fullmatch(r"(\d+)(\(x\d+\))?", counts)
+    option = os.environ.get("SLURM_NTASKS_PER_NODE")  # which Lightning wants to see
+    if not (even and int(even[1]) == devices and nodes == num_nodes and option == str(devices)):
+        given = f"--ntasks-per-node={option}" if option else "no --ntasks-per-node"
+        raise ValueError(
+            f"devices: srun started {counts} tasks on {nodes} nodes ({given}), but {asked} are asked for; give srun "
+            f"--nodes={num_nodes} --ntasks-per-node={devices}, or --devices and --num_nodes that say the same"
+        )
+
+
+def another_ended(error: RuntimeError) -> bool:
+    """Whether an error of `torch.distributed` says that another process is gone."""
+    import torch.distributed
+
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
