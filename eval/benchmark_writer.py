@@ -145,7 +145,7 @@ def make_decoder(images: Tensor, rate: float | None):
 
     class Decoder(LightningModule):
         arms = (Arm("pictures", sdvar.Baseline()),)
-        pair = SimpleNamespace(tokenizer=SimpleNamespace(image_size=images.shape[1]))
+        pair = SimpleNamespace(tokenizer=SimpleNamespace(image_size=images.shape[1]), pyramid=sdvar.ScalePyramid((1,)))
 
         def settings(self) -> dict:
             return {"arms": {"pictures": "none decoded"}}

@@ -116,12 +116,12 @@ def test_help_shows_defaults(run, command):
     ],
 )  # fmt: skip
 def test_a_mistake_costs_one_line(run, monkeypatch, tmp_path, line, error):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)  # where no run is
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
     keys, config = tmp_path / "keys.yaml", tmp_path / "class.yaml"
     keys.write_text("images_perclass: 3\n")
-    config.write_text(Path("configs/predict_tiny.yaml").read_text().replace("sdvar.Coupled", "sdvar.Copled"))
-    line = line.replace("KEYS", str(keys)).replace("CLASS", str(config))
+    config.write_text((ROOT / "configs/predict_tiny.yaml").read_text().replace("sdvar.Coupled", "sdvar.Copled"))
+    line = line.replace("KEYS", str(keys)).replace("CLASS", str(config)).replace(" configs/", f" {ROOT}/configs/")
     status, shown, said = run(line)
     (said,) = re.findall(r"^.*: error: .*\n", said, re.MULTILINE)  # Lightning may have said which devices there are
     assert status == 2 and error in said and not shown

@@ -116,7 +116,7 @@ def truncation_after_a_fall_only(monkeypatch):
         steppers = [self.session.stepper(which) for which in ("draft", "target")]
         held = [list(stepper.cached) for stepper in steppers]
         stands = settle(self, images, alive, *drafted)
-        for row in alive[stands].tolist():
+        for row in (row for row, stood in zip(alive, stands) if stood):
             for stepper, before in zip(steppers, held):
                 stepper.cached[images[row]] = before[images[row]]
         return stands

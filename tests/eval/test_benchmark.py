@@ -269,7 +269,7 @@ WRONG = {
     "--warmup 0": "warmup: expected an int >= 1, got 0",
     "--strategy Baseline --strategy.reseed true": "a benchmark compares the same seeds",
     "--original /": "original: expected a checkout of the VAR code",
-    "--nope 1": "unrecognized arguments: --nope",
+    "--nope 1": "unknown option --nope",
 }
 
 

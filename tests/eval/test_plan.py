@@ -121,7 +121,7 @@ WRONG = {
     "--acceptance simulated:1 --out plan.yaml": "out: expected none with simulated acceptance",
     "--out plan.txt": "out: expected a .yaml file in a folder that exists, got 'plan.txt'",
     "--out none/plan.yaml": "out: expected a .yaml file in a folder that exists",
-    "--nope 1": "unrecognized arguments: --nope",
+    "--nope 1": "unknown option --nope",
 }
 
 

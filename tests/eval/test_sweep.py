@@ -106,9 +106,9 @@ def decodes(monkeypatch) -> list[sdvar.Strategy]:
     """Strategies of every decode, in order; the decodes are real."""
     calls, decode = [], sdvar.decode
 
-    def spy(pair, labels, seeds, strategy, sampling):
+    def spy(pair, labels, seeds, strategy, sampling, **options):
         calls.append(strategy)
-        return decode(pair, labels, seeds, strategy, sampling)
+        return decode(pair, labels, seeds, strategy, sampling, **options)
 
     monkeypatch.setattr(predicting.sdvar, "decode", spy)
     return calls
@@ -181,10 +181,10 @@ def test_tokens_that_are_lost_are_made_again(config, copied, decodes):
 def test_an_interrupted_sweep_is_continued(config, swept, tmp_path, monkeypatch, decodes):
     out, decode = tmp_path / "run", sdvar.decode
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         if len(decodes) >= 15:  # 5 to warm up, two batches of 5 arms
             raise OSError("the disk is full")
-        return decode(*arguments)
+        return decode(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(predicting.sdvar, "decode", interrupted)
