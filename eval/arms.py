@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_modules.predictor import Arm
+    from lightning_modules.arm import Arm
     from sdvar import Sampling
 
 OF_ARM = ("reseed", "draft", "sampling")  # what an arm may have beside its strategy
@@ -97,7 +97,7 @@ def build_arms(arms: Mapping[str, Mapping[str, Any]], sampling: Sampling | None 
         ValueError: naming the arm and what is wrong with it.
     """
     import sdvar
-    from lightning_modules.predictor import BASELINE, Arm
+    from lightning_modules.arm import BASELINE, Arm
     from sdvar.command_line import did_you_mean
 
     built = {BASELINE: Arm(BASELINE, sdvar.Baseline())}

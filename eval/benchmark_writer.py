@@ -138,9 +138,10 @@ def make_decoder(images: Tensor, rate: float | None):
     from lightning.pytorch import LightningModule
 
     import sdvar
+    from lightning_modules.arm import Arm
     from lightning_modules.batch_record import PER_ROUND
     from lightning_modules.metrics import PER_IMAGE, PER_SCALE
-    from lightning_modules.predictor import Arm, DecodedBatch
+    from lightning_modules.predictor import DecodedBatch
     from sdvar.decoding.clock import PARTS
 
     class Decoder(LightningModule):

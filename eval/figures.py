@@ -11,8 +11,8 @@ import torch
 
 import sdvar
 from eval.scale_figures import scale_figures
+from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
-from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder
 
 FEW_BATCHES = 5  # a median of fewer says little on a machine that does other work too

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eval.arms import OF_ARM
 
 if TYPE_CHECKING:
-    from lightning_modules.predictor import Arm
+    from lightning_modules.arm import Arm
 
 
 def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,8 +19,8 @@ from eval.pairs import pair_figures
 from eval.repeats import repeated_figures
 from eval.report import write_report
 from eval.run_record import RunRecord
+from lightning_modules.arm import BASELINE
 from lightning_modules.class_names import IMAGENET_CLASSES, imagenet_names
-from lightning_modules.predictor import BASELINE
 
 
 def prepare_measuring(options: Namespace, image_size: int) -> features.Features | None:

@@ -13,8 +13,8 @@ import yaml
 
 import sdvar
 from eval.arms import build_arms
+from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.class_lists import parse_ranges
-from lightning_modules.predictor import BASELINE, Arm
 from lightning_modules.run_folder import RunFolder, image_file
 
 DECODING = "decoding.json"  # written by eval/fid.py: the machines that decoded, how long it took

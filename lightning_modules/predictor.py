@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 import sdvar
 from lightning_modules import pair_source
+from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.batch_record import PER_ROUND
 from lightning_modules.class_lists import SEED_LIMIT
 from lightning_modules.labels import ClassLabelDataModule
@@ -27,7 +27,6 @@ from sdvar.numerics import tf32_allowed
 
 log = logging.getLogger("sdvar.predictor")
 
-BASELINE = "baseline"  # the arm that the others are compared with
 RESEED_OFFSET = SEED_LIMIT  # above every seed of a run, so that a reseeded arm shares no noise with the others
 TIMED_AGAIN = 5  # batches of a run at least, and then every tenth, in which a finished baseline is timed again
 
@@ -35,58 +34,6 @@ TIMED_AGAIN = 5  # batches of a run at least, and then every tenth, in which a f
 def timed_again(batch: int) -> bool:
     """Whether arms that are added to a run are timed beside the baseline in this batch, although that is finished."""
     return batch < TIMED_AGAIN or batch % 10 == 0
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of decoding the images of a run.
-
-    Args:
-        name: names the arm's folder: letters, digits, `_`, `-` and `.`.
-        strategy: how its images are decoded.
-        reseed: decode with other seeds. Such an arm shows how far two sets of images differ by chance alone.
-        draft: checkpoint of a draft of its own in place of the pair's, see `PairFiles`.
-        sampling: of its own in place of the run's.
-
-    Raises:
-        ValueError: if the name cannot be that of a folder, or the baseline is something else.
-    """
-
-    name: str
-    strategy: sdvar.Strategy
-    reseed: bool = False
-    draft: str | None = None
-    sampling: sdvar.Sampling | None = None
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
-            raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_', '-' and '.'")
-        own = [name for name in ("reseed", "draft", "sampling") if getattr(self, name)]
-        if self.name == BASELINE and (own or self.strategy != sdvar.Baseline()):
-            raise ValueError(
-                f"strategy: the arm {BASELINE!r} must be sdvar.Baseline() with the run's seeds and sampling, got "
-                f"{self.strategy}{' with its own ' + ', '.join(own) if own else ''}"
-            )
-
-    @property
-    def lossless(self) -> bool:
-        """Whether its images are distributed as the baseline's."""
-        return self.strategy.lossless and self.sampling is None
-
-    @property
-    def exact(self) -> bool:
-        """Whether its images have the baseline's tokens."""
-        return self.strategy.exact and self.sampling is None
-
-    def settings(self) -> str | dict:
-        """What its images depend on beside the run's settings, in plain values."""
-        text = f"{self.strategy}{', reseeded' if self.reseed else ''}"
-        own = {}
-        if self.draft:
-            own |= {"draft": self.draft, "draft_sha256": pair_source.digest(self.draft)}
-        if self.sampling:
-            own |= {"sampling": asdict(self.sampling)}
-        return {"strategy": text, **own} if own else text
 
 
 @contextmanager

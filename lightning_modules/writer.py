@@ -15,10 +15,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from lightning_modules.arm import BASELINE
 from lightning_modules.batch_record import batch_row
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.png import write_png
-from lightning_modules.predictor import BASELINE, DecodedBatch, SDVARPredictor
+from lightning_modules.predictor import DecodedBatch, SDVARPredictor
 from lightning_modules.run_folder import RunFolder, image_file
 from lightning_modules.write_pool import WritePool, default_workers
 

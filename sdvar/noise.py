@@ -7,6 +7,8 @@ on CPU and CUDA.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,8 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+
+NUMBERS_TOGETHER = 1 << 18  # on a CPU
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -51,21 +55,7 @@ def uniform(
     Returns:
         (B, positions, tokens).
     """
-    device = seeds.device
-    lanes = -(-tokens // 4)  # one call of the generator serves four tokens
-    place = positions if isinstance(positions, Tensor) else torch.arange(positions, device=device)
-    words = philox(
-        (
-            torch.arange(lanes, device=device),
-            place[:, None],
-            scale[:, None] if isinstance(scale, Tensor) else torch.tensor(scale, device=device),
-            torch.tensor(STREAMS[stream], device=device),
-        ),
-        ((seeds & _WORD)[:, None, None], ((seeds >> 32) & _WORD)[:, None, None]),
-    )
-    bits = torch.stack(words, dim=-1).flatten(-2)[..., :tokens]
-    # float32 keeps its full relative precision near 0 and would round the largest numbers up to 1
-    return ((bits.to(dtype) + 0.5) * 2.0**-32).clamp_(max=1 - 2.0**-24)
+    return _in_parts(_uniform, seeds, stream, scale, positions, tokens, dtype)
 
 
 def gumbel(
@@ -75,5 +65,43 @@ def gumbel(
 
     Large G decide, and they come from u near 0, where float32 resolves u best.
     """
-    u = uniform(seeds, stream, scale, positions, tokens, dtype)
-    return u.neg_().log1p_().neg_().log_().neg_()
+    return _in_parts(_gumbel, seeds, stream, scale, positions, tokens, dtype)
+
+
+def _in_parts(
+    draw: Callable[..., Tensor],
+    seeds: Tensor,
+    stream: str,
+    scale: int | Tensor,
+    positions: int | Tensor,
+    tokens: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """What ``draw`` makes of all positions; on a CPU of so few at a time that the work stays in its cache."""
+    place = positions if isinstance(positions, Tensor) else torch.arange(positions, device=seeds.device)
+    scales = scale if isinstance(scale, Tensor) else torch.tensor(scale, device=seeds.device).expand(len(place))
+    together = max(1, NUMBERS_TOGETHER // max(1, len(seeds) * tokens)) if seeds.device.type == "cpu" else len(place)
+    if together >= len(place):
+        return draw(seeds, STREAMS[stream], scales, place, tokens, dtype)
+    parts = zip(scales.split(together), place.split(together))
+    return torch.cat([draw(seeds, STREAMS[stream], *part, tokens, dtype) for part in parts], dim=1)
+
+
+def _uniform(seeds: Tensor, stream: int, scales: Tensor, place: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+    lanes = -(-tokens // 4)  # one call of the generator serves four tokens
+    words = philox(
+        (
+            torch.arange(lanes, device=seeds.device),
+            place[:, None],
+            scales[:, None],
+            torch.tensor(stream, device=seeds.device),
+        ),
+        ((seeds & _WORD)[:, None, None], ((seeds >> 32) & _WORD)[:, None, None]),
+    )
+    bits = torch.stack(words, dim=-1).flatten(-2)[..., :tokens]
+    # float32 keeps its full relative precision near 0 and would round the largest numbers up to 1
+    return ((bits.to(dtype) + 0.5) * 2.0**-32).clamp_(max=1 - 2.0**-24)
+
+
+def _gumbel(*address: object) -> Tensor:
+    return _uniform(*address).neg_().log1p_().neg_().log_().neg_()

@@ -93,17 +93,20 @@ def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: f
         ascending, order: (..., k) values and tokens of the k best.
         top_p: see `Sampling`.
     """
-    kth = ascending[..., :1]
-    listed = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, True)
-    tied = (logits == kth) & ~listed  # as likely as the k-th: they stand before it, in the order of their tokens
-    place = tied.cumsum(-1)  # 1, 2, ... for these
+    kth, none = ascending[..., :1], torch.zeros_like(logits, dtype=torch.bool)
     weights = (ascending - ascending[..., -1:]).exp()
-    before = place[..., -1:] * weights[..., :1]
+    before, place = 0.0, None
+    # where asking costs nothing, ties are only looked at if there are any
+    if logits.device.type != "cpu" or int((logits >= kth).sum()) > ascending.numel():
+        tied = (logits == kth) & ~none.scatter(-1, order, True)  # they stand before the k-th, in the order of tokens
+        place = tied.cumsum(-1)  # 1, 2, ... for these
+        before = place[..., -1:] * weights[..., :1]
     total = weights.sum(-1, keepdim=True) + before
     drop = (weights.cumsum(-1) + before) / total <= 1 - top_p
     drop[..., -1] = False
-    keep = torch.zeros_like(listed).scatter_(-1, order, ~drop)
-    keep |= tied & (place * weights[..., :1] / total > 1 - top_p)
+    keep = none.scatter(-1, order, ~drop)
+    if place is not None:
+        keep |= tied & (place * weights[..., :1] / total > 1 - top_p)
     return logits.masked_fill(~keep, -math.inf)
 
 

@@ -195,12 +195,12 @@ def nothing_accepted(monkeypatch):
 
 
 def draft_with_its_own_noise(monkeypatch):
-    uniform, calls = sdvar.noise.uniform, iter(range(10**6))
+    uniform, calls = sdvar.noise._uniform, iter(range(10**6))
 
     def other_noise(seeds, *args):
         return uniform(seeds + next(calls), *args)
 
-    monkeypatch.setattr("sdvar.noise.uniform", other_noise)
+    monkeypatch.setattr("sdvar.noise._uniform", other_noise)
 
 
 def pixels(change):

@@ -6,6 +6,7 @@ import pytest
 
 import sdvar
 from eval.scale_figures import scale_figures
+from lightning_modules.arm import Arm
 from lightning_modules.batch_record import (
     BATCH_COLUMNS,
     PART_SECONDS,
@@ -15,7 +16,7 @@ from lightning_modules.batch_record import (
     recorded,
     sum_rounds,
 )
-from lightning_modules.predictor import Arm, SDVARPredictor
+from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.records import Records
 from tests.lightning_modules.test_predictor import make_batch
 

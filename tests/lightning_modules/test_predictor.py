@@ -6,8 +6,9 @@ from lightning.pytorch import Trainer
 
 import sdvar
 from lightning_modules import predictor as module
+from lightning_modules.arm import Arm
 from lightning_modules.labels import ClassLabelDataModule
-from lightning_modules.predictor import RESEED_OFFSET, Arm, SDVARPredictor
+from lightning_modules.predictor import RESEED_OFFSET, SDVARPredictor
 from sdvar.numerics import tf32_allowed
 
 BASELINE = Arm("baseline", sdvar.Baseline())

@@ -13,9 +13,10 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 import sdvar
+from lightning_modules.arm import Arm
 from lightning_modules.labels import ClassLabelDataModule
 from lightning_modules.png import write_png
-from lightning_modules.predictor import Arm, SDVARPredictor
+from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.records import Records
 from lightning_modules.run_folder import RunFolder, image_file
 from lightning_modules.writer import ImageWriter
