@@ -262,6 +262,17 @@ def test_faults_are_seen_through_the_rounding_of_bfloat16(monkeypatch, broken, n
     assert not result.passed, result
 
 
+def test_memory_that_was_never_written_does_not_hide_a_fault(tester, monkeypatch):
+    """The cache's error is set against the values that it holds, not against what the memory held before."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(100))
+    assert run(tester, "cache_after_truncation").passed
+    truncation_after_a_fall_only(monkeypatch)
+    figure = run(tester, "cache_after_truncation").figure
+    monkeypatch.setattr(torch, "empty", empty)
+    assert figure == run(tester, "cache_after_truncation").figure
+
+
 def test_what_a_check_raises_is_its_failure():
     pair = random_pair()
     with torch.no_grad():

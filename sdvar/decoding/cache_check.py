@@ -31,6 +31,18 @@ def cache_error(session: Session) -> float:
     return torch.tensor(errors, dtype=torch.float64).max().item()  # unlike max(), passes NaN on
 
 
+def largest_value(session: Session) -> float:
+    """The largest absolute value in both models' caches, of what they hold; the rest was never written, or is stale."""
+    largest = [0.0]
+    for which in ("draft", "target"):
+        stepper = session.stepper(which)
+        for image in range(session.batch):
+            held = session.pyramid.span(stepper.visible_from, stepper.cached[image])
+            values = stepper.workspace.cache.values[:, image, :, held]
+            largest.append(values.abs().max().item() if values.numel() else 0.0)
+    return max(largest)
+
+
 def _image_error(session: Session, stepper: Stepper, image: int) -> float:
     pyramid, first, last = session.pyramid, stepper.visible_from, stepper.cached[image]
     tokens = [part[image : image + 1] for part in pyramid.split(session.canvas.tokens)]

@@ -10,7 +10,7 @@ from sdvar import noise
 from sdvar.decoding import decode
 from sdvar.decoding.acceptance import Acceptance, Coupled, Proposal, Verdict
 from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.cache_check import cache_error
+from sdvar.decoding.cache_check import cache_error, largest_value
 from sdvar.decoding.compare import first_differences
 from sdvar.decoding.session import Session
 from sdvar.decoding.speculative import Speculative
@@ -57,8 +57,7 @@ def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     for rule in (Coupled(), Overrule(stands=True), Overrule(stands=False)):
         session = Session(pair, *batch(pair, B), SAMPLING)
         Speculative(gamma, rule).run(session)
-        values = [session.stepper(which).workspace.cache.values.abs().max().item() for which in ("draft", "target")]
-        figures.append(cache_error(session) / max(1.0, *values))
+        figures.append(cache_error(session) / max(1.0, largest_value(session)))
         cuts += int((session.counts.drafted_scales - session.counts.accepted_scales).sum())
     figure = torch.tensor(figures).max().item()
     meaning = f"cached keys and values against a fresh pass over the committed scales, after {cuts} rejections"
