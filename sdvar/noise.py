@@ -79,7 +79,7 @@ def _in_parts(
 ) -> Tensor:
     """What ``draw`` makes of all positions; on a CPU of so few at a time that the work stays in its cache."""
     place = positions if isinstance(positions, Tensor) else torch.arange(positions, device=seeds.device)
-    scales = scale if isinstance(scale, Tensor) else torch.tensor(scale, device=seeds.device).expand(len(place))
+    scales = scale if isinstance(scale, Tensor) else torch.full_like(place, scale)  # made there: no copy to wait for
     together = max(1, NUMBERS_TOGETHER // max(1, len(seeds) * tokens)) if seeds.device.type == "cpu" else len(place)
     if together >= len(place):
         return draw(seeds, STREAMS[stream], scales, place, tokens, dtype)
@@ -94,7 +94,7 @@ def _uniform(seeds: Tensor, stream: int, scales: Tensor, place: Tensor, tokens: 
             torch.arange(lanes, device=seeds.device),
             place[:, None],
             scales[:, None],
-            torch.tensor(stream, device=seeds.device),
+            place.new_full((), stream),
         ),
         ((seeds & _WORD)[:, None, None], ((seeds >> 32) & _WORD)[:, None, None]),
     )

@@ -123,8 +123,8 @@ class Session:
         while last < len(self.pyramid) and self.pyramid.span_tokens(scale, last + 1) <= room:
             last += 1
         counts = self.pyramid.tokens[scale:last]
-        numbers = torch.cat([torch.arange(count) for count in counts]).to(self.seeds.device)
-        scales = self.pyramid.scale_of_position(scale, last).to(self.seeds.device)
+        numbers = torch.cat([torch.arange(count, device=self.seeds.device) for count in counts])
+        scales = torch.cat([torch.full_like(numbers[:count], k) for k, count in zip(range(scale, last), counts)])
         made = noise.gumbel(self.seeds, "pick", scales, numbers, vocabulary, dtype)
         self._gumbel |= dict(zip(range(scale, last), made.split(counts, dim=1)))
 
