@@ -76,12 +76,12 @@ def prepare(options: Namespace) -> Job:
     import torch
 
     import sdvar
-    from eval.arms import build_arms
+    from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, too_large
     from eval.benchmarking.models import load
     from eval.benchmarking.original import load_original, original_runners
     from eval.benchmarking.runners import StrategyRunner
     from eval.benchmarking.simulated import with_simulated
-    from eval.memory import check_batch, decode_bytes, free_bytes, largest_batch, too_large
+    from eval.cli.arms import build_arms
     from sdvar.decoding import check_fit
 
     device = choose_device(options.accelerator)
@@ -134,7 +134,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
     """
     from eval.benchmarking.ceilings import measure_ceilings
     from eval.benchmarking.figures import Floors, decoder_dtype
-    from eval.environment import describe_environment
+    from lightning_modules.run.environment import describe_environment
 
     pair = job.pair
     log.info("measuring what the machine reaches")
@@ -167,7 +167,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
 def _measure(options: Namespace, job: Job, batch: int, floors: Any) -> list[dict[str, Any]]:
     from eval.benchmarking.figures import runner_figures
     from eval.benchmarking.measuring import measure
-    from eval.memory import is_out_of_memory, ran_out
+    from eval.benchmarking.memory import is_out_of_memory, ran_out
 
     try:
         measured = measure(job.runners, batch, job.pair.num_classes, job.device, options.warmup, options.repeats)

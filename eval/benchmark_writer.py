@@ -109,8 +109,8 @@ def measure(
     """
     from lightning.pytorch import Trainer
 
-    from lightning_modules.labels import ClassLabelDataModule
-    from lightning_modules.writer import ImageWriter
+    from lightning_modules.data.labels import ClassLabelDataModule
+    from lightning_modules.run.writer import ImageWriter
 
     _quieten()
     with tempfile.TemporaryDirectory(dir=folder) as out:
@@ -139,10 +139,10 @@ def make_decoder(images: Tensor, rate: float | None):
 
     import sdvar
     from lightning_modules.arm import Arm
-    from lightning_modules.batch_record import PER_ROUND
-    from lightning_modules.metrics import PER_IMAGE, PER_SCALE
+    from lightning_modules.decode_statistics import PER_IMAGE, PER_SCALE
     from lightning_modules.predictor import DecodedBatch
-    from sdvar.decoding.clock import PARTS
+    from lightning_modules.run.batch_table import PER_ROUND
+    from sdvar.decoding.timing import PARTS
 
     class Decoder(LightningModule):
         arms = (Arm("pictures", sdvar.Baseline()),)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentError
 
-from eval import options as fid_options
+from eval.cli import options as fid_options
 from lightning_modules.command_line import ArgumentParser
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lightning_modules.run_folder import RunFolder
+    from lightning_modules.run.folder import RunFolder
 
 DESCRIPTION = """Write an arm of a finished run as .npz: arr_0, the images as uint8 (N, H, W, 3), arr_1, their labels,
 and index, which image of the run each is. The order is random, since OpenAI's evaluator takes the parts for its
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ArgumentError as error:
         _stop(str(error))
 
-    from eval.run_record import load_record
+    from eval.cli.finished_run import load_record
 
     try:
         file = Path(options.file)
@@ -115,7 +115,7 @@ def write_images(folder: RunFolder, arm: str, file: Path, seed: int) -> str:
     """
     import numpy as np
 
-    from eval.image_sources import FileImages, UniformImages
+    from eval.metrics.images import FileImages, UniformImages
 
     rows = sorted(folder.manifest(arm).read(), key=lambda row: int(row["index"]))
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -154,14 +154,14 @@ def write_statistics(
         folder: of a complete run.
         arm: its name.
         file: to write; appears whole or not at all.
-        feature_extractor, feature_extractor_weights: see `eval.features.extract`.
+        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
 
     Returns:
         What was written, in words.
     """
     import numpy as np
 
-    from eval.features import extract
+    from eval.metrics.features import extract
 
     features = extract(
         folder.path / arm,

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import Namespace
 
-from eval.launcher import another_ended, cluster_environment, let_the_first_speak
-from eval.options import as_config, parse
+from eval.cli.launcher import another_ended, cluster_environment, let_the_first_speak
+from eval.cli.options import as_config, parse
 from lightning_modules.orphans import end_with_parent
 
 if TYPE_CHECKING:  # heavy: only imported once the options are known to be good
     from lightning.pytorch import Trainer
 
-    from eval.features import Features
-    from lightning_modules.labels import ClassLabelDataModule
+    from eval.metrics.features import Features
+    from lightning_modules.data.labels import ClassLabelDataModule
     from lightning_modules.predictor import SDVARPredictor
-    from lightning_modules.run_folder import RunFolder
+    from lightning_modules.run.folder import RunFolder
 
 
 @dataclass
@@ -78,9 +78,9 @@ def run(
     if not job.trainer.is_global_zero:
         return
 
-    from eval.results import write_results
-    from eval.run_record import end_session, load_record
-    from eval.table import print_table
+    from eval.cli.finished_run import end_session, load_record
+    from eval.metrics.measuring import write_results
+    from eval.report.terminal import print_table
 
     try:
         end_session(job.folder, decoded - prepared)
@@ -111,14 +111,14 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     from lightning.pytorch import Trainer
 
     import sdvar
-    from eval.arms import build_arms, describe_arms
-    from eval.engine_options import engine_of
-    from eval.progress import ProgressBar
+    from eval.cli.arms import build_arms, describe_arms
+    from eval.cli.engine_options import engine_of
+    from eval.cli.progress import ProgressBar
     from lightning_modules.pair_source import PairFiles
     from lightning_modules.predictor import SDVARPredictor
-    from lightning_modules.run_folder import RunFolder
+    from lightning_modules.run.folder import RunFolder
+    from lightning_modules.run.writer import ImageWriter
     from lightning_modules.stopping import StopOnSignal
-    from lightning_modules.writer import ImageWriter
 
     _quieten_libraries()
     _resolve_accelerator(options)
@@ -129,7 +129,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
         _images_of(options)  # a mistake here should not wait for the models
     source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
     engine = engine_of(options)
-    predictor = SDVARPredictor(source, arms, sampling, options.precision, options.threads, engine, options.tf32)
+    predictor = SDVARPredictor(source, arms, sampling, options.precision, engine)
     for pair in predictor.pairs.values():
         predictor.engine.check(pair, torch.device(options.accelerator))
     if options.labels is None:
@@ -153,11 +153,11 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     )
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
-        from eval.environment import describe_environment, describe_numerics
-        from eval.results import prepare_measuring
-        from eval.run_record import earlier_arms, start_session
+        from eval.cli.finished_run import earlier_arms, start_session
+        from eval.metrics.measuring import prepare_measuring
         from lightning_modules import pair_source
-        from sdvar.numerics import tf32_allowed
+        from lightning_modules.run.environment import describe_environment, describe_numerics
+        from sdvar.engine import tf32_allowed
 
         writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
         if extend and not options.overwrite:
@@ -176,7 +176,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
 
 
 def _images_of(options: Namespace) -> ClassLabelDataModule:
-    from lightning_modules.labels import ClassLabelDataModule
+    from lightning_modules.data.labels import ClassLabelDataModule
 
     images_per_class = options.images_per_class  # of each repeat, one after the other; None: the labels give the images
     if images_per_class is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from eval import options as fid_options
+from eval.cli import options as fid_options
 from lightning_modules.command_line import ArgumentParser
 
 DESCRIPTION = """Measure a finished run again, from its images and tables: no model is loaded and nothing is decoded.
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ArgumentError as error:
         _stop(error)
 
-    from eval.table import print_table
+    from eval.report.terminal import print_table
 
     try:
         metrics = measure_run(given)
@@ -69,9 +69,9 @@ def measure_run(given: Namespace) -> dict[str, Any]:
     """
     import yaml
 
-    from eval.image_sources import open_images
-    from eval.results import prepare_measuring, write_results
-    from eval.run_record import load_record
+    from eval.cli.finished_run import load_record
+    from eval.metrics.images import open_images
+    from eval.metrics.measuring import prepare_measuring, write_results
 
     given.metrics = None if given.metrics is None else fid_options.parse_metrics(given.metrics)
     record = load_record(given.out)

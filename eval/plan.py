@@ -57,8 +57,8 @@ def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:
 
     import sdvar
     from eval.benchmark import choose_device
+    from eval.benchmarking.memory import check_batch, free_bytes
     from eval.benchmarking.models import load
-    from eval.memory import check_batch, free_bytes
 
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     device = choose_device(options.accelerator)
@@ -76,7 +76,7 @@ def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:
 
 
 def _run_in_memory(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> None:
-    from eval.memory import is_out_of_memory, ran_out
+    from eval.benchmarking.memory import is_out_of_memory, ran_out
 
     try:
         run(options, pair, sampling)
@@ -88,7 +88,7 @@ def _run_in_memory(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sa
 
 def _needed_bytes(pair: sdvar.ModelPair, batch: int) -> int:
     import sdvar
-    from eval.memory import decode_bytes
+    from eval.benchmarking.memory import decode_bytes
 
     return decode_bytes(pair, sdvar.Speculative(), batch, images=False)
 
@@ -96,12 +96,12 @@ def _needed_bytes(pair: sdvar.ModelPair, batch: int) -> int:
 def run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> None:
     """Measures, searches, measures again; prints the result and writes the config."""
     from eval.benchmarking.simulated import with_simulated
-    from eval.environment import describe_environment
     from eval.planning.agreement import measure_agreement, simulated_agreement
     from eval.planning.candidates import find_candidates, lossy_strategies
     from eval.planning.output import print_plan, tokens_line, verdict, write_config
     from eval.planning.probe import measure_costs
     from eval.planning.timing import choose, compare
+    from lightning_modules.run.environment import describe_environment
 
     batch, rates, scales = options.batch_size, options.acceptance, len(pair.pyramid)
     log.info("measuring costs for %.0f s", options.seconds)

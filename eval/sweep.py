@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jsonargparse import Namespace
 
 from eval import fid
-from eval import options as fid_options
+from eval.cli import options as fid_options
 from lightning_modules.command_line import ArgumentParser
 
 COMMAND = "eval/sweep.py"
@@ -46,8 +46,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
         raise ValueError("grid: expected points to decode, got none; see configs/sweep_tiny.yaml")
 
     import sdvar
-    from eval.arms import build_arms
-    from eval.grid import expand, refuse_twins
+    from eval.cli.arms import build_arms
+    from eval.cli.grid import expand, refuse_twins
 
     points = expand(grid)
     twice = sorted(points.keys() & single.keys())

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 import sdvar
 from lightning_modules import pair_source
 from lightning_modules.arm import BASELINE, Arm
-from lightning_modules.batch_record import PER_ROUND
-from lightning_modules.class_lists import SEED_LIMIT
-from lightning_modules.labels import ClassLabelDataModule
-from lightning_modules.metrics import PER_IMAGE, PER_SCALE, DecodeStatistics
+from lightning_modules.data.class_lists import SEED_LIMIT
+from lightning_modules.data.labels import ClassLabelDataModule
+from lightning_modules.decode_statistics import PER_IMAGE, PER_SCALE, DecodeStatistics
 from lightning_modules.pair_source import PairFiles
+from lightning_modules.run.batch_table import PER_ROUND
 from sdvar.decoding import check_fit
-from sdvar.decoding.clock import Clock, seconds_per_scale
-from sdvar.numerics import tf32_allowed
+from sdvar.decoding.timing import Clock, seconds_per_scale
+from sdvar.engine import tf32_allowed
 
 log = logging.getLogger("sdvar.predictor")
 
@@ -88,9 +88,7 @@ class SDVARPredictor(LightningModule):
         arms: how to decode. The arm named ``baseline``, if there is one, is what the others are compared with.
         sampling: guidance and filters, the same for all arms.
         precision: number format of the models: 64-true, 32-true, bf16-true or 16-true.
-        threads: CPU threads of the process; None leaves them as they are. Float rounding may depend on it.
-        engine: kernels, graphs, compiler and the tokenizer's dtype; rounding depends on it.
-        tf32: let a GPU round the factors of float32 products to TF32 while decoding: faster, 10 bits instead of 23.
+        engine: kernels, graphs, compiler, the tokenizer's dtype, threads, TF32; rounding depends on it.
 
     Raises:
         ValueError: naming the argument.
@@ -102,24 +100,18 @@ class SDVARPredictor(LightningModule):
         arms: list[Arm],
         sampling: sdvar.Sampling | None = None,
         precision: str = "32-true",
-        threads: int | None = None,
         engine: sdvar.Engine | None = None,
-        tf32: bool = False,
     ) -> None:
         super().__init__()
         if precision not in pair_source.DTYPES:
             raise ValueError(f"precision: expected one of {', '.join(pair_source.DTYPES)}, got {precision!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads: expected an int >= 1, got {threads}")
         names = [arm.name for arm in arms]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"arms: expected one or more with different names, got {', '.join(names) or 'none'}")
         self.arms = list(arms)
         self.sampling = sampling or sdvar.Sampling()
         self.precision = precision
-        self.threads = threads
         self.engine = engine or sdvar.Engine()
-        self.tf32 = tf32
         self.source = None if isinstance(pair, sdvar.ModelPair) else pair
         self.pair = pair_source.load(pair, precision) if self.source else pair
         if self.source:
@@ -145,9 +137,7 @@ class SDVARPredictor(LightningModule):
             "arms": {arm.name: arm.settings() for arm in self.arms},
             "sampling": asdict(self.sampling),
             "precision": self.precision,
-            "threads": self.threads,
             "engine": asdict(self.engine),
-            "tf32": self.tf32,
             "patch_nums": list(self.pair.pyramid.patch_nums),
             "num_classes": self.pair.num_classes,
         }
@@ -168,8 +158,8 @@ class SDVARPredictor(LightningModule):
             self.engine.apply(pair)
 
     def on_predict_start(self) -> None:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        if self.engine.threads is not None:
+            torch.set_num_threads(self.engine.threads)
 
     def predict_step(self, batch: dict, batch_idx: int) -> dict[str, DecodedBatch]:
         """Decodes a batch with every arm.
@@ -181,7 +171,8 @@ class SDVARPredictor(LightningModule):
         Returns:
             What each arm made of it, by the arm's name; nothing if no image of the batch is wanted.
         """
-        with tf32_allowed(self.tf32):  # torch's own default would let f-hat depend on how a batch size is convolved
+        # torch's own default would let f-hat depend on how a batch size is convolved
+        with tf32_allowed(self.engine.tf32):
             return self._decode_all(batch)
 
     def _decode_all(self, batch: dict) -> dict[str, DecodedBatch]:

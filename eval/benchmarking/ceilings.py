@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from eval.floors import Ceilings, dtype_name
+from eval.benchmarking.roofline import Ceilings, dtype_name
 
 # On a GPU larger ones, so that the launch does not count; on a CPU the copy must be larger than its caches.
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}

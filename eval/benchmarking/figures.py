@@ -12,10 +12,10 @@ import torch
 
 import sdvar
 from eval.benchmarking.measuring import Measured
+from eval.benchmarking.roofline import Ceilings, Cost, VARSize, floor_seconds, pass_cost, tokenizer_cost, total
 from eval.benchmarking.runners import Runner
 from eval.benchmarking.simulated import is_simulated
-from eval.floors import Ceilings, Cost, VARSize, floor_seconds, pass_cost, tokenizer_cost, total
-from sdvar.decoding.clock import PARTS, Pass, Stretch, seconds_per_scale
+from sdvar.decoding.timing import PARTS, Pass, Stretch, seconds_per_scale
 
 
 class Floors:

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from eval.benchmarking.ceilings import now
 from eval.benchmarking.peak import peak_bytes
 from eval.benchmarking.runners import Runner
-from sdvar.decoding.clock import Clock, Stretch
+from sdvar.decoding.timing import Clock, Stretch
 
 log = logging.getLogger("eval.benchmark")
 

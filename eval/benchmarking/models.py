@@ -9,9 +9,9 @@ from jsonargparse import Namespace
 from torch import nn
 
 import sdvar
-from eval.engine_options import engine_of
-from eval.floors import state_bytes
-from eval.memory import free_bytes
+from eval.benchmarking.memory import free_bytes
+from eval.benchmarking.roofline import state_bytes
+from eval.cli.engine_options import engine_of
 from lightning_modules import pair_source
 from lightning_modules.pair_source import PairFiles
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from eval.arms import DEFAULT_ARMS, split_arguments
-from eval.engine_options import add_engine_options, check_engine_options
-from eval.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
+from eval.cli.arms import DEFAULT_ARMS, split_arguments
+from eval.cli.engine_options import add_engine_options, check_engine_options
+from eval.cli.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
 from lightning_modules.command_line import ArgumentParser
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import sdvar
+from eval.benchmarking.roofline import state_bytes
 from eval.benchmarking.runners import Runner
-from eval.floors import state_bytes
-from sdvar.decoding.clock import Clock
+from sdvar.decoding.timing import Clock
 
 SHORT = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 _TOP_LEVEL = ("models", "dist")  # the modules of the checkout

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import sdvar
-from eval.floors import held_bytes
-from sdvar.decoding.clock import Clock
+from eval.benchmarking.roofline import held_bytes
+from sdvar.decoding.timing import Clock
 
 
 class Runner(ABC):

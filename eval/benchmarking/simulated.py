@@ -27,7 +27,7 @@ class Simulated(sdvar.Acceptance):
         chance = proposal.accept_noise()[:, 0]  # the numbers are in the open interval: 0 never stands, 1 always does
         stands = chance < self.rates[proposal.scale]
         tokens = torch.where(stands[:, None], proposal.drafted, proposal.picked)
-        return sdvar.Verdict(tokens=tokens, stands=stands, agreed=stands[:, None].expand_as(tokens))
+        return sdvar.Verdict(tokens=tokens, accepted=stands, agreed=stands[:, None].expand_as(tokens))
 
 
 def with_simulated(strategies: dict[str, sdvar.Strategy], rates: Sequence[float], scales: int) -> dict:

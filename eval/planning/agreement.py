@@ -10,7 +10,7 @@ import torch
 
 import sdvar
 from eval.benchmarking.measuring import labels_and_seeds
-from sdvar.decoding.session import Session
+from sdvar.decoding.state import DecodeState
 
 SEED_OFFSET = 2**41  # beyond those of runs, of reseeded arms and of the timing
 
@@ -20,13 +20,13 @@ class Agreement:
     """What was found on n images.
 
     Attributes:
-        stands: bool (n, K), whether the draft's picks of a scale, after the baseline's coarser scales, are all the
+        accepted: bool (n, K), whether the draft's picks of a scale, after the baseline's coarser scales, are all the
             baseline's.
         agreeing: float64 (K,), the share of its tokens that are.
         differing: of each lossy strategy, the share of all tokens that differ from the baseline's.
     """
 
-    stands: np.ndarray
+    accepted: np.ndarray
     agreeing: np.ndarray
     differing: dict[sdvar.Strategy, float]
 
@@ -43,19 +43,19 @@ def measure_agreement(
         together: images in one batch, at most.
         lossy: strategies whose tokens are compared with the baseline's.
     """
-    stands, agreeing = [], []
+    accepted, agreeing = [], []
     differing: dict[sdvar.Strategy, list[float]] = {strategy: [] for strategy in lossy}
     all_labels, all_seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
     for labels, seeds in zip(all_labels.split(together), (all_seeds + SEED_OFFSET).split(together)):
         tokens = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling, images=False).tokens
         equal = _draft_agrees(pair, labels, seeds, sampling, tokens)
-        stands.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
+        accepted.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
         agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())
         for strategy, shares in differing.items():
             other = sdvar.decode(pair, labels, seeds, strategy, sampling, images=False).tokens
             shares += share_differing(tokens, other).tolist()
     return Agreement(
-        np.concatenate(stands),
+        np.concatenate(accepted),
         np.concatenate(agreeing).mean(0),
         {strategy: float(np.mean(shares)) for strategy, shares in differing.items()},
     )
@@ -63,8 +63,8 @@ def measure_agreement(
 
 def simulated_agreement(rates: Sequence[float], images: int) -> Agreement:
     """Drafted scales that stand with given probabilities, one a scale, whatever they hold."""
-    stands = np.random.default_rng(0).random((images, len(rates))) < np.array(rates)
-    return Agreement(stands, stands.mean(0), {})
+    accepted = np.random.default_rng(0).random((images, len(rates))) < np.array(rates)
+    return Agreement(accepted, accepted.mean(0), {})
 
 
 def share_differing(tokens: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -76,9 +76,9 @@ def _draft_agrees(
     pair: sdvar.ModelPair, labels: torch.Tensor, seeds: torch.Tensor, sampling: sdvar.Sampling, tokens: list
 ) -> list[torch.Tensor]:
     """Whether the draft, which reads these tokens in one pass, picks them: K bool tensors (B, n_k)."""
-    session, images = Session(pair, labels, seeds, sampling), range(len(labels))
+    state, images = DecodeState(pair, labels, seeds, sampling), range(len(labels))
     inputs = pair.tokenizer.var_inputs(tokens)
-    logits = session.stepper("draft").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
-    equal = [session.pick(images, k, part) == tokens[k] for k, part in enumerate(pair.pyramid.split(logits))]
-    session.close()
+    logits = state.stepper("draft").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
+    equal = [state.pick(images, k, part) == tokens[k] for k, part in enumerate(pair.pyramid.split(logits))]
+    state.close()
     return equal

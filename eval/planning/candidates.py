@@ -72,7 +72,7 @@ def find_candidates(
     Returns:
         All that should be measured, the fastest by the model first. At least one of them drafts.
     """
-    model, scales = SpanModel(agreement.stands, costs), len(pyramid)
+    model, scales = SpanModel(agreement.accepted, costs), len(pyramid)
     found: list[Candidate] = []
     for end in range(scales + 1):
         lossless = end == scales
@@ -95,7 +95,7 @@ def find_candidates(
 def _fixed(agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid) -> list[Candidate]:
     strategies = [sdvar.Speculative(gamma) for gamma in range(1, len(pyramid))]
     return [
-        Candidate(f"fixed_{one.gamma}", one, mean_seconds(one, agreement.stands, pyramid, costs, DRAWN))
+        Candidate(f"fixed_{one.gamma}", one, mean_seconds(one, agreement.accepted, pyramid, costs, DRAWN))
         for one in strategies
     ]
 

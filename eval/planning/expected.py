@@ -23,13 +23,13 @@ class SpanModel:
     """Expected seconds of decodes whose rounds end where the pyramid is cut into spans.
 
     Args:
-        stands: bool (n, K) of recorded images, see `eval.planning.replay.Replay`.
+        accepted: bool (n, K) of recorded images, see `eval.planning.replay.Replay`.
         costs: of the batch size.
     """
 
-    def __init__(self, stands: np.ndarray, costs: CostTable) -> None:
-        self.stands, self.costs = stands, costs
-        self.scales = stands.shape[1]
+    def __init__(self, accepted: np.ndarray, costs: CostTable) -> None:
+        self.accepted, self.costs = accepted, costs
+        self.scales = accepted.shape[1]
         self.noise = self._all(NOISE)
         self.span = cache(self._span)
 
@@ -85,8 +85,8 @@ class SpanModel:
     def _span(self, first: int, stop: int, cached: int) -> float:
         """Expected seconds until the scales first <= k < stop are settled for all images."""
         begin = self._all(BEGIN_DRAFT) if stop - first > 1 and cached == 0 else 0.0
-        everyone = np.ones(len(self.stands), dtype=bool)
-        again = (self._round(k, stop, k, ~self.stands[:, k - 1]) for k in range(first + 1, stop))
+        everyone = np.ones(len(self.accepted), dtype=bool)
+        again = (self._round(k, stop, k, ~self.accepted[:, k - 1]) for k in range(first + 1, stop))
         return begin + self._round(first, stop, cached, everyone) + sum(again)
 
     def _round(self, scale: int, stop: int, cached: int, images: np.ndarray) -> float:
@@ -96,7 +96,7 @@ class SpanModel:
         total = sum(self._for(step, images) for step in (*steps, target_pass(scale, stop)))
         for k in drafted:
             total += self._for(at("settle", k), images)
-            images = images & self.stands[:, k]
+            images = images & self.accepted[:, k]
         return total + self._for(at("commit", stop - 1), images)
 
     def _tail(self, end: int, cached: int) -> float:

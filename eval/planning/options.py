@@ -8,8 +8,8 @@ from pathlib import Path
 from jsonargparse import ArgumentError, Namespace
 
 from eval.benchmarking.options import RANDOM, check_models, check_threads, parse_rates
-from eval.engine_options import add_engine_options, check_engine_options
-from eval.options import (
+from eval.cli.engine_options import add_engine_options, check_engine_options
+from eval.cli.options import (
     BUNDLED_DEFAULTS,
     MODELS,
     OTHER_DEFAULTS,

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import sdvar
-from eval.arms import describe
-from eval.engine_options import NAMES
+from eval.cli.arms import describe
+from eval.cli.engine_options import NAMES
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.timing import Timed, ratio
@@ -78,7 +78,7 @@ def print_plan(
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     say(head)
-    say("drafted scales that stand, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.stands.mean(0)))
+    say("drafted scales that stand, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.accepted.mean(0)))
     if not simulated:
         say("tokens that agree, %:         " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
     turns = len(timed["baseline"].seconds)
@@ -131,7 +131,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         "accelerator": options.accelerator,
         "threads": options.threads,
         "precision": options.precision,
-        **{name: options[name] for name in NAMES if options[name] is not None},
+        **{name: options[name] for name in NAMES if options.get(name) is not None and name != "threads"},
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)

@@ -18,7 +18,7 @@ from eval.planning.costs import CostTable, group_sizes, table
 from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, draft_pass, every_step
 from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.rounds import Drafted
-from sdvar.decoding.session import Canvas, Session
+from sdvar.decoding.state import DecodeState, TokenMaps
 from sdvar.indices import rows_of
 
 log = logging.getLogger("eval.plan")
@@ -31,7 +31,7 @@ Point = tuple[Step, int]
 def measure_costs(
     pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int, seconds: float, handoffs: bool = False
 ) -> CostTable:
-    """The cost table of a batch size, from a session whose caches and canvas hold whole images.
+    """The cost table of a batch size, from a state whose caches and canvas hold whole images.
 
     Each point is measured again and again, in turns and in an order that is shuffled once, while time remains; its
     median counts. What cannot be left out is measured once whatever it takes: every step that is no pass, and of the
@@ -95,17 +95,17 @@ class _Probe:
         self.pair, self.sampling, self.batch = pair, sampling, batch
         self.inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
         self.begins = {which: self._begin_seconds(which) for which in ("draft", "target")}
-        session = self.session = Session(pair, *self.inputs, sampling)
-        session.decode_plain("target", len(pair.pyramid))
-        session.stepper("draft")
+        state = self.state = DecodeState(pair, *self.inputs, sampling)
+        state.decode_plain("target", len(pair.pyramid))
+        state.stepper("draft")
         self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
-        session.canvas.scales = [0] * batch  # the noise of all scales is kept from here on
-        self.spare = Canvas(pair.tokenizer.quantize, batch)  # commits go there
+        state.maps.scales = [0] * batch  # the noise of all scales is kept from here on
+        self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
         self.rule = sdvar.Coupled()
         self.like = self._some_logits(1, 0)
 
     def close(self) -> None:
-        self.session.close()
+        self.state.close()
 
     def seconds(self, step: Step, size: int) -> float:
         """Run a step once for ``size`` images."""
@@ -116,17 +116,17 @@ class _Probe:
         work()
         taken = now(self.pair.device) - started
         if step.op in ("draft", "target"):
-            self.session.stepper(step.op).check_finite()  # on a GPU a decode asks once, at its end
+            self.state.stepper(step.op).check_finite()  # on a GPU a decode asks once, at its end
         return taken
 
     def _begin_seconds(self, which: str) -> float:
         taken = []
         for _ in range(4):
-            session = Session(self.pair, *self.inputs, self.sampling)
+            state = DecodeState(self.pair, *self.inputs, self.sampling)
             started = now(self.pair.device)
-            session.stepper(which)
+            state.stepper(which)
             taken.append(now(self.pair.device) - started)
-            session.close()
+            state.close()
         return median(taken[1:])
 
     def _work(self, step: Step, images: list[int]) -> Callable[[], object]:
@@ -135,14 +135,14 @@ class _Probe:
             return lambda: self._pass(step, images)
         if step == NOISE:
             return self._noise
-        session, scale = self.session, step.first
+        state, scale = self.state, step.first
         logits = self._some_logits(len(images), scale)
-        drafted = session.pick(images, scale, logits)  # the noise is made here
+        drafted = state.pick(images, scale, logits)  # the noise is made here
         self.spare.scales = [scale] * self.batch
         if step.op == "propose":
-            return lambda: Drafted(session.canvas, images, scale).add(session.pick(images, scale, logits))
+            return lambda: Drafted(state.maps, images, scale).add(state.pick(images, scale, logits))
         if step.op == "commit":
-            return lambda: self.spare.commit(images, scale, session.pick(images, scale, logits))
+            return lambda: self.spare.commit(images, scale, state.pick(images, scale, logits))
         return lambda: self._settle(images, scale, logits, drafted)
 
     def _some_logits(self, images: int, scale: int) -> torch.Tensor:
@@ -151,31 +151,31 @@ class _Probe:
         return torch.randn(shape, dtype=dtype, device=self.pair.device)
 
     def _noise(self) -> None:
-        session = Session(self.pair, *self.inputs, self.sampling)
+        state = DecodeState(self.pair, *self.inputs, self.sampling)
         for scale in range(len(self.pair.pyramid)):
-            session.gumbel(range(self.batch), scale, self.like)
+            state.gumbel(range(self.batch), scale, self.like)
 
     def _pass(self, step: Step, images: Sequence[int]) -> None:
-        session, stepper = self.session, self.session.stepper(step.op)
+        state, stepper = self.state, self.state.stepper(step.op)
         for image in images:
             stepper.cached[image] = step.first
-        inputs = session.canvas.committed_inputs(images, step.first, step.last)
+        inputs = state.maps.committed_inputs(images, step.first, step.last)
         logits = stepper.logits(images, inputs, step.first, step.last, wanted_from=step.wanted)
-        session.pyramid.split(logits, step.wanted, step.last)
+        state.pyramid.split(logits, step.wanted, step.last)
 
     def _settle(self, images: list[int], scale: int, logits: torch.Tensor, drafted: torch.Tensor) -> None:
-        session, rows = self.session, rows_of(range(len(images)), len(images), logits.device)
+        state, rows = self.state, rows_of(range(len(images)), len(images), logits.device)
         proposal = Proposal(
             scale=scale,
             drafted=drafted[rows],
-            picked=session.pick(images, scale, logits[rows]),
+            picked=state.pick(images, scale, logits[rows]),
             target_logits=logits[rows],
             draft_logits=None,
-            codebook=session.canvas.quantizer.embedding.weight,
-            sampling=session.sampling,
-            seeds=session.seeds[session.canvas.rows(images)],
+            codebook=state.maps.quantizer.embedding.weight,
+            sampling=state.sampling,
+            seeds=state.seeds[state.maps.rows(images)],
         )
         verdict = self.rule.judge(proposal)
         self.spare.commit(images, scale, verdict.tokens)
-        replaced = (verdict.tokens != proposal.drafted).any(1) | ~verdict.stands
-        torch.stack((verdict.stands, replaced, verdict.agreed.sum(1))).tolist()
+        replaced = (verdict.tokens != proposal.drafted).any(1) | ~verdict.accepted
+        torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1))).tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import sdvar
 from eval.planning.costs import CostTable
 from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, Step, at, draft_pass, target_pass
-from sdvar.decoding.session import grouped
+from sdvar.decoding.state import grouped
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Replay:
 
     Args:
         strategy: with an exact rule, drafts from the draft model.
-        stands: bool (B, K), whether the draft's picks of a scale are all the baseline's.
+        accepted: bool (B, K), whether the draft's picks of a scale are all the baseline's.
         pyramid: the token maps.
 
     Attributes:
@@ -33,14 +33,14 @@ class Replay:
     """
 
     strategy: sdvar.Speculative
-    stands: np.ndarray
+    accepted: np.ndarray
     pyramid: sdvar.ScalePyramid
     steps: list[tuple[Step, int]] = field(default_factory=list, init=False)
     calls: dict[str, list[int]] = field(default_factory=dict, init=False)
     tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        batch, scales = self.stands.shape
+        batch, scales = self.accepted.shape
         end = scales if self.strategy.verify_scales is None else self.strategy.verify_scales
         self.scales = [0] * batch
         self.gamma = [self.strategy.schedule.start] * batch
@@ -79,8 +79,8 @@ class Replay:
         for k in range(scale, last - 1):
             if alive:
                 self.steps.append((at("settle", k), len(alive)))
-            fallen = [image for image in alive if not self.stands[image, k]]
-            alive = [image for image in alive if self.stands[image, k]]
+            fallen = [image for image in alive if not self.accepted[image, k]]
+            alive = [image for image in alive if self.accepted[image, k]]
             self._end(fallen, k + 1, length, k - scale)
         if alive:
             self.steps.append((at("commit", last - 1), len(alive)))
@@ -113,24 +113,24 @@ class Replay:
 
 
 def mean_seconds(
-    strategy: sdvar.Speculative, stands: np.ndarray, pyramid: sdvar.ScalePyramid, costs: CostTable, batches: int
+    strategy: sdvar.Speculative, accepted: np.ndarray, pyramid: sdvar.ScalePyramid, costs: CostTable, batches: int
 ) -> float:
     """Mean time of a schedule over batches drawn from recorded images, the same ones in every call.
 
     Args:
         strategy: see `Replay`.
-        stands: bool (n, K) of the recorded images.
+        accepted: bool (n, K) of the recorded images.
         pyramid: the token maps.
         costs: of the batch size.
         batches: how many are drawn; of single images each recorded one is replayed once instead.
     """
     if costs.batch == 1:
         counts: dict[bytes, int] = defaultdict(int)  # images alike need one replay
-        for row in stands:
+        for row in accepted:
             counts[row.tobytes()] += 1
         return sum(
             count * Replay(strategy, np.frombuffer(row, dtype=bool)[None], pyramid).seconds(costs)
             for row, count in counts.items()
-        ) / len(stands)
-    draws = np.random.default_rng(0).integers(len(stands), size=(batches, costs.batch))
-    return float(np.mean([Replay(strategy, stands[rows], pyramid).seconds(costs) for rows in draws]))
+        ) / len(accepted)
+    draws = np.random.default_rng(0).integers(len(accepted), size=(batches, costs.batch))
+    return float(np.mean([Replay(strategy, accepted[rows], pyramid).seconds(costs) for rows in draws]))

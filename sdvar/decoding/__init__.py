@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdvar.decoding.clock import Clock, timed
 from sdvar.decoding.result import DecodeResult
-from sdvar.decoding.session import Session
+from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.timing import Clock, timed
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
 
@@ -38,7 +38,7 @@ def decode(
         strategy: Baseline, Speculative, Handoff.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
-        clock: takes the times of the parts, see sdvar.decoding.clock; None for no such measurement.
+        clock: takes the times of the parts, see sdvar.decoding.timing; None for no such measurement.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
@@ -53,19 +53,19 @@ def decode(
     check_fit(strategy, sampling, len(pair.pyramid))
 
     with torch.autocast(pair.device.type, enabled=False):
-        return _decode(Session(pair, labels, seeds, sampling, clock), strategy, images)
+        return _decode(DecodeState(pair, labels, seeds, sampling, clock), strategy, images)
 
 
-def _decode(session: Session, strategy: Strategy, images: bool) -> DecodeResult:
-    pair = session.pair
-    strategy.run(session)
-    session.check_finite()
-    tokens = [part.contiguous() for part in pair.pyramid.split(session.canvas.tokens)]
-    stats, pixels = session.stats(), None
-    session.close()  # the tokenizer may have the caches' memory
-    with timed(session.clock, "tokenizer"):
-        if images and session.sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
-            pixels = pair.tokenizer.decode_f_hat(session.canvas.f_hat).float().add(1).mul(0.5)
+def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResult:
+    pair = state.pair
+    strategy.run(state)
+    state.check_finite()
+    tokens = [part.contiguous() for part in pair.pyramid.split(state.maps.tokens)]
+    stats, pixels = state.stats(), None
+    state.close()  # the tokenizer may have the caches' memory
+    with timed(state.clock, "tokenizer"):
+        if images and state.sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
+            pixels = pair.tokenizer.decode_f_hat(state.maps.f_hat).float().add(1).mul(0.5)
         elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
             pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
     return DecodeResult(pixels, tokens, stats)

@@ -70,12 +70,12 @@ class Verdict(NamedTuple):
 
     Attributes:
         tokens: int64 (n, n_k) the tokens to commit, whether the scale stands or not.
-        stands: bool (n,) whether the image's round goes on to the next scale.
+        accepted: bool (n,) whether the image's round goes on to the next scale.
         agreed: bool (n, n_k) which drafted tokens passed the rule's token test. For counting alone.
     """
 
     tokens: Tensor
-    stands: Tensor
+    accepted: Tensor
     agreed: Tensor
 
 
@@ -109,7 +109,7 @@ class Coupled(Acceptance):
 
     def judge(self, proposal: Proposal) -> Verdict:
         agreed = proposal.drafted == proposal.picked
-        return Verdict(tokens=proposal.picked, stands=agreed.all(1), agreed=agreed)
+        return Verdict(tokens=proposal.picked, accepted=agreed.all(1), agreed=agreed)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sdvar.decoding.strategy import Strategy, check_choice
 
 if TYPE_CHECKING:
-    from sdvar.decoding.session import Session
+    from sdvar.decoding.state import DecodeState
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,5 @@ class Baseline(Strategy):
     def exact(self) -> bool:
         return self.lossless
 
-    def run(self, session: Session) -> None:
-        session.decode_plain(self.model, len(session.pyramid))
+    def run(self, state: DecodeState) -> None:
+        state.decode_plain(self.model, len(state.pyramid))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdvar.decoding import check_batch
-from sdvar.decoding.session import Session
+from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling, filtered_logits
 
@@ -47,16 +47,16 @@ def first_differences(
         return gaps
     tokens = [t[rows.to(t.device)] for t in tokens]
     reference_tokens = [t[rows.to(t.device)] for t in reference_tokens]
-    session = Session(pair, labels[rows.to(labels.device)], seeds[rows.to(seeds.device)], sampling)
+    state = DecodeState(pair, labels[rows.to(labels.device)], seeds[rows.to(seeds.device)], sampling)
     inputs = pair.tokenizer.var_inputs(reference_tokens)
     images = range(len(rows))
-    logits = session.stepper("target").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
+    logits = state.stepper("target").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
     logits = pair.pyramid.split(logits)
     first = differs[rows].int().argmax(1).tolist()
     for i, (row, scale) in enumerate(zip(rows.tolist(), first)):
         ours, theirs = tokens[scale][i], reference_tokens[scale][i]
         where = (ours != theirs).nonzero().flatten()
-        gumbel = session.gumbel(images, scale, logits[scale])[i, where]
+        gumbel = state.gumbel(images, scale, logits[scale])[i, where]
         gap = _turning_gap(logits[scale][i, where], gumbel, ours[where], theirs[where], sampling)
         gaps[row] = gap.max().item()
     return gaps

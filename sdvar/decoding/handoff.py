@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sdvar.decoding.strategy import Strategy, check_choice, check_int
 
 if TYPE_CHECKING:
-    from sdvar.decoding.session import Session
+    from sdvar.decoding.state import DecodeState
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Handoff(Strategy):
         if self.entry > scales:
             raise ValueError(f"entry: expected 0 to {scales}, the number of scales, got {self.entry}")
 
-    def run(self, session: Session) -> None:
-        session.decode_plain(self.first, self.entry)
+    def run(self, state: DecodeState) -> None:
+        state.decode_plain(self.first, self.entry)
         second = "target" if self.first == "draft" else "draft"
-        if self.prefix == "none" and self.entry < len(session.pyramid):
-            session.stepper(second).start_blind(self.entry)
-        session.decode_plain(second, len(session.pyramid))
+        if self.prefix == "none" and self.entry < len(state.pyramid):
+            state.stepper(second).start_blind(self.entry)
+        state.decode_plain(second, len(state.pyramid))

@@ -11,7 +11,7 @@ from sdvar.decoding.schedule import Fixed, Schedule
 from sdvar.decoding.strategy import Strategy, check_choice, check_int
 
 if TYPE_CHECKING:
-    from sdvar.decoding.session import Session
+    from sdvar.decoding.state import DecodeState
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Speculative(Strategy):
         if self.verify_scales is not None and self.verify_scales > scales:
             raise ValueError(f"verify_scales: expected 0 to {scales}, or None for all, got {self.verify_scales}")
 
-    def run(self, session: Session) -> None:
-        scales = len(session.pyramid)
-        Rounds(self, session, scales if self.verify_scales is None else self.verify_scales).run()
-        session.decode_plain("draft", scales)
+    def run(self, state: DecodeState) -> None:
+        scales = len(state.pyramid)
+        Rounds(self, state, scales if self.verify_scales is None else self.verify_scales).run()
+        state.decode_plain("draft", scales)

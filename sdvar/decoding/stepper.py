@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdvar.decoding.clock import Clock, Pass, timed
+from sdvar.decoding.timing import Clock, Pass, timed
 from sdvar.models.transformer import VAR
 from sdvar.sampling import Sampling
 

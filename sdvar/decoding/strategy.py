@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdvar.decoding.session import Session
+    from sdvar.decoding.state import DecodeState
 
 
 class Strategy(ABC):
-    """How the draft and the target share the work. A small immutable value; the state of a decode is its Session.
+    """How the draft and the target share the work. A small immutable value; the state of a decode is its DecodeState.
 
     Attributes:
         smooth_allowed: whether ``Sampling.more_smooth`` makes sense with it.
@@ -34,8 +34,8 @@ class Strategy(ABC):
         """Raise ValueError if the strategy does not fit a pyramid of ``scales`` scales."""
 
     @abstractmethod
-    def run(self, session: Session) -> None:
-        """Commit every scale of every image of the session."""
+    def run(self, state: DecodeState) -> None:
+        """Commit every scale of every image of the state."""
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:

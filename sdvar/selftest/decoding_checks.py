@@ -10,11 +10,11 @@ from sdvar import noise
 from sdvar.decoding import decode
 from sdvar.decoding.acceptance import Acceptance, Coupled, Proposal, Verdict
 from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.cache_check import cache_error, largest_value
 from sdvar.decoding.compare import first_differences
-from sdvar.decoding.session import Session
 from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
+from sdvar.selftest.cache_error import cache_error, largest_value
 from sdvar.selftest.model_checks import SAMPLING, batch
 from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, judged, precision, relative_error
 
@@ -24,15 +24,15 @@ class Overrule(Acceptance):
     """Replaces a token of every drafted scale, so that caches have to be cut whatever the models agree on.
 
     Args:
-        stands: whether the round goes on after such a scale.
+        accepted: whether the round goes on after such a scale.
     """
 
-    stands: bool
+    accepted: bool
 
     def judge(self, proposal: Proposal) -> Verdict:
         tokens = proposal.drafted.clone()
         tokens[:, 0] = (tokens[:, 0] + 1) % proposal.codebook.shape[0]
-        stands = torch.full_like(tokens[:, 0], self.stands, dtype=torch.bool)
+        stands = torch.full_like(tokens[:, 0], self.accepted, dtype=torch.bool)
         return Verdict(tokens, stands, tokens == proposal.drafted)
 
 
@@ -54,28 +54,28 @@ class NotedGaps(Coupled):
 
 def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     figures, cuts = [], 0
-    for rule in (Coupled(), Overrule(stands=True), Overrule(stands=False)):
-        session = Session(pair, *batch(pair, B), SAMPLING)
-        Speculative(gamma, rule).run(session)
-        figures.append(cache_error(session) / max(1.0, largest_value(session)))
-        cuts += int((session.counts.drafted_scales - session.counts.accepted_scales).sum())
+    for rule in (Coupled(), Overrule(accepted=True), Overrule(accepted=False)):
+        state = DecodeState(pair, *batch(pair, B), SAMPLING)
+        Speculative(gamma, rule).run(state)
+        figures.append(cache_error(state) / max(1.0, largest_value(state)))
+        cuts += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
     figure = torch.tensor(figures).max().item()
     meaning = f"cached keys and values against a fresh pass over the committed scales, after {cuts} rejections"
     return judged("cache_after_truncation", figure, ROUNDING[precision(pair.target)], meaning)
 
 
 def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
-    session = Session(pair, *batch(pair, B), SAMPLING)
-    Speculative(gamma).run(session)
-    quantizer, pyramid, canvas = pair.tokenizer.quantize, pair.pyramid, session.canvas
-    tokens = pyramid.split(canvas.tokens)
+    state = DecodeState(pair, *batch(pair, B), SAMPLING)
+    Speculative(gamma).run(state)
+    quantizer, pyramid, maps = pair.tokenizer.quantize, pair.pyramid, state.maps
+    tokens = pyramid.split(maps.tokens)
     expected = quantizer.empty_f_hat(B)
     for scale in range(len(pyramid) - 1):  # no input is made from the last scale
         expected = expected + quantizer.contribution(tokens[scale], scale)
     inputs = pair.tokenizer.var_inputs(list(tokens))
     figure = max(
-        relative_error(canvas.f_hat, expected),
-        relative_error(canvas.committed_inputs(range(B), 0, len(pyramid)), inputs),
+        relative_error(maps.f_hat, expected),
+        relative_error(maps.committed_inputs(range(B), 0, len(pyramid)), inputs),
     )
     meaning = "f-hat and the inputs after a decode against the sum of one contribution a committed scale"
     return judged("f_hat_updated_once", figure, ROUNDING[precision(pair.tokenizer)], meaning)

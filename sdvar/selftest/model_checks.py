@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sdvar.decoding import decode
 from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.session import Session
 from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
@@ -37,7 +37,7 @@ class Pass(NamedTuple):
     hidden: Tensor
 
 
-def target_pass(pair: ModelPair, session: Session, strategy: Strategy, number: int) -> Pass:
+def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number: int) -> Pass:
     """Run a strategy and return one of the target's passes, as its own modules saw it."""
     inputs, hidden = [], []
     hooks = [
@@ -45,7 +45,7 @@ def target_pass(pair: ModelPair, session: Session, strategy: Strategy, number: i
         pair.target.blocks[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0])),
     ]
     try:
-        strategy.run(session)
+        strategy.run(state)
     finally:
         for hook in hooks:
             hook.remove()
@@ -61,7 +61,7 @@ def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     for draft_length in sorted({0, min(1, len(pyramid) - 1), min(gamma, len(pyramid) - 1)}):
         strategy = Speculative(draft_length) if draft_length else Baseline()
         before = draft_length if pair.draft is pair.target else 0  # then the target's first passes are the draft's
-        first = target_pass(pair, Session(pair, labels, seeds, SAMPLING), strategy, before)
+        first = target_pass(pair, DecodeState(pair, labels, seeds, SAMPLING), strategy, before)
         positions = pyramid.span_tokens(0, draft_length + 1)
         if first.hidden.shape[1] != positions:
             problems.append(
@@ -84,8 +84,8 @@ def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     inputs = pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens)
     figures = []
     for which in ("target", "draft"):
-        one_by_one = Session(pair, labels, seeds, SAMPLING).stepper(which)
-        in_spans = Session(pair, labels, seeds, SAMPLING).stepper(which)
+        one_by_one = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
+        in_spans = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
         for first in range(0, scales, gamma + 1):
             last = min(first + gamma + 1, scales)
             logits = in_spans.logits(images, _inputs_of(pair, inputs, first, last), first, last, wanted_from=first)
@@ -103,7 +103,7 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     inputs = pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens)
     last = min(gamma + 1, scales)
     inputs = _inputs_of(pair, inputs, 0, last)
-    stepper = Session(pair, labels, seeds, SAMPLING).stepper("target")
+    stepper = DecodeState(pair, labels, seeds, SAMPLING).stepper("target")
     problems = []
     start = stepper.workspace.conditioning.start
     if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():

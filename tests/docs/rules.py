@@ -54,10 +54,10 @@ CHANGED = (
     (r"(measure.py --out runs/predict_imagenet)", r"\1 --feature_extractor fashion-mnist-128"),
 )
 NOT_RUN = {
-    r"sweep_imagenet": "takes released models of four sizes; tests/eval/test_grid.py checks its points",
+    r"sweep_imagenet": "takes released models of four sizes; tests/eval/cli/test_grid.py checks its points",
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
-    r"-m lightning_modules.export": "writes over the shipped files what such a training made",
+    r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
 }
 
 
@@ -108,10 +108,10 @@ def small(text: str) -> list[str] | None:
 
 
 def _fid(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from eval.arms import build_arms
-    from eval.options import parse
+    from eval.cli.arms import build_arms
+    from eval.cli.options import parse
 
-    monkeypatch.setattr("eval.options.check_launcher", lambda *_: None)  # srun and torchrun are left out here
+    monkeypatch.setattr("eval.cli.options.check_launcher", lambda *_: None)  # srun and torchrun are left out here
     build_arms(parse(arguments).strategy)
 
 
@@ -122,8 +122,8 @@ def _sweep(arguments: list[str], _: pytest.MonkeyPatch) -> None:
 
 
 def _measure(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    from eval.cli.options import parse_metrics
     from eval.measure import build_parser
-    from eval.options import parse_metrics
 
     parse_metrics(build_parser().parse_args(arguments).metrics or "none")
 
@@ -135,8 +135,8 @@ def _export(arguments: list[str], _: pytest.MonkeyPatch) -> None:
 
 
 def _benchmark(arguments: list[str], _: pytest.MonkeyPatch) -> None:
-    from eval.arms import build_arms
     from eval.benchmarking.options import parse
+    from eval.cli.arms import build_arms
 
     build_arms(parse(arguments).strategy)
 
@@ -167,7 +167,7 @@ def _stopped(main: str, where: str) -> Callable[[list[str], pytest.MonkeyPatch],
 def _export_weights(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import functools
 
-    from lightning_modules import export
+    from lightning_modules.training import export_weights as export
 
     for name in ("weights", "test_images"):
         function = getattr(export, name)
@@ -198,7 +198,7 @@ PARSERS = {
     "-m lightning_modules": _stopped(
         "lightning_modules.__main__", "lightning_modules.__main__.CommandLine.instantiate_classes"
     ),
-    "-m lightning_modules.export": _export_weights,
+    "-m lightning_modules.training.export_weights": _export_weights,
 }
 
 

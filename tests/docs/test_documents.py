@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from tests.docs import documents
-from tests.docs.documents import CONFIGS, MARKDOWN, ROOT
+from tests.docs.documents import CONFIGS, MARKDOWN
 from tests.docs.rules import PARSERS, checkpoints_parser, program_of, small, words_of
 from tests.docs.workplace import make_workplace
+from tests.paths import ROOT
 
 SHOWN = [command for file in (*MARKDOWN, *CONFIGS) for command in documents.commands(file)]
 PYTHON = [block for file in MARKDOWN for block in documents.blocks(file) if block.language == "python"]
@@ -57,10 +58,11 @@ def test_a_documented_command_is_understood(command, place_to_parse, monkeypatch
 
 
 def test_help_examples_are_understood(place_to_parse, monkeypatch):
-    from eval import export, measure, options, sweep
+    from eval import export, measure, sweep
     from eval.benchmarking import options as benchmark_options
+    from eval.cli import options
     from lightning_modules import __main__ as lightning_command
-    from lightning_modules import export as weights_export
+    from lightning_modules.training import export_weights as weights_export
 
     modules = (export, measure, options, sweep, benchmark_options, lightning_command, weights_export)
     texts = [module.EXAMPLES for module in modules] + [checkpoints_parser().epilog]

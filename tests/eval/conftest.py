@@ -1,13 +1,13 @@
 """Fixtures shared by the tests of the evaluation."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.eval.finished_run import arms, write_run
+from tests.paths import ROOT
 
-REFERENCE = Path(__file__).parents[2] / "eval" / "bundled" / "fashion_mnist_test.parquet"
+REFERENCE = ROOT / "eval" / "bundled" / "fashion_mnist_test.parquet"
 OPTIONS = """
     --sampling.top_k 0 --sampling.top_p 0 --images_per_class 2 --repeats 2 --batch_size 6 --threads 1 --accelerator cpu
     --metrics is,fid,kid,prc,pairs --feature_extractor fashion-mnist-128 --noise_floor
@@ -26,7 +26,7 @@ def run_folder(tmp_path):
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
     """Such a run with its report, to look at, not to change."""
-    from eval.report import write_report
+    from eval.report.page import write_report
 
     out = write_run(tmp_path_factory.mktemp("reported") / "run", arms())
     write_report(out)

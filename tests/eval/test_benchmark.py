@@ -18,9 +18,9 @@ from eval.benchmarking.options import parse
 from eval.benchmarking.original import OriginalRunner, compare_tokens, load_original
 from eval.benchmarking.simulated import Simulated, with_simulated
 from tests.eval.stand_in import write_stand_in
+from tests.paths import ROOT
 from tests.random_pairs import random_pair as tiny_random_pair
 
-ROOT = Path(__file__).parents[2]
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--warmup", "1"]
 ARMS = ["--strategy", "fast=Speculative", "--strategy.gamma", "2", "--strategy", "Handoff", "--strategy.entry", "2"]
 
@@ -302,7 +302,7 @@ def test_what_only_the_models_tell(arguments, capsys):
 
 
 def test_auto_takes_the_largest_batch_that_fits(monkeypatch):
-    monkeypatch.setattr("eval.memory.free_bytes", lambda device: 40 * 2**20)
+    monkeypatch.setattr("eval.benchmarking.memory.free_bytes", lambda device: 40 * 2**20)
     options = parse([*SIZE, "--batch_size", "auto", "--strategy", "Baseline"])
     job = benchmark.prepare(options)
     (batch,) = options.batch_size

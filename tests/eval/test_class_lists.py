@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from eval import fid, measure
-from eval.options import as_config, parse
-from eval.run_record import load_record
-from lightning_modules.class_names import imagenet_names
+from eval.cli.finished_run import load_record
+from eval.cli.options import as_config, parse
+from lightning_modules.data.class_names import imagenet_names
 
 LISTED = [6, 7, 8, 9, 10, 11, 18, 19]  # a whole batch of the other run and the end of it
 OPTIONS = """

@@ -68,8 +68,8 @@ def test_an_export_of_either_kind_serves_as_reference(decoded, copied_run, tmp_p
 def test_an_export_holds_a_batch_in_memory_and_not_the_file(tmp_path):
     import tracemalloc
 
-    from lightning_modules.run_folder import RunFolder
-    from tests.eval.test_pairs import write_arm
+    from lightning_modules.run.folder import RunFolder
+    from tests.eval.metrics.test_pairs import write_arm
 
     write_arm(tmp_path, "baseline", np.zeros((600, 64, 64, 3), np.uint8))
     tracemalloc.start()

@@ -14,9 +14,9 @@ import pytest
 
 import sdvar
 from eval import fid
-from lightning_modules.run_lock import RunLock
+from lightning_modules.run.lock import RunLock
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PER_CLASS, BATCH = 12, 3
 IMAGES = 5 * PER_CLASS  # of an arm
 ARMS = 2

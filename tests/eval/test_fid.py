@@ -14,10 +14,10 @@ import yaml
 import lightning_modules.__main__
 import sdvar
 from eval import fid
-from eval.arms import build_arms, describe_arms
-from eval.options import as_config, parse
+from eval.cli.arms import build_arms, describe_arms
+from eval.cli.options import as_config, parse
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 ARMS = ["baseline", "speculative", "speculative_match", "handoff", "baseline_reseeded"]
 IMAGES = 20  # 5 classes x 4, in batches of 6: the last is filled up
 
@@ -307,7 +307,7 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     command = ["predict", "--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
     for name, file in pair_files.items():
         command += [f"--model.init_args.pair.{name}", str(file)]
-    command += ["--model.init_args.threads", "1", "--trainer.accelerator", "cpu"]
+    command += ["--model.init_args.engine.threads", "1", "--trainer.accelerator", "cpu"]
     command += ["--data.init_args.labels", "0-4", "--data.init_args.images_per_class", "5"]
     command += ["--data.init_args.batch_size", "10", "--trainer.devices"]
     two = [sys.executable, "-m", "lightning_modules", *command, "2"]
@@ -322,5 +322,9 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     for arm in ("baseline", "speculative"):
         assert len(list((out / arm).rglob("*.png"))) == 25
     settings = yaml.safe_load((out / "settings.yaml").read_text())
-    assert (settings["precision"], settings["tf32"], settings["sampling"]["top_k"]) == ("bf16-true", False, 900)
+    assert (settings["precision"], settings["engine"]["tf32"], settings["sampling"]["top_k"]) == (
+        "bf16-true",
+        False,
+        900,
+    )
     assert not (out / "metrics.json").exists() and (out / "config.yaml").is_file()

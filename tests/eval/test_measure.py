@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ import yaml
 from PIL import Image
 
 from eval import measure
-from eval.run_record import arms_of, load_record
-from lightning_modules.batch_record import PART_SECONDS, PER_ROUND
-from tests.eval.json_schema import violations
+from eval.cli.finished_run import arms_of, load_record
+from lightning_modules.run.batch_table import PART_SECONDS, PER_ROUND
+from tests.eval.metrics.json_schema import violations
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((ROOT / "eval" / "metrics_schema.json").read_text())
+SCHEMA = json.loads((ROOT / "eval" / "metrics" / "schema.json").read_text())
 ARMS = ["baseline", "speculative", "lossy", "baseline_reseeded"]
 
 
@@ -229,8 +228,8 @@ def test_repeats_hold_the_figures_of_their_own_images(decoded, small_reference):
     """Parts with seeds of their own, each against the same part of the baseline."""
     from torch.utils.data import Subset
 
-    from eval.fidelity import measure as measure_images
-    from eval.image_sources import open_images
+    from eval.metrics.fidelity import measure as measure_images
+    from eval.metrics.images import open_images
 
     arms = metrics_of(decoded)["arms"]
     values = []

@@ -11,14 +11,14 @@ import yaml
 
 import sdvar
 from eval import fid, plan
-from eval.arms import build_arms
-from eval.options import parse as parse_fid
+from eval.cli.arms import build_arms
+from eval.cli.options import parse as parse_fid
 from eval.planning.candidates import Candidate
 from eval.planning.options import parse
 from eval.planning.output import tokens_line, verdict
 from eval.planning.timing import Timed
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images", "4", "--batch_size", "3"]
 
 

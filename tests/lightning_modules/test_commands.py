@@ -9,7 +9,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 CONFIGS = [file for file in sorted((ROOT / "configs").glob("*.yaml")) if not file.stem.startswith(("fid_", "sweep_"))]
 
 
@@ -75,7 +76,7 @@ def test_fit_and_export_by_the_real_commands(tmp_path):
     command("lightning_modules", "fit", "--config", tmp_path / "fit.yaml", cwd=tmp_path)
     last = tmp_path / "runs" / "feature_net" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 4
-    command("lightning_modules.export", "weights", last, tmp_path / "net.safetensors", cwd=tmp_path)
+    command("lightning_modules.training.export_weights", "weights", last, tmp_path / "net.safetensors", cwd=tmp_path)
     shipped = load_file(ROOT / "eval" / "bundled" / "feature_net.safetensors")
     made = load_file(tmp_path / "net.safetensors")
     assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}

@@ -7,9 +7,9 @@ from lightning.pytorch import Trainer
 import sdvar
 from lightning_modules import predictor as module
 from lightning_modules.arm import Arm
-from lightning_modules.labels import ClassLabelDataModule
+from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.predictor import RESEED_OFFSET, SDVARPredictor
-from sdvar.numerics import tf32_allowed
+from sdvar.engine import tf32_allowed
 
 BASELINE = Arm("baseline", sdvar.Baseline())
 SPECULATIVE = Arm("speculative", sdvar.Speculative(gamma=2))
@@ -165,14 +165,14 @@ def test_float32_products_are_as_asked_for_while_decoding_and_put_back_afterward
         return decode(*arguments, **options)
 
     monkeypatch.setattr(module.sdvar, "decode", spy)
-    predictor = SDVARPredictor(pair, [BASELINE], tf32=tf32)
+    predictor = SDVARPredictor(pair, [BASELINE], engine=sdvar.Engine(tf32=tf32))
     with tf32_allowed(not tf32):
         predictor.predict_step(make_batch(), 0)
         with pytest.raises(OSError, match="disk full"):
             predictor.predict_step(make_batch(), 0)
         assert (backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32) == (not tf32, not tf32)
     assert seen == [(tf32, tf32, False)] * 3
-    assert predictor.settings()["tf32"] is tf32
+    assert predictor.settings()["engine"]["tf32"] is tf32
 
 
 def test_settings_tell_the_shape_of_the_models(pair):
@@ -183,7 +183,7 @@ def test_settings_tell_the_shape_of_the_models(pair):
 def test_threads_are_set_when_predicting_starts(pair):
     before = torch.get_num_threads()
     try:
-        SDVARPredictor(pair, [BASELINE], threads=before + 1).on_predict_start()
+        SDVARPredictor(pair, [BASELINE], engine=sdvar.Engine(threads=before + 1)).on_predict_start()
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -195,7 +195,6 @@ def test_threads_are_set_when_predicting_starts(pair):
         ({"arms": []}, "arms"),
         ({"arms": [BASELINE, BASELINE]}, "arms"),
         ({"arms": [BASELINE], "precision": "fp8"}, "precision"),
-        ({"arms": [BASELINE], "threads": 0}, "threads"),
         ({"arms": [Arm("late", sdvar.Handoff(entry=9))]}, "strategy 'late': entry"),
         (
             {"arms": [Arm("x", sdvar.Baseline(), sampling=sdvar.Sampling(temperature=[1.0]))]},

@@ -1,0 +1,1 @@
+"""Which images a run makes, and the data that trained the bundled weights."""

@@ -1,0 +1,245 @@
+"""The folder of a run: where its files lie, what it was made with, what of it is finished."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from lightning_modules.decode_statistics import PER_IMAGE
+from lightning_modules.run.batch_table import BATCH_COLUMNS
+from lightning_modules.run.lock import RunLock
+from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
+from lightning_modules.run.tables import Records, write_atomically
+
+log = logging.getLogger("sdvar.writer")
+IMAGES_PER_FOLDER = 1000
+MANIFEST_COLUMNS = (
+    "index",
+    "label",
+    "seed",
+    "file",
+    *PER_IMAGE,
+    "tokens_equal_baseline",
+    "agreeing_tokens",
+    "score_gap",
+    "sha256",
+)
+RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+PATIENCE = 10.0  # seconds; a network file system may show a new file late
+READERS = 8  # threads that look at image files: on a network each takes its time
+NAMED = 3  # files that an error names
+
+
+def image_file(index: int) -> str:
+    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
+    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
+
+
+class RunFolder:
+    """A run's images and tables.
+
+    ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
+    an image) and ``batches.csv`` (one row a batch: seconds, sums per scale, K numbers with blanks between, sums per
+    round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale, and at
+    none). ``baseline_seconds`` is what the baseline took for the batch, decoded in turn with this arm; empty if it was
+    not.
+
+    In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
+    ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an
+    exact arm's image first differs. They are empty where there is nothing to compare. ``sha256`` is the digest of the
+    image's file.
+
+    The baseline's folder also holds its tokens, a file a batch, for arms that are added later.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.lock = RunLock(self.path)
+
+    def manifest(self, arm: str) -> Records:
+        return Records(self.path / arm / "manifest.csv", MANIFEST_COLUMNS)
+
+    def batches(self, arm: str) -> Records:
+        return Records(self.path / arm / "batches.csv", BATCH_COLUMNS)
+
+    def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> None:
+        """Keeps the tokens (B, L) that an arm made of a batch."""
+        file = self._tokens(arm, batch)
+        file.parent.mkdir(exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, tokens.astype(np.min_scalar_type(int(tokens.max()))))
+        write_atomically(file, buffer.getvalue())
+
+    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """The tokens that an arm made of a batch, int64; None if they are not there, whole and of that shape (B, L)."""
+        try:
+            tokens = np.load(self._tokens(arm, batch))
+        except (OSError, ValueError, EOFError):  # absent or damaged
+            return None
+        return tokens.astype(np.int64) if tokens.shape == shape else None
+
+    def _tokens(self, arm: str, batch: int) -> Path:
+        return self.path / arm / "tokens" / f"{batch:06d}.npy"
+
+    def check(self, settings: Mapping, overwrite: bool = False, extend: bool = False) -> None:
+        """Refuses a folder that this run must not write to; changes nothing.
+
+        Args:
+            settings: of the run that is to write.
+            overwrite: it removes an earlier run.
+            extend: it may have other arms than the earlier run, but none of the same name that is something else.
+
+        Raises:
+            ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
+        """
+        nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise ValueError(f"out: {self.path} cannot be written ({nearest} is no folder or not writable)")
+        if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml", ".locks"}:
+            return
+        earlier = self._settings()
+        if earlier is None:
+            raise ValueError(f"out: {self.path} is not empty and holds no run (no settings.yaml); give a new folder")
+        if not overwrite:
+            settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
+            if extend:
+                earlier["arms"] = {**settings["arms"], **self.arms()}
+                settings["arms"] = {**earlier["arms"], **settings["arms"]}
+            differing = _differences(earlier, settings)
+            if differing:
+                raise ValueError(
+                    f"out: {self.path} holds a run with other settings; give another folder or --overwrite it\n  "
+                    + "\n  ".join(differing)
+                )
+
+    def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False, extend: bool = False) -> None:
+        """Makes the folder ready for writing; one process does this before the others look.
+
+        Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``. The folder is this
+        run's alone from here on. With ``extend`` arms that it holds already stay in its settings.
+        """
+        self.check(settings, overwrite, extend)
+        try:
+            self.lock.acquire(rank=0)
+        except OSError as error:
+            raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
+        if overwrite:
+            self._clear()
+        elif extend:
+            settings = {**settings, "arms": {**self.arms(), **settings["arms"]}}
+        arms = list(arms)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write("settings.yaml", settings)
+            for arm in arms:
+                (self.path / arm).mkdir(exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
+        self.merge(arms)
+
+    def join(self, rank: int, holder: Mapping) -> None:
+        """Takes part in the run that the first process has opened.
+
+        Args:
+            rank: of this process.
+            holder: what the first process says of itself, its `RunLock.holder`.
+
+        Raises:
+            ValueError: this process does not see the folder of the first one, or another run has this rank's lock.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.lock.holder(0) != holder:
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"out: {self.path} on {socket.gethostname()} is not the folder that the run was opened in on "
+                    f"{holder['host']}; give one that all nodes see"
+                )
+            time.sleep(0.2)
+        self.lock.acquire(rank)
+
+    def write(self, name: str, content: str | Mapping) -> None:
+        """Writes a text, or a mapping as YAML, to a file of the folder; it appears whole or not at all."""
+        text = content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False)
+        write_atomically(self.path / name, text.encode())
+
+    def merge(self, arms: Iterable[str]) -> None:
+        """Merges the tables that the processes of a run wrote; one process does this when all are done."""
+        for arm in arms:
+            self.manifest(arm).merge()
+            self.batches(arm).merge()
+
+    def arms(self) -> dict[str, str | dict]:
+        """What the folder's arms were made with; those whose folder was removed have been given up."""
+        arms = (self._settings() or {}).get("arms", {})
+        return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
+
+    def verify(self, arms: Iterable[str], side: int) -> None:
+        """Reads every image that a manifest lists; one process does this before the others look.
+
+        The rows of missing and of damaged images are dropped: they are made again.
+
+        Args:
+            arms: whose images.
+            side: their height and width.
+
+        Raises:
+            ValueError: files are not the images that the run wrote; nothing is changed then.
+        """
+        kept, replaced = {}, []
+        with ThreadPoolExecutor(READERS) as pool:
+            for arm in arms:
+                rows = self.manifest(arm).read()
+                files = [self.path / arm / row["file"] for row in rows]
+                found = list(pool.map(condition, files, [row.get("sha256") or "" for row in rows], [side] * len(rows)))
+                replaced += [file for file, what in zip(files, found) if what == REPLACED]
+                for file in (file for file, what in zip(files, found) if what == DAMAGED):
+                    log.warning("%s is damaged and is made again", file)
+                if any(what != WHOLE for what in found):
+                    kept[arm] = [row for row, what in zip(rows, found) if what == WHOLE]
+        if replaced:
+            names = ", ".join(map(str, replaced[:NAMED])) + (", …" if len(replaced) > NAMED else "")
+            raise ValueError(
+                f"out: {self.path} holds images that the run did not write: {names} ({len(replaced)} in all); remove "
+                "them and they are made again, or start afresh with --overwrite"
+            )
+        for arm, rows in kept.items():
+            self.manifest(arm).replace(rows)
+
+    def _settings(self) -> dict | None:
+        file = self.path / "settings.yaml"
+        return yaml.safe_load(file.read_text()) if file.is_file() else None
+
+    def _clear(self) -> None:
+        for arm in (self._settings() or {}).get("arms", {}):
+            shutil.rmtree(self.path / arm, ignore_errors=True)
+        for name in (*RESULTS, "settings.yaml"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _differences(old: object, new: object, name: str = "") -> list[str]:
+    """Lines such as ``seed: 0 in the folder, 1 now`` for every leaf that differs; of a list for the first that does."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys((*old, *new)))
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return next((_differences(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(old, new)) if a != b), [])
+    return [] if old == new else [f"{name}: {_short(old)} in the folder, {_short(new)} now"]
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,206 @@
+"""The state of one decode: committed token maps, f-hat, the noise, and the two models' steppers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from sdvar import noise
+from sdvar.decoding.result import DecodeStats, ScaleCounts
+from sdvar.decoding.stepper import Stepper
+from sdvar.decoding.timing import Clock, timed
+from sdvar.indices import rows_of, to_device
+from sdvar.models.quantizer import MultiScaleQuantizer
+from sdvar.pair import ModelPair
+from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
+
+# Numbers made at once; they take 32 bytes each while they are made.
+NOISE_TOGETHER = defaultdict(lambda: 1 << 24, cpu=0)
+
+
+class TokenMaps:
+    """Committed token maps of a batch and what follows from them. The only place where a scale is committed.
+
+    Attributes:
+        scales: committed scales of each image.
+        tokens: int64 (B, L).
+        f_hat: (B, C_vae, S, S) of the committed scales; the last scale is left out unless its code was given.
+        inputs: (B, L, C_vae) input of every scale up to the next one; the positions of scale 0 are unused.
+    """
+
+    def __init__(self, quantizer: MultiScaleQuantizer, batch: int) -> None:
+        self.quantizer = quantizer
+        self.pyramid = quantizer.pyramid
+        self.scales = [0] * batch
+        self.f_hat = quantizer.empty_f_hat(batch)
+        self.tokens = torch.zeros(batch, self.pyramid.length, dtype=torch.int64, device=self.f_hat.device)
+        self.inputs = self.f_hat.new_zeros(batch, self.pyramid.length, quantizer.channels)
+
+    def rows(self, images: Sequence[int]) -> Tensor | slice:
+        """Selects ascending ``images`` from a tensor of the batch."""
+        return rows_of(images, len(self.scales), self.tokens.device)
+
+    def commit(self, images: Sequence[int], scale: int, tokens: Tensor, code: Tensor | None = None) -> None:
+        """Commit token maps of ``scale``: f-hat is updated, the next scale's input made.
+
+        Args:
+            images: n image numbers, all at ``scale``.
+            scale: scale number.
+            tokens: int64 (n, n_k).
+            code: (n, n_k, C_vae) vectors that enter f-hat instead of the tokens' codebook vectors.
+        """
+        if any(self.scales[i] != scale for i in images):
+            raise RuntimeError(f"commit of scale {scale} to images at {[self.scales[i] for i in images]}")
+        rows = self.rows(images)
+        self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
+        last = scale + 1 == len(self.pyramid)
+        if code is not None or not last:  # no input follows the last scale, and the image is decoded from the tokens
+            added = (
+                self.quantizer.contribution(tokens, scale)
+                if code is None
+                else self.quantizer.upsample_code(code, scale)
+            )
+            f_hat = self.f_hat[rows] + added
+            self.f_hat[rows] = f_hat
+        if not last:
+            self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
+        for i in images:
+            self.scales[i] = scale + 1
+
+    def committed_inputs(self, images: Sequence[int], first: int, last: int) -> Tensor:
+        """Inputs of the scales ``first`` <= k < ``last``, scale 0 left out: (n, tokens, C_vae)."""
+        return self.inputs[self.rows(images), self.pyramid.span(max(first, 1), max(last, 1))]
+
+
+class DecodeState:
+    """One call of ``decode``: what every strategy works on.
+
+    Args:
+        pair: the models.
+        labels, seeds: int64 (B,) on the models' device.
+        sampling: how tokens are drawn.
+        clock: takes the times of the parts, if given.
+    """
+
+    def __init__(
+        self, pair: ModelPair, labels: Tensor, seeds: Tensor, sampling: Sampling, clock: Clock | None = None
+    ) -> None:
+        self.pair = pair
+        self.pyramid = pair.pyramid
+        self.sampling = sampling
+        self.labels = labels
+        self.seeds = seeds
+        self.clock = clock
+        self.batch = labels.shape[0]
+        self.maps = TokenMaps(pair.tokenizer.quantize, self.batch)
+        self.counts = ScaleCounts(len(self.pyramid))
+        self._steppers: dict[str, Stepper] = {}
+        self._gumbel: dict[int, Tensor] = {}
+
+    def stepper(self, which: str) -> Stepper:
+        """The stepper of "draft" or "target", made when first asked for."""
+        if which not in self._steppers:
+            self._steppers[which] = Stepper(which, getattr(self.pair, which), self.labels, self.sampling, self.clock)
+        return self._steppers[which]
+
+    def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
+        """The noise that picks the tokens of a scale: (n, n_k, V). Kept while an image may still ask for it."""
+        for done in [k for k in self._gumbel if k < min(self.maps.scales)]:
+            del self._gumbel[done]
+        if scale not in self._gumbel:
+            self._make_gumbel(scale, like.shape[-1], like.dtype)
+        return self._gumbel[scale][self.maps.rows(images)]
+
+    def _make_gumbel(self, scale: int, vocabulary: int, dtype: torch.dtype) -> None:
+        """The noise of a scale and, on a GPU, of as many after it as are cheap to keep.
+
+        The generator is some 200 small kernels, whose launches take longer than their work.
+        """
+        last, room = scale + 1, NOISE_TOGETHER[self.seeds.device.type] // (self.batch * vocabulary)
+        while last < len(self.pyramid) and self.pyramid.span_tokens(scale, last + 1) <= room:
+            last += 1
+        counts = self.pyramid.tokens[scale:last]
+        numbers = torch.cat([torch.arange(count, device=self.seeds.device) for count in counts])
+        scales = torch.cat([torch.full_like(numbers[:count], k) for k, count in zip(range(scale, last), counts)])
+        made = noise.gumbel(self.seeds, "pick", scales, numbers, vocabulary, dtype)
+        self._gumbel |= dict(zip(range(scale, last), made.split(counts, dim=1)))
+
+    def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
+        """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
+        with timed(self.clock, "sampling", scale, scale + 1):
+            filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
+            return pick(filtered, self.gumbel(images, scale, logits))
+
+    def next_logits(self, which: str, images: Sequence[int]) -> Tensor:
+        """Guided logits of the first unsettled scale, the same for all ``images``: (n, n_k, V).
+
+        A cache that is behind catches up in the same pass; images whose caches differ take separate passes.
+        """
+        stepper, scale = self.stepper(which), self.maps.scales[images[0]]
+        parts, order = [], []
+        for first, group in grouped(images, lambda i: stepper.cached[i]):
+            inputs = self.maps.committed_inputs(group, first, scale + 1)
+            parts.append(stepper.logits(group, inputs, first, scale + 1, wanted_from=scale))
+            order += group
+        if len(parts) == 1:
+            return parts[0]
+        place = {image: row for row, image in enumerate(order)}
+        return torch.cat(parts)[to_device([place[i] for i in images], parts[0].device)]
+
+    def decode_plain(self, which: str, last: int) -> None:
+        """Decode up to scale ``last`` with one model. All images must stand at the same scale."""
+        images = range(self.batch)
+        for scale in range(self.maps.scales[0], last):
+            logits = self.next_logits(which, images)
+            tokens = self.pick(images, scale, logits)
+            self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
+
+    def _smooth_code(self, scale: int, logits: Tensor) -> Tensor | None:
+        """The mixture of codebook vectors that ``more_smooth`` puts in place of the tokens': (B, n_k, C_vae)."""
+        if not self.sampling.more_smooth:
+            return None
+        filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
+        gumbel = noise.gumbel(self.seeds, "smooth", scale, *logits.shape[1:], logits.dtype)
+        codebook = self.maps.quantizer.embedding.weight
+        weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
+        return weights.to(codebook.dtype) @ codebook
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a logit of this decode was NaN or infinite, naming model, scale and image."""
+        for stepper in self._steppers.values():
+            stepper.check_finite()
+
+    def close(self) -> None:
+        """Hand the workspaces back to the models. Nothing can be decoded in this state after that."""
+        while self._steppers:
+            stepper = self._steppers.popitem()[1]
+            stepper.model.hand_back(stepper.workspace)
+
+    def stats(self) -> DecodeStats:
+        def per_image(which: str, what: str) -> Tensor:
+            stepper = self._steppers.get(which)
+            return torch.tensor(getattr(stepper, what) if stepper else [0] * self.batch, dtype=torch.int64)
+
+        return DecodeStats(
+            target_calls=per_image("target", "calls"),
+            draft_calls=per_image("draft", "calls"),
+            target_tokens=per_image("target", "tokens"),
+            draft_tokens=per_image("draft", "tokens"),
+            drafted_tokens=self.counts.drafted_tokens,
+            agreed_tokens=self.counts.agreed_tokens,
+            drafted_scales=self.counts.drafted_scales,
+            accepted_scales=self.counts.accepted_scales,
+            drafted_rounds=self.counts.drafted_rounds,
+            accepted_rounds=self.counts.accepted_rounds,
+        )
+
+
+def grouped(images: Iterable[int], key: Callable[[int], Hashable]) -> list[tuple[Hashable, list[int]]]:
+    """Images that share ``key(image)``, in ascending order within a group."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i in images:
+        groups[key(i)].append(i)
+    return list(groups.items())

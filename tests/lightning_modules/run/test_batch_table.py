@@ -1,0 +1,93 @@
+"""Rows of batches.csv: what is written can be summed again, and rows of earlier versions are told apart."""
+
+import csv
+
+import pytest
+
+import sdvar
+from eval.metrics.scales import scale_figures
+from lightning_modules.arm import Arm
+from lightning_modules.predictor import SDVARPredictor
+from lightning_modules.run.batch_table import (
+    BATCH_COLUMNS,
+    PART_SECONDS,
+    PER_ROUND,
+    batch_row,
+    format_rounds,
+    recorded,
+    sum_rounds,
+)
+from lightning_modules.run.tables import Records
+from tests.lightning_modules.test_predictor import make_batch
+
+NONE = [[0, 0, 0]] * 3
+
+
+def test_rounds_without_drafts_are_left_out_but_the_first():
+    assert format_rounds([[4, 3, 0], [0, 1, 0], [0, 0, 0]]) == "4 3 0;0 1 0"
+    assert format_rounds([[0, 0, 0], [0, 1, 0], [0, 0, 0]]) == "0 0 0;0 1 0"
+    assert format_rounds(NONE) == "0 0 0"
+
+
+def test_sums_are_by_round_and_scale():
+    texts = ["4 3 0;0 1 4", "0 0 0", "1 1 1;2 2 2;3 3 3"]
+    assert sum_rounds(texts) == [[5, 4, 1], [2, 3, 6], [3, 3, 3]]
+    assert sum_rounds([format_rounds(NONE)]) == [[0, 0, 0]]
+
+
+def test_a_row_holds_what_the_decode_counted_and_where_its_time_went(pair):
+    predictor = SDVARPredictor(pair, [Arm("speculative", sdvar.Speculative(gamma=2)), Arm("base", sdvar.Baseline())])
+    decoded = predictor.predict_step(make_batch(size=8), 0)
+    rows = {name: batch_row(0, made) for name, made in decoded.items()}
+    assert all(tuple(row) == BATCH_COLUMNS for row in rows.values())
+    row = rows["speculative"]
+    for rounds, scales in zip(PER_ROUND, ("drafted_scales", "accepted_scales")):
+        assert [sum(column) for column in zip(*sum_rounds([row[rounds]]))] == [int(x) for x in row[scales].split()]
+    assert sum_rounds([row["drafted_rounds"]])[0][0] == 8  # every image's first scale is drafted in its first round
+    assert rows["base"]["drafted_rounds"] == "0 0 0 0"
+    parts = {name: [float(x) for x in row[name].split()] for name in PART_SECONDS}
+    assert all(len(seconds) == 5 for seconds in parts.values())
+    assert all(seconds > 0 for seconds in (*parts["target_seconds"][:4], parts["tokenizer_seconds"][4]))
+    assert 0.3 * decoded["speculative"].seconds < sum(map(sum, parts.values())) <= decoded["speculative"].seconds
+    assert rows["base"]["draft_seconds"] == "0 0 0 0 0"
+
+
+def made_up(number, **columns):
+    return {
+        "batch": str(number), "seconds": "2.0", "drafted_rounds": "4 3 0;0 1 4", "accepted_rounds": "4 2 0",
+        "draft_seconds": "0.1 0.2 0 0.05", "target_seconds": "0.2 0.2 0.2 0.05", "sampling_seconds": "0 0.1 0.1 0",
+        "tokenizer_seconds": "0 0 0 0.5",
+    } | columns  # fmt: skip
+
+
+def test_figures_are_sums_of_counts_and_means_of_seconds():
+    rows = [{"target_calls": calls} for calls in ("2", "3", "3", "6")]
+    figures = scale_figures(rows, [made_up(0), made_up(1, seconds="3.0", draft_seconds="0.3 0.2 0 0.05")])
+    assert figures["target_calls_images"] == [0, 0, 1, 2, 0, 0, 1]
+    assert figures["drafted_rounds"] == [[8, 6, 0], [0, 2, 8]]
+    assert figures["accepted_rounds"] == [[8, 4, 0], [0, 0, 0]]
+    assert figures["seconds_per_scale"]["draft"] == pytest.approx([0.2, 0.2, 0])
+    assert set(figures["seconds_per_scale"]) == {"draft", "target", "sampling"}
+    of_none = figures["seconds_of_no_scale"]
+    assert of_none == {"conditioning": pytest.approx(0.1), "tokenizer": 0.5, "other": pytest.approx(2.5 - 1.8)}
+
+
+def test_what_an_earlier_version_did_not_write_is_left_out(tmp_path):
+    """A run that it began and this one finished has rows of both kinds."""
+    early = Records(tmp_path / "batches.csv", BATCH_COLUMNS[:6])
+    early.append(0, [{"batch": 0, "seconds": 1, **dict.fromkeys(BATCH_COLUMNS[2:6], "1 1 1")}])
+    now = Records(tmp_path / "batches.csv", BATCH_COLUMNS)
+    now.append(1, [made_up(1) | dict.fromkeys(BATCH_COLUMNS[2:6], "2 2 2")])
+    now.merge()
+    rows = now.read()
+    assert [row["drafted_tokens"] for row in rows] == ["1 1 1", "2 2 2"]
+    assert recorded(rows[1:], PER_ROUND) and not recorded(rows, PER_ROUND) and not recorded(rows, PART_SECONDS)
+    with (tmp_path / "batches.csv").open(newline="") as lines:
+        assert next(csv.reader(lines)) == list(BATCH_COLUMNS)
+    assert set(scale_figures([{"target_calls": "3"}], rows)) == {"target_calls_images"}
+    assert set(scale_figures([{"target_calls": "3"}], [{"batch": "0", "seconds": "1"}])) == {"target_calls_images"}
+
+
+def test_an_arm_that_drafts_nothing_has_no_rounds():
+    figures = scale_figures([{"target_calls": "3"}], [made_up(0, drafted_rounds="0 0 0", accepted_rounds="0 0 0")])
+    assert "drafted_rounds" not in figures and "accepted_rounds" not in figures

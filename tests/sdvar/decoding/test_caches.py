@@ -1,0 +1,66 @@
+"""After every round each key in either cache is what a fresh pass over the committed scales gives."""
+
+import pytest
+import torch
+
+import sdvar
+from sdvar.decoding import DecodeState
+from sdvar.decoding.rounds import Rounds
+from sdvar.selftest.cache_error import cache_error
+from tests.random_pairs import close_pair
+
+LIMIT = 1e-10  # float64
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"redraft": "target"}, {"acceptance": sdvar.Rejection()}, {"acceptance": sdvar.Match(0.4, "draft")},
+    {"acceptance": sdvar.Match(0.4, "target")}, {"acceptance": sdvar.Match(0.4, "target"), "redraft": "target"},
+    {"acceptance": sdvar.Top1(0.4)}, {"verify_scales": 4},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("gamma", [1, 2, 4, sdvar.Adaptive(1, 1, 4), sdvar.TokenBudget(14)], ids=str)
+def test_caches_after_every_round(monkeypatch, options, gamma):
+    pair = close_pair((1, 2, 2, 3, 4))
+    rounds, original = [], Rounds._round
+
+    def checked(self, images, scale, *plan):
+        original(self, images, scale, *plan)
+        state = self.state
+        assert all(state.maps.scales[i] > scale for i in images)  # every round commits at least one scale
+        rounds.append([state.stepper(w).cached[i] < state.maps.scales[i] for w in ("draft", "target") for i in images])
+        assert cache_error(state) < LIMIT
+
+    monkeypatch.setattr(Rounds, "_round", checked)
+    with torch.no_grad():
+        sdvar.decode(pair, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4], sdvar.Speculative(gamma, **options), images=False)
+    assert rounds
+    assert any(any(behind) for behind in rounds), "no cache was ever behind: the catch-up was not exercised"
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_stale_cache_is_noticed(position):
+    """The test of the test: a token changes after keys were computed from it."""
+    pair = close_pair((1, 2, 2, 3, 4))
+    state = DecodeState(pair, torch.tensor([0, 1]), torch.tensor([0, 1]), sdvar.Sampling())
+    with torch.no_grad():
+        state.decode_plain("target", 3)
+        assert cache_error(state) < LIMIT
+        state.maps.tokens[1, position] = (state.maps.tokens[1, position] + 1) % 32
+        assert cache_error(state) > 1e-3
+
+
+def test_a_cache_that_is_ahead_is_noticed():
+    pair = close_pair()
+    state = DecodeState(pair, torch.tensor([0]), torch.tensor([0]), sdvar.Sampling())
+    with torch.no_grad():
+        state.decode_plain("target", 3)
+    state.maps.scales[0] = 2
+    assert cache_error(state) == float("inf")
+
+
+@pytest.mark.parametrize("cfg", [0.0, 1.5])
+def test_a_cache_that_started_blind(cfg):
+    pair = close_pair()
+    state = DecodeState(pair, torch.tensor([0, 1]), torch.tensor([0, 1]), sdvar.Sampling(cfg=cfg))
+    with torch.no_grad():
+        sdvar.Handoff(2, prefix="none").run(state)
+    assert cache_error(state) < LIMIT

@@ -1,0 +1,274 @@
+"""What makes decoding fast leaves its output alone."""
+
+import copy
+
+import pytest
+import torch
+
+import sdvar
+from sdvar.decoding import state as state
+from sdvar.models import attention, linear, transformer, workspace
+from sdvar.models import tokenizer as tokenizer_module
+from tests.random_pairs import close_pair, random_pair, same_tokens
+
+
+def test_what_a_cache_held_before_does_not_matter(monkeypatch):
+    """Caches are not cleared, on a GPU those of the decode before are used again."""
+    pair = close_pair()
+    first = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(float("nan")))
+    assert same_tokens(first, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+
+
+def test_a_cache_is_kept_for_the_next_decode_on_a_gpu_alone():
+    """Of the batch before, and no other; on a CPU the tokenizer needs the memory."""
+    pair = close_pair()
+    sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Baseline())
+    assert pair.target._spare is None
+    pair.target._spare = space = workspace.Workspace(pair.target, images=3, guided=True)
+    assert pair.target.workspace(3, True) is space
+    assert pair.target.workspace(3, True) is not space  # in use
+    pair.target._spare = space
+    assert pair.target.workspace(2, True) is not space
+    assert pair.target._spare is None
+
+
+def test_a_cache_made_in_inference_mode_serves_outside_of_it():
+    pair = random_pair()
+    with torch.inference_mode():
+        inside = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Baseline())
+    assert same_tokens(inside, sdvar.decode(pair, [1, 2], [4, 5], sdvar.Baseline()))
+
+
+def test_two_decodes_of_one_model_at_once_do_not_share_a_cache():
+    pair = random_pair(same=True)
+    state = sdvar.decoding.DecodeState(pair, torch.tensor([1]), torch.tensor([2]), sdvar.Sampling())
+    assert state.stepper("draft").workspace is not state.stepper("target").workspace
+
+
+def test_images_decoded_apart_are_those_decoded_together(monkeypatch):
+    vae = random_pair().tokenizer
+    tokens = [torch.randint(32, (5, n)) for n in vae.pyramid.tokens]
+    together = vae.decode(tokens)
+    monkeypatch.setattr(tokenizer_module, "DECODED_TOGETHER", 2)
+    torch.testing.assert_close(vae.decode(tokens), together)
+
+
+def test_a_decoder_in_low_precision_leaves_the_tokens_alone():
+    pair = close_pair(dtype=torch.float32)
+    before = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    pair.tokenizer.set_decoder_dtype(torch.bfloat16)
+    after = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    assert same_tokens(before, after)
+    assert after.images.dtype == torch.float32
+    torch.testing.assert_close(after.images, before.images, atol=0.05, rtol=0)
+    assert not torch.equal(after.images, before.images)
+
+
+def test_a_tokenizer_without_its_encoder_decodes_and_says_so_when_asked_to_encode():
+    vae = random_pair().tokenizer
+    tokens = [torch.randint(32, (2, n)) for n in vae.pyramid.tokens]
+    images = vae.decode(tokens)
+    assert torch.equal(vae.drop_encoder().decode(tokens), images)
+    with pytest.raises(ValueError, match="encoder was dropped"):
+        vae.encode(images)
+
+
+def test_noise_made_for_several_scales_at_once_is_the_same(monkeypatch):
+    """As on a GPU: all scales at once, or as many as there is room for."""
+    pair = close_pair()
+    expected = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    for room in (10**9, 2 * pair.target.codebook_size * (pair.pyramid.tokens[1] + pair.pyramid.tokens[2])):
+        monkeypatch.setitem(state.NOISE_TOGETHER, "cpu", room)
+        assert same_tokens(sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2)), expected)
+
+
+@pytest.mark.skipif(torch.bfloat16 not in linear.ONEDNN, reason="no bfloat16 products by oneDNN here")
+class TestBfloat16OnACPU:
+    @torch.no_grad()
+    def test_the_copy_of_the_weights_follows_them(self):
+        layer = linear.Linear(64, 32, packed=True).bfloat16()
+        x = torch.randn(5, 64).bfloat16()
+
+        def check():
+            assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+            assert layer.copy_bytes == layer.weight.nbytes
+
+        check()
+        layer.weight.mul_(2)
+        check()
+        layer.load_state_dict({name: -value for name, value in layer.state_dict().items()})
+        check()
+        copied = copy.deepcopy(layer)
+        assert copied.copy_bytes == 0
+        assert torch.equal(copied(x), layer(x))
+        assert layer.float().copy_bytes == 0
+
+    def test_training_does_without_it(self):
+        layer = linear.Linear(64, 32, packed=True).bfloat16()
+        layer(torch.randn(5, 64).bfloat16()).sum().backward()
+        assert layer.copy_bytes == 0
+        assert layer.weight.grad is not None
+
+    @torch.no_grad()
+    def test_logits_are_as_close_to_the_truth_as_by_the_fused_kernel(self):
+        """Products in place of torch's fused attention: not less accurate than it is, over spans of several scales."""
+        labels, exact = torch.tensor([1, 2, 3]), close_pair(dtype=torch.float64).target
+        inputs = torch.randn(3, exact.pyramid.length - 1, exact.latent_channels, dtype=torch.float64)
+        truth = exact(labels, inputs)
+        model = close_pair(dtype=torch.bfloat16).target
+        errors = {}
+        for kernel in ("products", "flash", "auto"):
+            model.set_attention(kernel)
+            errors[kernel] = (model(labels, inputs.float()).double() - truth).square().mean().sqrt()
+        assert errors["auto"] == errors["products"] != errors["flash"]
+        assert errors["products"] < 1.2 * errors["flash"]
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash", "products", pytest.param("flex", marks=pytest.mark.proof)])
+def test_a_forced_kernel_computes_the_same(kernel):
+    """Spans of one scale and of several, with and without keys before them."""
+    pair = close_pair(dtype=torch.float32)
+    expected = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    try:
+        pair.target.set_attention(kernel)
+    except ValueError as error:
+        assert kernel == "flex" and "expected one of auto, math" in str(error)
+        pytest.skip("no compiler for flex attention")
+    forced = sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2))
+    gaps = sdvar.first_differences(pair, [1, 2], [4, 5], sdvar.Sampling(), forced.tokens, expected.tokens)
+    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
+
+
+def test_a_pass_by_one_call_a_scale_is_the_masked_pass(monkeypatch):
+    """What the flash kernel does on CUDA, where it takes no mask."""
+    pyramid = sdvar.ScalePyramid((1, 2, 3, 4))
+    q = torch.randn(2, 3, 25, 8, dtype=torch.float64)
+    k, v = torch.randn(2, 2, 3, 29, 8, dtype=torch.float64)  # scales 1 to 3; scale 0 is not visible
+    visibility = attention.block_causal(pyramid, 2, 4, 1, torch.device("cpu"))
+    masked = attention.attend(q, k, v, visibility, 0.5)
+    by_scale = [
+        torch.nn.functional.scaled_dot_product_attention(q[:, :, a:b], k[:, :, :end], v[:, :, :end], scale=0.5)
+        for a, b, end in visibility.blocks
+    ]
+    torch.testing.assert_close(torch.cat(by_scale, dim=2), masked)
+
+
+def test_a_kernel_that_the_machine_lacks(caplog):
+    model = close_pair(dtype=torch.float32).target
+    with pytest.raises(ValueError, match=r"efficient does not run on cpu.*expected one of auto, math, flash"):
+        model.set_attention("efficient")
+    with pytest.raises(ValueError, match="attention: expected one of auto, math"):
+        model.set_attention("fast")
+    attention._log_once.cache_clear()
+    with caplog.at_level("INFO", logger="sdvar.attention"):
+        model(torch.tensor([1]), torch.zeros(1, 29, 8))
+    assert "attention by flash_attention on cpu, torch.float32, masked" in caplog.text
+
+
+def replayed(function):
+    """In place of a CUDA graph: runs the function again and writes the result where the first one stands."""
+    static = function()
+    return lambda: static.copy_(function()), static
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """GraphedWorkspace with such replays; the workspaces that decodes made."""
+    made = []
+
+    class OnCpu(workspace.GraphedWorkspace):
+        def __init__(self, model, images, guided):
+            super().__init__(model, images, guided, replayed)
+            made.append(self)
+
+    monkeypatch.setattr(transformer, "GraphedWorkspace", OnCpu)
+    return made
+
+
+@pytest.mark.parametrize("cfg", [1.5, 0.0])
+@pytest.mark.parametrize("strategy", [
+    sdvar.Baseline(), sdvar.Speculative(2), sdvar.Speculative(3, redraft="target"),
+    sdvar.Speculative(2, sdvar.Rejection()), sdvar.Speculative(2, sdvar.Match(0.5, "target"), verify_scales=3),
+    sdvar.Handoff(2), sdvar.Handoff(2, prefix="none"),
+])  # fmt: skip
+def test_passes_that_are_replayed_compute_the_same(graphs, strategy, cfg):
+    """Fixed addresses, padded groups, conditioning of the next batch; capturing itself needs CUDA."""
+    pair, sampling = close_pair(), sdvar.Sampling(cfg=cfg)
+    batches = [([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]), ([0, 9, 8, 7, 6], [16, 17, 18, 19, 20])]
+    expected = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
+    pair.draft.graphs = pair.target.graphs = True
+    replays = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
+    assert all(same_tokens(a, b) for a, b in zip(expected, replays))
+    assert graphs and len(graphs) <= 2  # one a model that ran: the second batch used them again
+    buckets = {key[4] for made in graphs for key in made._captured}
+    assert buckets <= {1, 2, 4, 5}
+
+
+def test_replays_serve_under_inference_mode_and_outside_of_it(graphs):
+    pair = close_pair()
+    pair.draft.graphs = pair.target.graphs = True
+    with torch.inference_mode():
+        inside = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    assert same_tokens(inside, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+    assert len(graphs) == 2
+
+
+def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
+    class Refusing(workspace.GraphedWorkspace):
+        def __init__(self, model, images, guided):
+            super().__init__(model, images, guided, self.refuse)
+
+        def refuse(self, function):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    pair = close_pair()
+    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    monkeypatch.setattr(transformer, "GraphedWorkspace", Refusing)
+    pair.draft.graphs = pair.target.graphs = True
+    assert same_tokens(expected, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
+    assert "no CUDA graph, they run without (operation not permitted" in caplog.text
+
+
+def test_linear_is_the_linear_of_torch():
+    """Whatever library computes it; with gradients, autocast and other dtypes it is torch's own."""
+    layer, x = linear.Linear(24, 40), torch.randn(2, 5, 24)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(layer(x.transpose(0, 1)), expected.transpose(0, 1))
+        assert layer(x[:0]).shape == (0, 5, 40)
+        assert layer.double()(x.double()).dtype == torch.float64
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer.float()(x).dtype == torch.bfloat16
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_an_engine_sets_both_models_and_the_decoder():
+    pair = sdvar.Engine(attention="math", graphs=True, tokenizer_dtype="bfloat16").apply(
+        close_pair(dtype=torch.float32)
+    )
+    assert {block.attn.kernel for model in (pair.draft, pair.target) for block in model.blocks} == {"math"}
+    assert not pair.target.graphs  # a CPU has none
+    assert pair.tokenizer.decoder.conv_out.weight.dtype == torch.bfloat16
+    assert pair.tokenizer.quantize.embedding.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("wrong", [{"attention": "fast"}, {"tokenizer_dtype": "int8"}])
+def test_an_engine_that_is_none(wrong):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(wrong))}: expected one of .*, got '{next(iter(wrong.values()))}'"
+    ):
+        sdvar.Engine(**wrong)
+
+
+@pytest.mark.proof
+def test_compiled_blocks_compute_the_same():
+    pair = close_pair(dtype=torch.float32)
+    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    sdvar.Engine(compile=True).apply(pair)
+    compiled = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
+    gaps = sdvar.first_differences(pair, [1, 2, 3], [4, 5, 6], sdvar.Sampling(), compiled.tokens, expected.tokens)
+    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
