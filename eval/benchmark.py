@@ -98,12 +98,12 @@ def prepare(options: Namespace) -> Job:
     original = load_original(options.original, pair) if options.original is not None else None
     pair.tokenizer.drop_encoder()
     if original:
-        runners += original_runners(original, sampling, device, pair.target.cache_dtype)
+        runners += original_runners(original, sampling, device, pair.target.dtype)
 
     def needed(batch: int) -> int:
         ours = max(decode_bytes(pair, strategy, batch, options.images) for strategy in strategies.values())
         # the original runs while our caches are kept, and holds its numbers in float32
-        wider = torch.float32.itemsize // pair.target.cache_dtype.itemsize
+        wider = torch.float32.itemsize // pair.target.dtype.itemsize
         return ours + (wider * decode_bytes(pair, sdvar.Baseline(), batch) if original else 0)
 
     free = free_bytes(device)
@@ -138,7 +138,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
 
     pair = job.pair
     log.info("measuring what the machine reaches")
-    ceilings = measure_ceilings(job.device, (pair.target.cache_dtype, decoder_dtype(pair.tokenizer)))
+    ceilings = measure_ceilings(job.device, (pair.target.dtype, decoder_dtype(pair.tokenizer)))
     floors = Floors(pair, ceilings)
     return {
         "models": _describe(options),

@@ -12,6 +12,7 @@ from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudge
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
 from sdvar.engine import Engine
+from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
@@ -38,6 +39,7 @@ __all__ = [
     "Match",
     "ModelPair",
     "Neighbour",
+    "NextScaleModel",
     "Proposal",
     "Rejection",
     "Sampling",

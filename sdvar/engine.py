@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sdvar.models.attention import KERNELS, check_kernel
+from sdvar.models.attention import KERNELS
 from sdvar.pair import ModelPair
 
 TOKENIZER_DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -52,7 +52,7 @@ class Engine:
     def check(self, pair: ModelPair, device: torch.device) -> None:
         """Raise ValueError if that device cannot run the attention kernel; the message lists those it can."""
         for model in (pair.draft, pair.target):
-            check_kernel(self.attention, device, model.cache_dtype, model.width // model.heads)
+            model.check_attention(self.attention, device)
 
     def apply(self, pair: ModelPair) -> ModelPair:
         """Run the pair this way from now on. Its models must be on their device already.

@@ -1,13 +1,14 @@
-"""A draft and a target VAR over one tokenizer."""
+"""A draft and a target over one tokenizer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
-from sdvar.models.transformer import VAR
 from sdvar.pyramid import ScalePyramid
 
 
@@ -16,8 +17,8 @@ class ModelPair:
     """The models of a decode, in eval mode on one device.
 
     Args:
-        draft: the small VAR.
-        target: the large VAR.
+        draft: the small model, a VAR or another `NextScaleModel`.
+        target: the large one.
         tokenizer: the VQVAE that both were trained on.
 
     Raises:
@@ -25,12 +26,12 @@ class ModelPair:
         ValueError: if pyramids, codebooks, classes or devices differ.
     """
 
-    draft: VAR
-    target: VAR
+    draft: NextScaleModel
+    target: NextScaleModel
     tokenizer: VQVAE
 
     def __post_init__(self) -> None:
-        for name, kind in (("draft", VAR), ("target", VAR), ("tokenizer", VQVAE)):
+        for name, kind in (("draft", NextScaleModel), ("target", NextScaleModel), ("tokenizer", VQVAE)):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name}: expected a sdvar.{kind.__name__}, got {type(getattr(self, name)).__name__}")
         for what in ("pyramid", "codebook_size", "latent_channels"):
@@ -38,9 +39,10 @@ class ModelPair:
             self._same(what, {k: v.patch_nums if isinstance(v, ScalePyramid) else v for k, v in values.items()})
         self._same("num_classes", {name: getattr(self, name).num_classes for name in ("draft", "target")})
         models = {"draft": self.draft, "target": self.target, "tokenizer": self.tokenizer}
-        self._same("device", {name: next(model.parameters()).device for name, model in models.items()})
+        self._same("device", {name: model.device for name, model in models.items()})
         for model in models.values():
-            model.eval()
+            if isinstance(model, nn.Module):
+                model.eval()
 
     @staticmethod
     def _same(what: str, values: dict[str, object]) -> None:

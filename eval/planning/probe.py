@@ -16,10 +16,8 @@ from eval.benchmarking.ceilings import now
 from eval.benchmarking.measuring import labels_and_seeds
 from eval.planning.costs import CostTable, group_sizes, table
 from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, draft_pass, every_step
-from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
-from sdvar.indices import rows_of
 
 log = logging.getLogger("eval.plan")
 
@@ -99,7 +97,7 @@ class _Probe:
         state.decode_plain("target", len(pair.pyramid))
         state.stepper("draft")
         self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
-        state.maps.scales = [0] * batch  # the noise of all scales is kept from here on
+        state.maps.place(0)  # the noise of all scales is kept from here on
         self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
         self.rule = sdvar.Coupled()
         self.like = self._some_logits(1, 0)
@@ -138,7 +136,7 @@ class _Probe:
         state, scale = self.state, step.first
         logits = self._some_logits(len(images), scale)
         drafted = state.pick(images, scale, logits)  # the noise is made here
-        self.spare.scales = [scale] * self.batch
+        self.spare.place(scale)
         if step.op == "propose":
             return lambda: Drafted(state.maps, images, scale).add(state.pick(images, scale, logits))
         if step.op == "commit":
@@ -146,9 +144,8 @@ class _Probe:
         return lambda: self._settle(images, scale, logits, drafted)
 
     def _some_logits(self, images: int, scale: int) -> torch.Tensor:
-        dtype = torch.float64 if self.pair.target.cache_dtype == torch.float64 else torch.float32
         shape = images, self.pair.pyramid.tokens[scale], self.pair.target.codebook_size
-        return torch.randn(shape, dtype=dtype, device=self.pair.device)
+        return torch.randn(shape, dtype=self.pair.target.logits_dtype, device=self.pair.device)
 
     def _noise(self) -> None:
         state = DecodeState(self.pair, *self.inputs, self.sampling)
@@ -157,24 +154,13 @@ class _Probe:
 
     def _pass(self, step: Step, images: Sequence[int]) -> None:
         state, stepper = self.state, self.state.stepper(step.op)
-        for image in images:
-            stepper.cached[image] = step.first
+        stepper.hold(images, step.first)
         inputs = state.maps.committed_inputs(images, step.first, step.last)
         logits = stepper.logits(images, inputs, step.first, step.last, wanted_from=step.wanted)
         state.pyramid.split(logits, step.wanted, step.last)
 
     def _settle(self, images: list[int], scale: int, logits: torch.Tensor, drafted: torch.Tensor) -> None:
-        state, rows = self.state, rows_of(range(len(images)), len(images), logits.device)
-        proposal = Proposal(
-            scale=scale,
-            drafted=drafted[rows],
-            picked=state.pick(images, scale, logits[rows]),
-            target_logits=logits[rows],
-            draft_logits=None,
-            codebook=state.maps.quantizer.embedding.weight,
-            sampling=state.sampling,
-            seeds=state.seeds[state.maps.rows(images)],
-        )
+        proposal = self.state.proposal(images, scale, drafted, logits)
         verdict = self.rule.judge(proposal)
         self.spare.commit(images, scale, verdict.tokens)
         replaced = (verdict.tokens != proposal.drafted).any(1) | ~verdict.accepted

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.state import DecodeState, TokenMaps, grouped
 from sdvar.decoding.timing import timed
-from sdvar.indices import rows_of
+from sdvar.rows import rows_of
 
 if TYPE_CHECKING:
     from sdvar.decoding.speculative import Speculative
@@ -105,7 +104,7 @@ class Rounds:
             self._end_round(images, fallen, scale, length, k, logits)
             alive = [row for row, stood in zip(alive, stands) if stood]
         if alive:
-            survivors, rows = [images[row] for row in alive], rows_of(alive, len(images), inputs.device)
+            survivors, rows = [images[row] for row in alive], rows_of(alive, range(len(images)), inputs.device)
             maps.commit(survivors, last - 1, state.pick(survivors, last - 1, logits[-1][rows]))
             self._end_round(images, alive, scale, length, length, logits)
         if log.isEnabledFor(logging.INFO):
@@ -141,18 +140,10 @@ class Rounds:
     def _settle(self, images: list[int], alive: list[int], drafted: Drafted, k: int, logits: Tensor) -> list[bool]:
         """Judge and commit the k-th drafted scale for the rows still in the round; which of them go on."""
         state = self.state
-        rows = rows_of(alive, len(images), logits.device)
+        rows = rows_of(alive, range(len(images)), logits.device)
         scale, members, tokens = drafted.scale + k, [images[row] for row in alive], drafted.tokens[k][rows]
-        proposal = Proposal(
-            scale=scale,
-            drafted=tokens,
-            picked=state.pick(members, scale, logits[rows]),
-            target_logits=logits[rows],
-            draft_logits=drafted.logits[k][rows] if drafted.logits else None,
-            codebook=state.maps.quantizer.embedding.weight,
-            sampling=state.sampling,
-            seeds=state.seeds[state.maps.rows(members)],
-        )
+        draft_logits = drafted.logits[k][rows] if drafted.logits else None
+        proposal = state.proposal(members, scale, tokens, logits[rows], draft_logits)
         with timed(state.clock, "sampling", scale, scale + 1):
             verdict = self.rule.judge(proposal)
         state.maps.commit(members, scale, verdict.tokens)
@@ -181,7 +172,7 @@ class Rounds:
             if length:
                 self.gamma[i] = self.schedule.after(self.gamma[i], length, stood)
         if self.reuse and members and stood < length:
-            at, selected = self.state.maps.rows(members), rows_of(rows, len(images), self.picks.device)
+            at, selected = self.state.maps.rows(members), rows_of(rows, range(len(images)), self.picks.device)
             for k in range(stood + 1, length + 1):
                 picked = self.state.pick(members, scale + k, logits[k][selected])
                 self.picks[at, self.state.pyramid.span(scale + k, scale + k + 1)] = picked

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from sdvar import noise
+from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.timing import Clock, timed
-from sdvar.indices import rows_of, to_device
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
+from sdvar.rows import rows_of
 from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
 
 # Numbers made at once; they take 32 bytes each while they are made.
@@ -41,7 +42,7 @@ class TokenMaps:
 
     def rows(self, images: Sequence[int]) -> Tensor | slice:
         """Selects ascending ``images`` from a tensor of the batch."""
-        return rows_of(images, len(self.scales), self.tokens.device)
+        return rows_of(images, range(len(self.scales)), self.tokens.device)
 
     def commit(self, images: Sequence[int], scale: int, tokens: Tensor, code: Tensor | None = None) -> None:
         """Commit token maps of ``scale``: f-hat is updated, the next scale's input made.
@@ -69,6 +70,10 @@ class TokenMaps:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
         for i in images:
             self.scales[i] = scale + 1
+
+    def place(self, scale: int) -> None:
+        """Count ``scale`` scales of every image as committed, whatever the maps contain; to time a step by itself."""
+        self.scales = [scale] * len(self.scales)
 
     def committed_inputs(self, images: Sequence[int], first: int, last: int) -> Tensor:
         """Inputs of the scales ``first`` <= k < ``last``, scale 0 left out: (n, tokens, C_vae)."""
@@ -147,8 +152,7 @@ class DecodeState:
             order += group
         if len(parts) == 1:
             return parts[0]
-        place = {image: row for row, image in enumerate(order)}
-        return torch.cat(parts)[to_device([place[i] for i in images], parts[0].device)]
+        return torch.cat(parts)[rows_of(images, order, parts[0].device)]
 
     def decode_plain(self, which: str, last: int) -> None:
         """Decode up to scale ``last`` with one model. All images must stand at the same scale."""
@@ -167,6 +171,28 @@ class DecodeState:
         codebook = self.maps.quantizer.embedding.weight
         weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
         return weights.to(codebook.dtype) @ codebook
+
+    def proposal(
+        self, images: Sequence[int], scale: int, drafted: Tensor, logits: Tensor, draft_logits: Tensor | None = None
+    ) -> Proposal:
+        """A drafted scale as an acceptance rule sees it.
+
+        Args:
+            images: n image numbers.
+            scale: scale number.
+            drafted: int64 (n, n_k).
+            logits, draft_logits: (n, n_k, V), guided; the draft's are None unless the rule reads them.
+        """
+        return Proposal(
+            scale=scale,
+            drafted=drafted,
+            picked=self.pick(images, scale, logits),
+            target_logits=logits,
+            draft_logits=draft_logits,
+            codebook=self.maps.quantizer.embedding.weight,
+            sampling=self.sampling,
+            seeds=self.seeds[self.maps.rows(images)],
+        )
 
     def check_finite(self) -> None:
         """Raise ValueError if a logit of this decode was NaN or infinite, naming model, scale and image."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdvar.decoding.timing import Clock, Pass, timed
-from sdvar.models.transformer import VAR
+from sdvar.models.protocol import NextScaleModel
 from sdvar.sampling import Sampling
 
 
@@ -17,7 +17,7 @@ class Stepper:
 
     Args:
         name: "draft" or "target", for messages.
-        model: the VAR.
+        model: the model.
         labels: int64 (B,) on the model's device.
         sampling: supplies guidance and temperature.
         clock: takes the times of the passes, if given.
@@ -28,7 +28,9 @@ class Stepper:
         calls, tokens: passes and positions so far, per image.
     """
 
-    def __init__(self, name: str, model: VAR, labels: Tensor, sampling: Sampling, clock: Clock | None = None) -> None:
+    def __init__(
+        self, name: str, model: NextScaleModel, labels: Tensor, sampling: Sampling, clock: Clock | None = None
+    ) -> None:
         self.name = name
         self.clock = clock
         self.model = model
@@ -45,8 +47,7 @@ class Stepper:
         self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
         scales = range(len(self.pyramid))
         counts = torch.tensor(self.pyramid.tokens)
-        dtype = model.pos_1LC.dtype
-        dtype = dtype if dtype == torch.float64 else torch.float32
+        dtype = model.logits_dtype
         guidance = torch.tensor([sampling.guidance(k, len(self.pyramid)) for k in scales], dtype=dtype)
         temperature = torch.tensor([sampling.temperature_at(k) for k in scales], dtype=dtype)
         self._guidance = guidance.repeat_interleave(counts)[:, None].to(labels.device)  # (L, 1)
@@ -57,7 +58,12 @@ class Stepper:
     def start_blind(self, scale: int) -> None:
         """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""
         self.visible_from = scale
-        self.cached = [scale] * self.batch
+        self.hold(range(self.batch), scale)
+
+    def hold(self, images: Sequence[int], scales: int) -> None:
+        """Count the first ``scales`` scales as cached, whatever the cache contains; to measure a pass by itself."""
+        for i in images:
+            self.cached[i] = scales
 
     def truncate(self, image: int, scale: int) -> None:
         """Forget the scales from ``scale`` on; a counter moves, nothing is copied."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,10 @@ class KVCache:
         view = object.__new__(KVCache)
         view.keys, view.values = self.keys[:, :rows], self.values[:, :rows]
         return view
+
+    def read(self, rows: Sequence[int], positions: slice) -> tuple[Tensor, Tensor]:
+        """Keys and values of some rows and positions: each (depth, n, heads, T, head_width)."""
+        return self.keys[:, rows, :, positions], self.values[:, rows, :, positions]
 
     def layer(self, layer: int) -> LayerCache:
         """What one layer of the model works on, in the same memory."""

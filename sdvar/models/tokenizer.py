@@ -203,9 +203,13 @@ class VQVAE(nn.Module):
         return self.quantize.channels
 
     @property
+    def device(self) -> torch.device:
+        return self.quantize.embedding.weight.device
+
+    @property
     def decoded_together(self) -> int:
         """Images that the decoder takes at once."""
-        on_cpu = self.quantize.embedding.weight.device.type == "cpu"
+        on_cpu = self.device.type == "cpu"
         return min(DECODED_TOGETHER, max(1, CPU_PIXELS // self.image_size**2)) if on_cpu else DECODED_TOGETHER
 
     def drop_encoder(self) -> VQVAE:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdvar.models import cost
 from sdvar.models.attention import block_causal, check_kernel
+from sdvar.models.base import NextScaleBase
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_ids
 from sdvar.models.kv_cache import CacheWindow, KVCache
 from sdvar.models.linear import Linear
-from sdvar.models.workspace import GraphedWorkspace, Workspace
 from sdvar.pyramid import ScalePyramid
 
 
@@ -46,7 +47,7 @@ class Conditioning(NamedTuple):
         return Conditioning(self.start.clone(), [block.clone() for block in self.blocks], self.head.clone())
 
 
-class VAR(nn.Module):
+class VAR(nn.Module, NextScaleBase):
     """Visual autoregressive transformer (Tian et al. 2024).
 
     Args:
@@ -92,13 +93,10 @@ class VAR(nn.Module):
         bias = torch.zeros(1, 1, length, length).masked_fill(scales[:, None] < scales, -math.inf)
         self.register_buffer("attn_bias_for_masking", bias)  # a key of the released files; passes build their own mask
         self.shared_ada_lin = AdaLNProjection(width, 6) if shared_adaln else None
-        hidden = round(width * mlp_ratio)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, shared_adaln, qk_norm) for _ in range(depth))
+        self.hidden = round(width * mlp_ratio)
+        self.blocks = nn.ModuleList(Block(width, heads, self.hidden, shared_adaln, qk_norm) for _ in range(depth))
         self.head_nm = HeadNorm(width)
         self.head = Linear(width, codebook_size)
-        self.graphs = False  # whether passes are captured as CUDA graphs
-        self.capture_seconds = 0.0  # spent on capturing so far
-        self._spare: Workspace | None = None
 
     @property
     def codebook_size(self) -> int:
@@ -113,37 +111,48 @@ class VAR(nn.Module):
         return self.pos_1LC.device
 
     @property
-    def cache_dtype(self) -> torch.dtype:
-        """Of the blocks, whose keys and values the cache holds."""
+    def dtype(self) -> torch.dtype:
+        """Of the blocks' weights and of the cache."""
         return self.blocks[0].attn.mat_qkv.weight.dtype if self.depth else self.pos_1LC.dtype
+
+    @property
+    def logits_dtype(self) -> torch.dtype:
+        """float64 for float64 weights, else float32."""
+        return torch.float64 if self.pos_1LC.dtype == torch.float64 else torch.float32
+
+    def cost(self) -> cost.VARCost:
+        """What its passes cost."""
+        return cost.VARCost(
+            pyramid=self.pyramid,
+            depth=self.depth,
+            width=self.width,
+            hidden=self.hidden,
+            codebook_size=self.codebook_size,
+            latent_channels=self.latent_channels,
+            shared_adaln=self.shared_ada_lin is not None,
+            block_bytes=self.dtype.itemsize,
+            head_bytes=self.head.weight.element_size(),
+        )
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights and buffers, and of the copies that the layers have made of weights."""
+        return cost.weight_bytes(self)
+
+    def pending_bytes(self) -> int:
+        """Bytes of the copies of weights that the first passes are still to make."""
+        return cost.pending_bytes(self)
 
     def new_cache(self, rows: int) -> KVCache:
         """An empty KV cache for ``rows`` rows, of the blocks' dtype."""
         head_width = self.width // self.heads
-        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, self.cache_dtype, self.device)
+        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, self.dtype, self.device)
 
-    def workspace(self, images: int, guided: bool) -> Workspace:
-        """What a decode works in: the one that was handed back last, if it fits."""
-        spare, self._spare = self._spare, None
-        kind = GraphedWorkspace if self.graphs else Workspace
-        if type(spare) is kind and spare.fits(images, guided):
-            return spare
-        del spare  # before a new one is made, so that two never stand side by side
-        return kind(self, images, guided)
-
-    def hand_back(self, workspace: Workspace) -> None:
-        """Keep a workspace that is no longer used for the next decode; one is kept.
-
-        On a CPU none is: a new cache costs nothing there, and the tokenizer needs the memory next.
-        """
-        self._spare = workspace if self.graphs or self.device.type != "cpu" else None
-
-    def release(self) -> None:
-        """Give up the memory that is kept for the next decode."""
-        self._spare = None
+    def check_attention(self, kernel: str, device: torch.device) -> None:
+        """Raise ValueError unless that device can run the attention kernel; the message lists those it can."""
+        check_kernel(kernel, device, self.dtype, self.width // self.heads)
 
     def set_attention(self, kernel: str) -> VAR:
-        """Run attention by one kernel: "auto" (torch's choice), "math", "efficient", "flash" or "flex".
+        """Run attention by one kernel, see `sdvar.models.attention.KERNELS`; "auto" leaves the choice to torch.
 
         Returns:
             The model.
@@ -151,7 +160,7 @@ class VAR(nn.Module):
         Raises:
             ValueError: if this machine cannot run it; the message lists those it can.
         """
-        check_kernel(kernel, self.device, self.cache_dtype, self.width // self.heads)
+        self.check_attention(kernel, self.device)
         for block in self.blocks:
             block.attn.kernel = kernel
         return self

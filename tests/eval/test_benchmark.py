@@ -243,7 +243,7 @@ def test_random_weights_decode_to_many_tokens(monkeypatch):
     monkeypatch.setattr("eval.benchmarking.models.WIDTH_PER_DEPTH", 2)
     pair = random_pair(["d24", "d16"], torch.bfloat16, torch.device("cpu"))
     assert (pair.target.depth, pair.draft.depth) == (24, 16)
-    assert pair.target.cache_dtype == torch.bfloat16
+    assert pair.target.dtype == torch.bfloat16
     assert pair.target.head.weight.dtype == torch.float32
     fresh = sdvar.VAR((1, 2, 3, 4), depth=24, width=48, heads=24)
     for name, buffer in fresh.named_buffers():

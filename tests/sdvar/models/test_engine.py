@@ -7,7 +7,7 @@ import torch
 
 import sdvar
 from sdvar.decoding import state as state
-from sdvar.models import attention, linear, transformer, workspace
+from sdvar.models import attention, base, cuda_graphs, linear, workspace
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
@@ -26,7 +26,7 @@ def test_a_cache_is_kept_for_the_next_decode_on_a_gpu_alone():
     pair = close_pair()
     sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Baseline())
     assert pair.target._spare is None
-    pair.target._spare = space = workspace.Workspace(pair.target, images=3, guided=True)
+    pair.target._spare = space = workspace.EagerWorkspace(pair.target, images=3, guided=True)
     assert pair.target.workspace(3, True) is space
     assert pair.target.workspace(3, True) is not space  # in use
     pair.target._spare = space
@@ -178,12 +178,12 @@ def graphs(monkeypatch):
     """GraphedWorkspace with such replays; the workspaces that decodes made."""
     made = []
 
-    class OnCpu(workspace.GraphedWorkspace):
+    class OnCpu(cuda_graphs.GraphedWorkspace):
         def __init__(self, model, images, guided):
             super().__init__(model, images, guided, replayed)
             made.append(self)
 
-    monkeypatch.setattr(transformer, "GraphedWorkspace", OnCpu)
+    monkeypatch.setattr(base, "GraphedWorkspace", OnCpu)
     return made
 
 
@@ -216,7 +216,7 @@ def test_replays_serve_under_inference_mode_and_outside_of_it(graphs):
 
 
 def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
-    class Refusing(workspace.GraphedWorkspace):
+    class Refusing(cuda_graphs.GraphedWorkspace):
         def __init__(self, model, images, guided):
             super().__init__(model, images, guided, self.refuse)
 
@@ -225,7 +225,7 @@ def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
 
     pair = close_pair()
     expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    monkeypatch.setattr(transformer, "GraphedWorkspace", Refusing)
+    monkeypatch.setattr(base, "GraphedWorkspace", Refusing)
     pair.draft.graphs = pair.target.graphs = True
     assert same_tokens(expected, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
     assert "no CUDA graph, they run without (operation not permitted" in caplog.text

@@ -1,0 +1,94 @@
+"""The cost of a VAR's passes: bytes that must move, operations that must be done, memory that is taken.
+
+Formulae and what is left out of them: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from sdvar.models.linear import Linear
+from sdvar.models.protocol import Cost
+from sdvar.pyramid import ScalePyramid
+
+
+@dataclass(frozen=True)
+class VARCost:
+    """The cost of a VAR, by its sizes; see `sdvar.models.protocol.PassCosts`.
+
+    Args:
+        pyramid: the token maps.
+        depth, width, hidden: blocks, C, width inside the MLP.
+        codebook_size, latent_channels: V, C_vae.
+        shared_adaln: one AdaLN projection for all blocks.
+        block_bytes, head_bytes: of one number of the blocks (the KV cache as well), and of head, embeddings and
+            the head's AdaLN.
+    """
+
+    pyramid: ScalePyramid
+    depth: int
+    width: int
+    hidden: int
+    codebook_size: int = 4096
+    latent_channels: int = 32
+    shared_adaln: bool = False
+    block_bytes: int = 4
+    head_bytes: int = 4
+
+    @property
+    def block_weights(self) -> int:
+        """Numbers in the matrices of one block without AdaLN: 4 C² of attention, 2 C hidden of the MLP."""
+        return 4 * self.width**2 + 2 * self.width * self.hidden
+
+    @property
+    def adaln_weights(self) -> int:
+        """Numbers in the AdaLN matrices of all blocks: 6 C² each, or once where they share it."""
+        return 6 * self.width**2 * (1 if self.shared_adaln else self.depth)
+
+    def conditioning(self, rows: int) -> Cost:
+        """Of the AdaLN matrices, multiplied once a decode."""
+        head = 2 * self.width**2
+        operations = 2 * rows * (self.adaln_weights + head)
+        return Cost(self.adaln_weights * self.block_bytes + head * self.head_bytes, operations)
+
+    def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
+        """Of one pass over the scales ``first`` <= k < ``last``, see `VAR.forward_span`."""
+        pyramid, width = self.pyramid, self.width
+        tokens = pyramid.span_tokens(first, last)
+        wanted = pyramid.span_tokens(first if logits_from is None else logits_from, last)
+        start = pyramid.offsets[visible_from]
+        visible = sum(pyramid.tokens[k] * (pyramid.offsets[k + 1] - start) for k in range(first, last))
+        head, embedding = width * self.codebook_size, width * self.latent_channels
+        moved = self.depth * self.block_weights * self.block_bytes
+        moved += (head + embedding + tokens * width) * self.head_bytes  # the last are the positions'
+        moved += self.cache_bytes(rows, pyramid.span_tokens(visible_from, first))  # keys read
+        moved += self.cache_bytes(rows, tokens)  # keys written
+        operations = self.depth * (2 * tokens * self.block_weights + 4 * width * visible)
+        operations += 2 * tokens * embedding + 2 * wanted * head
+        return Cost(moved, rows * operations)
+
+    def cache_bytes(self, rows: int, tokens: int) -> int:
+        """Bytes of the keys and values of ``tokens`` positions of each row in all layers."""
+        return 2 * self.depth * rows * tokens * self.width * self.block_bytes
+
+    def activation_bytes(self, rows: int, tokens: int) -> int:
+        """Bytes that a pass allocates at most, without its logits: residual stream, its norms, the MLP."""
+        return rows * tokens * (4 * self.width * self.head_bytes + 2 * self.hidden * self.block_bytes)
+
+
+def state_bytes(module: nn.Module) -> int:
+    """Bytes of a module's weights and buffers."""
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of a module's weights and buffers, and of the copies of weights that its layers have made."""
+    return state_bytes(module) + sum(layer.copy_bytes for layer in module.modules() if isinstance(layer, Linear))
+
+
+def pending_bytes(module: nn.Module) -> int:
+    """Bytes of the copies of weights that a module's layers make when they first multiply."""
+    layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
+    return sum(layer.weight.nbytes for layer in layers if layer.copies and not layer.copy_bytes)

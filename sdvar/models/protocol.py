@@ -1,0 +1,199 @@
+"""What decoding, planning, memory estimates and the roofline need of a model, and nothing else.
+
+`sdvar.models.transformer.VAR` is one such model. Another next-scale transformer is a class of its own that derives from
+`sdvar.models.base.NextScaleBase` and has the members of `NextScaleModel`; no other file changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sdvar.pyramid import ScalePyramid
+
+
+class Cost(NamedTuple):
+    """What one pass takes at least.
+
+    Attributes:
+        bytes: read and written.
+        operations: in floating point; a multiplication and an addition are two.
+    """
+
+    bytes: int
+    operations: int
+
+
+class PassCosts(Protocol):
+    """The costs of a model's passes, by its sizes alone. ``rows`` count the guidance branches."""
+
+    def conditioning(self, rows: int) -> Cost:
+        """Of `NextScaleModel.condition`."""
+
+    def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
+        """Of `NextScaleModel.forward_span` with these arguments."""
+
+    def cache_bytes(self, rows: int, tokens: int) -> int:
+        """Bytes in the cache for ``tokens`` positions of each row."""
+
+    def activation_bytes(self, rows: int, tokens: int) -> int:
+        """Bytes that a pass over ``tokens`` positions of each row allocates at most, without its logits."""
+
+
+class Conditioning(Protocol):
+    """What the passes of some rows need of their classes."""
+
+    def rows(self, rows: Tensor) -> Conditioning:
+        """The same for a selection of rows, int64 (m,)."""
+
+    def tensors(self) -> list[Tensor]:
+        """All its tensors, always in the same order."""
+
+    def clone(self) -> Conditioning:
+        """A copy in memory of its own."""
+
+
+class Cache(Protocol):
+    """What passes leave for later passes. Truncating it is a counter of the caller: nothing is erased."""
+
+    def head(self, rows: int) -> Cache:
+        """The first rows, in the same memory."""
+
+    def read(self, rows: Sequence[int], positions: slice) -> tuple[Tensor, ...]:
+        """What it contains for some rows and positions; only read to check it."""
+
+
+class Workspace(Protocol):
+    """Runs the passes of one decode with one model.
+
+    Attributes:
+        rows: rows of the batch, guidance branches counted.
+        cache: of all rows.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def cache(self) -> Cache: ...
+
+    def begin(self, labels: Tensor) -> None:
+        """Start a decode of B images with labels int64 (B,)."""
+
+    def run(
+        self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
+    ) -> Tensor:
+        """Logits of both guidance branches for some images.
+
+        Args:
+            images: n ascending image numbers of the batch.
+            inputs: (n, tokens, C_vae), see `NextScaleModel.forward_span`; the branches share them.
+            first, last, visible_from, logits_from: as there.
+
+        Returns:
+            (n, tokens from ``logits_from``, V); with guidance (2n, …), the null branch after the class branch.
+        """
+
+
+@runtime_checkable
+class NextScaleModel(Protocol):
+    """A model that gives the logits of whole scales.
+
+    Attributes:
+        graphs: whether passes are replayed as CUDA graphs; groups of images are then padded to powers of two.
+        capture_seconds: time spent on capturing graphs so far.
+    """
+
+    graphs: bool
+    capture_seconds: float
+
+    @property
+    def pyramid(self) -> ScalePyramid: ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes; the label ``num_classes`` is the null class of guidance."""
+
+    @property
+    def codebook_size(self) -> int:
+        """V, of the logits."""
+
+    @property
+    def latent_channels(self) -> int:
+        """C_vae, of the inputs."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of most products and of the cache."""
+
+    @property
+    def logits_dtype(self) -> torch.dtype:
+        """Of the logits: float32 or float64."""
+
+    def cost(self) -> PassCosts:
+        """What its passes cost."""
+
+    def weight_bytes(self) -> int:
+        """Bytes of its weights and buffers, and of the copies that it has made of them."""
+
+    def pending_bytes(self) -> int:
+        """Bytes of the copies of weights that its first passes are still to make."""
+
+    def condition(self, labels: Tensor) -> Any:
+        """All that depends on the class only: labels int64 (n,) -> a `Conditioning` of n rows."""
+
+    def new_cache(self, rows: int) -> Any:
+        """An empty `Cache`."""
+
+    def forward_span(
+        self,
+        conditioning: Any,
+        inputs: Tensor,
+        first: int,
+        last: int,
+        cache: Any = None,
+        rows: Tensor | None = None,
+        visible_from: int = 0,
+        logits_from: int | None = None,
+    ) -> Tensor:
+        """Logits of the scales ``first`` <= k < ``last`` in one pass.
+
+        Logits of a scale depend on the class, and on the inputs of that scale and of those before it, from
+        ``visible_from`` on; how a scale is cut into passes changes float rounding alone.
+
+        Args:
+            conditioning: of the n rows, from `condition`.
+            inputs: (n, tokens of those scales without scale 0, C_vae), see VQVAE.var_inputs.
+            cache: from `new_cache`; contains the scales ``visible_from`` .. ``first`` and receives those of the span.
+                Without one, ``first`` must equal ``visible_from``.
+            rows: int64 (n,) rows of the cache that the pass uses; None for all.
+            visible_from: first scale that may be attended to.
+            logits_from: first scale whose logits are wanted (``first`` if None); the others only fill the cache.
+
+        Returns:
+            (n, tokens of the scales from ``logits_from``, V) in ``logits_dtype``.
+        """
+
+    def workspace(self, images: int, guided: bool) -> Workspace:
+        """What a decode of B images works in."""
+
+    def hand_back(self, workspace: Any) -> None:
+        """Take back a workspace that is no longer used."""
+
+    def release(self) -> None:
+        """Free the memory that is kept for the next decode."""
+
+    def check_attention(self, kernel: str, device: torch.device) -> None:
+        """Raise ValueError unless that device can run the attention kernel; the message lists those it can."""
+
+    def set_attention(self, kernel: str) -> Any:
+        """Run attention by one kernel from now on. Raises as `check_attention` does."""
+
+    def compile_blocks(self) -> Any:
+        """Run the model by torch.compile from now on."""
