@@ -1,0 +1,83 @@
+"""The console script `sdvar`: hands the command line to the command that its first word names."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main(arguments)` runs it, one line of help, and the words that come first."""
+
+    module: str
+    help: str
+    words: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "fid": Command("eval.fid", "decode images with a baseline and other strategies, measure them, write a report"),
+    "sweep": Command("eval.sweep", "the same for a grid of strategies over one baseline"),
+    "measure": Command("eval.measure", "measure a finished run again"),
+    "export": Command("eval.export", "write the images of a finished run for OpenAI's evaluator"),
+    "plan": Command("eval.plan", "find the fastest schedule for a pair, a batch size and this machine"),
+    "benchmark": Command("eval.benchmark", "measure time and memory of strategies side by side"),
+    "predict": Command("lightning_modules.__main__", "decode images only, from a config file", ("predict",)),
+    "fit": Command("lightning_modules.__main__", "train a part of the bundled pair, from a config file", ("fit",)),
+    "selftest": Command("sdvar.selftest.__main__", "check that a pair decodes exactly on this machine"),
+    "inspect": Command("sdvar.checkpoints.__main__", "describe checkpoint files", ("inspect",)),
+    "convert": Command("sdvar.checkpoints.__main__", "rewrite a checkpoint as safetensors", ("convert",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status.
+
+    `sys.argv` stays as it is: Lightning starts further processes of a run with the same command line.
+
+    Args:
+        arguments: the command line; None for that of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(version("sdvar"))
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"sdvar: error: {_unknown(words[0])}", file=sys.stderr)
+        return 2
+    # last, so that a user's rules can be imported and a user's own eval.py hides nothing
+    sys.path.append(os.getcwd())
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    command = COMMANDS[words[0]]
+    return import_module(command.module).main([*command.words, *words[1:]]) or 0
+
+
+def _help() -> str:
+    lines = (f"  {name:<11}{command.help}" for name, command in COMMANDS.items())
+    return "\n".join((
+        "usage: sdvar COMMAND [options]",
+        "",
+        "Speculative decoding for visual autoregressive models, and its evaluation.",
+        "",
+        "commands:",
+        *lines,
+        "",
+        "`sdvar COMMAND --help` lists a command's options.",
+    ))  # fmt: skip
+
+
+def _unknown(word: str) -> str:
+    from sdvar.command_line import did_you_mean  # imports torch: only after a mistake
+
+    return f"command: expected one of {', '.join(COMMANDS)}, got {word!r}{did_you_mean(word, COMMANDS)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

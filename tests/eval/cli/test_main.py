@@ -1,0 +1,42 @@
+"""The console script `sdvar`: its table, its help, its errors, and that it hands the arguments on."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from eval.cli.main import COMMANDS, main
+
+
+def test_help_lists_every_command_in_one_line_without_torch():
+    code = "import sys; from eval.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name, command in COMMANDS.items():
+        assert sum(line.split() == [name, *command.help.split()] for line in lines) == 1
+
+
+def test_an_unknown_command_names_the_nearest(capsys):
+    assert main(["sweeep", "--out", "runs"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sdvar: error: command: expected one of fid, ") and said.count("\n") == 1
+    assert said.endswith("got 'sweeep'; did you mean sweep?\n")
+
+
+def test_without_a_command_the_help_is_shown_and_the_status_says_so(capsys):
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_receives_its_words_and_gives_the_status(name, monkeypatch):
+    received = []
+    module = import_module(COMMANDS[name].module)
+    monkeypatch.setattr(module, "main", lambda arguments: received.extend(arguments) or 3)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    first = [*sys.path]
+    assert main([name, "--option", "value"]) == 3
+    assert received == [*COMMANDS[name].words, "--option", "value"]
+    assert sys.path[: len(first)] == first  # the user's folder comes last: an eval.py in it hides nothing
