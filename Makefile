@@ -1,27 +1,28 @@
-# make setup | fid | test | proof. Each sets up first; nothing is done twice.
+# make setup | fid | test | proof | docs. Each sets up first; nothing is done twice.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+EXTRAS := .[test,train,docs,dev]
 STAMP := $(VENV)/.installed
 ARGS ?=
-# half of the tests' time is commands that start: a process for each core, each with files of its own
+# half of the tests' time goes into starting commands: one process per core, a test file stays in one process
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup fid test proof clean
+.PHONY: setup fid test proof docs clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
-# uv installs in seconds where pip takes minutes; pip is the fallback. Byte code is compiled once, here: where Python may
-# not write it (PYTHONDONTWRITEBYTECODE), every command would compile torch again
+# uv installs in seconds where pip takes minutes; pip is the fallback. Byte code is compiled here, once: with
+# PYTHONDONTWRITEBYTECODE set, every command would compile torch again
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "sdvar needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv --constraint constraints.txt || true
 	@if $(PY) -m uv --version >/dev/null 2>&1; \
-	    then UV_COMPILE_BYTECODE=1 $(PY) -m uv pip install --python $(PY) --editable '.[test,train]' --constraint constraints.txt; \
-	    else $(PY) -m pip install --editable '.[test,train]' --constraint constraints.txt; fi
+	    then UV_COMPILE_BYTECODE=1 $(PY) -m uv pip install --python $(PY) --editable '$(EXTRAS)' --constraint constraints.txt; \
+	    else $(PY) -m pip install --editable '$(EXTRAS)' --constraint constraints.txt; fi
 	@touch $@
 
 # the main job on the bundled pair; options go in ARGS, such as make fid ARGS="--images_per_class 2"
@@ -35,6 +36,11 @@ test: $(STAMP)
 
 proof: $(STAMP)
 	$(PY) -m pytest -m "proof or not proof" $(WORKERS) $(ARGS)
+
+# every page of docs/ and the API reference, into build/docs
+docs: $(STAMP)
+	$(PY) -m mkdocs build --strict --quiet
+	@echo build/docs/index.html
 
 clean:
 	rm -rf $(VENV) *.egg-info build
