@@ -54,11 +54,7 @@ class Figures(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
-    parser = ArgumentParser("eval/benchmark_loading.py", description=__doc__)
-    parser.add_argument("--depth", type=int, default=30, help="of the VAR; its width is 64 times that. Default 30")
-    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the loaded blocks. Default bfloat16")
-    parser.add_argument("--form", choices=("pth", "safetensors"), default="pth", help="of the file. Default pth")
-    parser.add_argument("--folder", type=Path, help="where the file lies for a while; default: the temporary folder")
+    parser = build_parser()
     options = parser.parse_args(arguments)
     if options.depth < 1:
         parser.error(f"--depth: expected at least 1, got {options.depth}")
@@ -74,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"ratio    {figures.ratio:7.3f}     (peak - before) / model; limit {LIMIT}")
     print(f"time     {figures.seconds:7.1f} s")
     return 0 if figures.ratio <= LIMIT else 1
+
+
+def build_parser() -> ArgumentParser:
+    """The command line of `eval/benchmark_loading.py`."""
+    parser = ArgumentParser("eval/benchmark_loading.py", description=__doc__)
+    parser.add_argument("--depth", type=int, default=30, help="of the VAR; its width is 64 times that. Default 30")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the loaded blocks. Default bfloat16")
+    parser.add_argument("--form", choices=("pth", "safetensors"), default="pth", help="of the file. Default pth")
+    parser.add_argument("--folder", type=Path, help="where the file lies for a while; default: the temporary folder")
+    return parser
 
 
 def measure(file: Path, depth: int, dtype: str) -> Figures:

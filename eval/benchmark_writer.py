@@ -46,13 +46,7 @@ class Figures(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see its --help."""
-    parser = ArgumentParser("eval/benchmark_writer.py", description=__doc__)
-    parser.add_argument("--rates", type=float, nargs="+", help="images a second that the decoder hands out")
-    parser.add_argument("--workers", type=int, default=1, help="threads of the writer. Default 1")
-    parser.add_argument("--images", type=int, default=1000, help="of each run. Default 1000")
-    parser.add_argument("--batch_size", type=int, default=50, help="default 50")
-    parser.add_argument("--side", type=int, default=256, help="of an image. Default 256")
-    parser.add_argument("--folder", type=Path, help="where the files lie for a while; default: the temporary folder")
+    parser = build_parser()
     options = parser.parse_args(arguments)
     for name in ("workers", "images", "batch_size", "side"):
         if getattr(options, name) < 1:
@@ -73,6 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for rate in options.rates or [share * own for share in SHARES]:
         found = measure(images, rate, *sizes)
         print(f"{rate:8.1f} images/s   {found.waited:8.2f} s of {found.seconds:.1f} s")
+
+
+def build_parser() -> ArgumentParser:
+    """The command line of `eval/benchmark_writer.py`."""
+    parser = ArgumentParser("eval/benchmark_writer.py", description=__doc__)
+    parser.add_argument("--rates", type=float, nargs="+", help="images a second that the decoder hands out")
+    parser.add_argument("--workers", type=int, default=1, help="threads of the writer. Default 1")
+    parser.add_argument("--images", type=int, default=1000, help="of each run. Default 1000")
+    parser.add_argument("--batch_size", type=int, default=50, help="default 50")
+    parser.add_argument("--side", type=int, default=256, help="of an image. Default 256")
+    parser.add_argument("--folder", type=Path, help="where the files lie for a while; default: the temporary folder")
+    return parser
 
 
 def make_pictures(count: int, side: int) -> Tensor:

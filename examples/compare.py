@@ -29,7 +29,7 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
 
     import sdvar
     from sdvar.selftest.__main__ import find_device
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of the script."""
     parser = ArgumentParser("examples/compare.py", description=__doc__)
     add = parser.add_argument
     for name in ("draft", "target", "tokenizer"):

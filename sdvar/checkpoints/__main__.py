@@ -31,11 +31,12 @@ WIDTH = 140  # where stdout is no terminal
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status is 0 if all went well, 2 if the arguments or a file are wrong."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     return _inspect(options) if options.command == "inspect" else _convert(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m sdvar.checkpoints`."""
     parser = ArgumentParser(PROG, description=__doc__, epilog=_examples(*EXAMPLES))
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="say what files are, as a table", epilog=_examples("inspect"))

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from tests.paths import ROOT
 
-MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+MARKDOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-PROGRAMS = ("python ", "make ", "torchrun ", "srun ", "sbatch ")
+PROGRAMS = ("python ", "sdvar ", "make ", "torchrun ", "srun ", "sbatch ")
 SHELL = ("", "bash", "sh", "console")  # languages of a block that may hold commands
 
 
@@ -49,7 +50,7 @@ def commands(file: Path) -> list[Command]:
     """The commands of a document or of a config file's comments."""
     if file.suffix == ".yaml":
         comments = re.findall(r"^# (.*)$", file.read_text(), re.MULTILINE)
-        shown = re.sub(r".*?\b(?=(?:python|torchrun) )", "", "\n".join(comments)) if comments else ""
+        shown = re.sub(r".*?\b(?=(?:python|sdvar|torchrun) )", "", "\n".join(comments)) if comments else ""
         return [Command(file, line) for line in _lines(shown) if line.startswith(PROGRAMS)]
     found = [Command(file, line) for block in blocks(file) if block.language in SHELL for line in _command_lines(block)]
     prose = re.sub(r"^ *```.*?^ *```$", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)

@@ -12,15 +12,17 @@ import pytest
 import torch
 import yaml
 
+import sdvar
+from eval.cli.main import COMMANDS
 from tests.docs import documents
 from tests.docs.documents import CONFIGS, MARKDOWN
-from tests.docs.rules import PARSERS, checkpoints_parser, program_of, small, words_of
+from tests.docs.rules import module_of, parse, small, words_of
 from tests.docs.workplace import make_workplace
 from tests.paths import ROOT
 
 SHOWN = [command for file in (*MARKDOWN, *CONFIGS) for command in documents.commands(file)]
 PYTHON = [block for file in MARKDOWN for block in documents.blocks(file) if block.language == "python"]
-CHEAP = ("-m sdvar.checkpoints",)  # programs whose commands are run by the default tests too, in this process
+CHEAP = "sdvar.checkpoints.__main__"  # its commands are run by the default tests too, in this process
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def test_documents_show_the_main_commands():
     lines = [command.text for command in SHOWN if command.file.name == "README.md"]
     assert "make fid" in lines and "make test" in lines
     assert any("--strategy.acceptance.tau 0.5 --out" in line for line in lines)  # over several lines
-    assert {program_of(words)[0] for command in SHOWN if (words := words_of(command.text))} <= set(PARSERS)
+    assert {"eval.fid", "sdvar.selftest.__main__"} < {
+        module_of(words)[0] for one in SHOWN if (words := words_of(one.text))
+    }
     assert len(PYTHON) >= 3
 
 
@@ -48,41 +52,34 @@ def test_a_documented_command_is_understood(command, place_to_parse, monkeypatch
     """By its own parser, every option of it."""
     monkeypatch.chdir(place_to_parse)
     if words := words_of(command):
-        program, arguments = program_of(words)
-        if "--help" in arguments:
+        if "--help" in words and words[:2] != ["-m", "eval.cli.main"]:
             with pytest.raises(SystemExit) as stop:
-                PARSERS[program](arguments, monkeypatch)
+                parse(words)
             assert stop.value.code == 0
         else:
-            PARSERS[program](arguments, monkeypatch)
+            parse(words)
 
 
-def test_help_examples_are_understood(place_to_parse, monkeypatch):
-    from eval import export, measure, sweep
-    from eval.benchmarking import options as benchmark_options
-    from eval.cli import options
-    from lightning_modules import __main__ as lightning_command
-    from lightning_modules.training import export_weights as weights_export
-
-    modules = (export, measure, options, sweep, benchmark_options, lightning_command, weights_export)
-    texts = [module.EXAMPLES for module in modules] + [checkpoints_parser().epilog]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_in_a_help_are_understood(name, place_to_parse, monkeypatch, capsys):
     monkeypatch.chdir(place_to_parse)
-    for text in texts:
-        lines = [line for line in documents._lines(text) if line.startswith("python ")]
-        assert lines
-        for line in lines:
-            program, arguments = program_of(words_of(line))
-            PARSERS[program](arguments, monkeypatch)
-            monkeypatch.undo()
-            monkeypatch.chdir(place_to_parse)
+    with pytest.raises(SystemExit):
+        parse(["-m", "eval.cli.main", name, "--help"])
+    shown = capsys.readouterr().out
+    if name != "fit":  # Lightning's help of a sub-command has none of ours
+        assert "python " in shown
+    for line in documents._lines(shown):
+        if line.startswith(documents.PROGRAMS):
+            parse(words_of(line))
 
 
-@pytest.mark.parametrize("wrong", ["python eval/fid.py --images 3", "python eval/none.py", "make nothing", "rm -r /"])
+@pytest.mark.parametrize(
+    "wrong", ["python eval/fid.py --images 3", "sdvar fidd", "python eval/none.py", "make nothing"]
+)
 def test_a_command_that_does_not_exist_is_noticed(wrong, place_to_parse, monkeypatch):
     monkeypatch.chdir(place_to_parse)
     with pytest.raises((AssertionError, ValueError)):
-        program, arguments = program_of(words_of(wrong))
-        PARSERS[program](arguments, monkeypatch)
+        parse(words_of(wrong))
 
 
 @pytest.mark.parametrize("file", [file for file in MARKDOWN if documents.commands(file)], ids=lambda file: file.name)
@@ -91,8 +88,8 @@ def test_cheap_commands_run(file, workplace):
 
     for command in documents.commands(file):
         words = small(command.text)
-        if words and program_of(words)[0] in CHEAP:
-            assert main(program_of(words)[1]) == 0, command
+        if words and module_of(words)[0] == CHEAP:
+            assert main(module_of(words)[1]) == 0, command
 
 
 @pytest.mark.proof
@@ -152,7 +149,24 @@ def test_links_lead_somewhere(file):
 
 def test_the_pages_of_docs_are_linked_from_the_readme():
     linked = {link.partition("#")[0] for link in documents.links(ROOT / "README.md")}
-    assert {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")} <= linked
+    assert {f"docs/{file.name}" for file in documents.PAGES} <= linked
+
+
+def test_the_api_reference_lists_the_public_names():
+    listed = re.findall(r"^::: sdvar\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(name for name in sdvar.__all__ if name != "__version__")
+
+
+@pytest.mark.proof
+def test_the_site_builds_without_a_warning_and_needs_no_other_host(tmp_path):
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = {page.name for page in tmp_path.glob("*.html")}
+    assert {file.with_suffix(".html").name for file in documents.PAGES} <= names
+    for page in tmp_path.glob("*.html"):
+        assert not re.search(r'(?:src="|<link[^>]* href=")(?:https?:)?//', page.read_text()), page
+    assert 'id="sdvar.Speculative"' in (tmp_path / "api.html").read_text()
 
 
 def test_the_citation_file_names_this_version():
