@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
+from eval.metrics import registry
 from lightning_modules.command_line import ArgumentParser
 
 DESCRIPTION = """Measure a finished run again, from its images and tables: no model is loaded and nothing is decoded.
@@ -26,7 +27,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="eval/measure.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--out", type=str, required=True, help="the run's folder")
-    add("--metrics", type=str | None, help=fid_options.METRICS_HELP)
+    add("--metrics", type=str | None, help=registry.HELP)
     add("--reference", type=str | None, help=fid_options.REFERENCE_HELP)
     add("--repeats", type=int | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
@@ -73,7 +74,7 @@ def measure_run(given: Namespace) -> dict[str, Any]:
     from eval.metrics.images import open_images
     from eval.metrics.measuring import prepare_measuring, write_results
 
-    given.metrics = None if given.metrics is None else fid_options.parse_metrics(given.metrics)
+    given.metrics = None if given.metrics is None else registry.parse_metrics(given.metrics)
     record = load_record(given.out)
     file = record.folder.path / "config.yaml"
     config = (yaml.safe_load(file.read_text()) if file.is_file() else None) or {}
@@ -85,7 +86,7 @@ def measure_run(given: Namespace) -> dict[str, Any]:
     for name in MEASURING:
         options[name] = given[name] if given[name] is not None else defaults.get(name)
     if given.metrics is None and not options.metrics:  # a run that was made without any
-        options.metrics = fid_options.DEFAULT_METRICS
+        options.metrics = registry.DEFAULTS
     options.repeats = fid_options.parse_repeats(1 if options.repeats is None else options.repeats)
     if record.images % options.repeats:
         raise ValueError(f"repeats: {record.images} images an arm cannot be cut into {options.repeats} equal parts")

@@ -10,13 +10,12 @@ from jsonargparse import ArgumentError, Namespace
 from eval.cli.arms import DEFAULT_ARMS, split_arguments
 from eval.cli.engine_options import add_engine_options, check_engine_options
 from eval.cli.launcher import check_launcher
+from eval.metrics import registry
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
 from lightning_modules.run.write_pool import available_cores
 
-METRICS = ("is", "fid", "kid", "prc", "pairs")
 NOISE_FLOOR = "baseline_reseeded"
-DEFAULT_METRICS = ["is", "fid", "kid", "pairs"]  # prc sorts all distances: seconds an arm
 # those of lightning_modules.pair_source, which --help should not import torch for
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
@@ -50,10 +49,6 @@ EXAMPLES = """examples:
       --devices 8 --metrics none --out runs/imagenet"""
 
 # also those of eval/measure.py
-METRICS_HELP = (
-    "list of is (Inception Score), fid, kid, prc (precision and recall) and pairs (PSNR, SSIM and difference to the "
-    "baseline's image of the same seed); none makes images only"
-)
 REPEATS_HELP = "decode this many times the images, with other seeds each time, and report mean and range of the figures"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
 REFERENCE_HELP = (
@@ -104,7 +99,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add_engine_options(parser, graphs=False)
     add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32 (false)")
     add("--reference", type=str | None, help=REFERENCE_HELP)
-    add("--metrics", type=list[str] | str, default=DEFAULT_METRICS, help=METRICS_HELP)
+    add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, where they should not be downloaded")
     add("--out", type=str, default="runs/fid", help="the run's folder")
@@ -190,7 +185,7 @@ def fill_in(options: Namespace) -> None:
     if options.noise_floor:
         options.strategy = _with_noise_floor(options.strategy)
     options.reference = None if options.reference == "none" else options.reference
-    options.metrics = parse_metrics(options.metrics)
+    options.metrics = registry.parse_metrics(options.metrics)
     parse_repeats(options.repeats)
     _check(options)
 
@@ -213,20 +208,6 @@ def _with_noise_floor(strategy: dict[str, Any]) -> dict[str, Any]:
     if NOISE_FLOOR in strategy and not strategy[NOISE_FLOOR].get("reseed"):
         raise ValueError(f"--noise_floor: another arm is called {NOISE_FLOOR!r}; give that one another name")
     return {**strategy, **({} if NOISE_FLOOR in strategy else {NOISE_FLOOR: floor})}
-
-
-def parse_metrics(given: str | list[str]) -> list[str]:
-    """A list of metrics from what a user writes: a list, a text with commas, or none.
-
-    Raises:
-        ValueError: naming what is no metric.
-    """
-    names = given.replace(" ", "").split(",") if isinstance(given, str) else list(given)
-    names = [] if names in (["none"], [""]) else names
-    wrong = [name for name in names if name not in METRICS]
-    if wrong:
-        raise ValueError(f"metrics: expected a list of {', '.join(METRICS)}, or none; got {wrong[0]!r}")
-    return names
 
 
 def parse_temperature(given: float | list[float] | str) -> float | list[float]:

@@ -47,11 +47,15 @@ class Features:
     images: int | None
     size: tuple[int, int] | None
 
+    def of(self, metric: str) -> Tensor:
+        """The features (N, C) that torch-fidelity takes for a metric: "isc", "fid", "kid" or "prc"."""
+        return self.layers[layer_names(self.feature_extractor)[metric]]
+
     def part(self, start: int, stop: int) -> Features:
         """Features of the images from `start` to `stop` - 1 alone."""
         layers = {name: features[start:stop] for name, features in self.layers.items()}
-        layer = layers[layer_names(self.feature_extractor)["fid"]]
-        return replace(self, layers=layers, statistics=_statistics(layer), images=len(layer))
+        part = replace(self, layers=layers)
+        return replace(part, statistics=_statistics(part.of("fid")), images=len(part.of("fid")))
 
 
 def check_feature_extractor(feature_extractor: str, weights: Path | str | None = None) -> Path | None:
@@ -118,8 +122,8 @@ def extract(
 ) -> Features:
     """Runs the feature network once over a set of images.
 
-    Hand the result to `eval.metrics.fidelity.measure` as often as needed: there is no cache that could serve
-    features of other images.
+    Pass the result to `eval.metrics.feature_metrics.measure_images` as often as needed: there is no cache that could
+    serve features of other images.
 
     Args:
         images: see `eval.metrics.images.open_images`; also an `.npz` of the statistics `mu` and `sigma`. With images

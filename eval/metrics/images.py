@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.png import digest
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -107,6 +108,47 @@ class FileImages(Dataset):
         """A batch, for the data loader: decoding leaves the other threads running."""
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(self.__getitem__, indices))
+
+
+class ImagePairs(Dataset):
+    """Images of two arms side by side, by index, each uint8 (3, H, W).
+
+    Args:
+        folder: of a finished run.
+        arm: its name.
+        other: the name of the arm to compare it with.
+
+    Raises:
+        ValueError: the arms do not have the same indices with the same labels and seeds.
+    """
+
+    def __init__(self, folder: RunFolder, arm: str, other: str = "baseline") -> None:
+        rows = [{int(row["index"]): row for row in folder.manifest(name).read()} for name in (arm, other)]
+        unpaired = [
+            index
+            for index in sorted(rows[0].keys() | rows[1].keys())
+            if any(rows[0].get(index, {}).get(key) != rows[1].get(index, {}).get(key) for key in ("label", "seed"))
+        ]
+        if unpaired:
+            raise ValueError(
+                f"{folder.path}: {arm} and {other} differ in label or seed of {len(unpaired)} images (first: "
+                f"{unpaired[0]}); only images of one label and seed can be compared pixel by pixel"
+            )
+        self.sides = []
+        for name, by_index in zip((arm, other), rows):
+            images = FileImages.of_rows(folder.path / name, (by_index[index] for index in sorted(by_index)))
+            self.sides.append(UniformImages(images, str(folder.path / name)))
+        self.shape = self.sides[0].shape
+
+    def __len__(self) -> int:
+        return len(self.sides[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(side[index] for side in self.sides)
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
+        """A batch, for the data loader."""
+        return list(zip(*(side.__getitems__(indices) for side in self.sides), strict=True))
 
 
 class ArrayImages(Dataset):

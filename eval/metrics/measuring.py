@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from jsonargparse import Namespace
 
 from eval.cli.finished_run import RunRecord
 from eval.cli.options import BUNDLED_REFERENCE
-from eval.metrics import features, fidelity
-from eval.metrics.decoding import arm_figures
-from eval.metrics.pairs import pair_figures
-from eval.metrics.repeats import repeated_figures
+from eval.metrics import features
+from eval.metrics.feature_metrics import measure_images, measure_parts
+from eval.metrics.images import ImagePairs
+from eval.metrics.metric import ArmTables
+from eval.metrics.registry import metrics_that_need
 from eval.report.page import write_report
-from lightning_modules.arm import BASELINE
+from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 
@@ -73,16 +75,13 @@ def write_results(
     """
     folder, seconds = record.folder, {}
     with _timed(seconds, "tables"):
-        arms = {
-            arm.name: arm_figures(folder, arm, record.length, record.batch_size, record.precision)
-            for arm in record.arms
-        }
+        arms = {arm.name: _measure_tables(record, arm) for arm in record.arms}
     measured = _measure_features(options, record, arms, reference, seconds) if _feature_metrics(options) else {}
-    if "pairs" in options.metrics and BASELINE in arms:
+    for metric in metrics_that_need("pairs", options.metrics):
         with _timed(seconds, "pairs"):
             for arm in record.arms:
-                if arm.name != BASELINE and not arm.reseed:
-                    arms[arm.name] |= pair_figures(folder, arm.name)
+                if BASELINE in arms and arm.name != BASELINE and not arm.reseed:
+                    _add(arms[arm.name], *metric.compute(ImagePairs(folder, arm.name)))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
@@ -101,6 +100,36 @@ def write_results(
     return metrics
 
 
+def _measure_tables(record: RunRecord, arm: Arm) -> dict[str, Any]:
+    """What an arm is, and what its tables say."""
+    tables = ArmTables(
+        arm=arm,
+        rows=record.folder.manifest(arm.name).read(),
+        batches=record.folder.batches(arm.name).read(),
+        length=record.length,
+        batch_size=record.batch_size,
+        precision=record.precision,
+    )
+    values: dict[str, Any] = {
+        "strategy": str(arm.strategy),
+        **({"draft": arm.draft} if arm.draft else {}),
+        **({"sampling": asdict(arm.sampling)} if arm.sampling else {}),
+        "lossless": arm.lossless,
+        "exact": arm.exact,
+        "images": len(tables.rows),
+        "warnings": [],
+    }
+    for metric in metrics_that_need("tables"):
+        _add(values, *metric.compute(tables))
+    return values
+
+
+def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> None:
+    """Adds what a metric computed to an arm."""
+    arm |= values
+    arm["warnings"] += warnings
+
+
 def _measure_features(
     options: Namespace,
     record: RunRecord,
@@ -108,7 +137,7 @@ def _measure_features(
     reference: features.Features | None,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Adds what is measured on features to each arm's figures; returns the figures of the reference."""
+    """Adds the metrics on features to each arm; returns those of the reference."""
     network, wanted = _network(options), _feature_metrics(options)
     baseline = None
     for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
@@ -118,24 +147,22 @@ def _measure_features(
         others = {"baseline": None if name == BASELINE else baseline, "reference": reference}
         others = {which: other for which, other in others.items() if other is not None}
         with _timed(seconds, "metrics"):
-            measured = [fidelity.measure(ours, metrics=wanted, **others, **network)]
+            measured = [measure_images(ours, metrics=wanted, **others, **network)]
             if options.repeats > 1:
-                measured.append(
-                    repeated_figures(ours, others, options.repeats, network, wanted, measured[0]["warnings"])
-                )
+                known = measured[0]["warnings"]
+                measured.append(measure_parts(ours, others, options.repeats, network, wanted, known))
         for part in measured:
-            arms[name]["warnings"] += part.pop("warnings")
-            arms[name] |= part
+            _add(arms[name], part, part.pop("warnings"))
     if reference is None or reference.images is None:
         return {}
     with _timed(seconds, "metrics"):
-        measured = fidelity.measure(reference, metrics=[name for name in wanted if name == "is"], **network)
+        measured = measure_images(reference, metrics=[name for name in wanted if name == "is"], **network)
     measured.pop("warnings")
     return {"source": options.reference, **measured}
 
 
 def _feature_metrics(options: Namespace) -> list[str]:
-    return [name for name in fidelity.FEATURE_METRICS if name in options.metrics]
+    return [metric.name for metric in metrics_that_need("features", options.metrics)]
 
 
 def _reference_source(reference: str) -> str | Path:

@@ -1,97 +1,92 @@
-"""How far an arm's images are from the baseline's of the same label and seed, pixel by pixel."""
+"""How far an arm's images are from the baseline's of the same label and seed, pixel by pixel, by torchmetrics."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from eval.metrics.metric import Column, Metric, Result
 
-from eval.metrics.features import full_precision
-from eval.metrics.images import FileImages, UniformImages
-from lightning_modules.run.folder import RunFolder
+if TYPE_CHECKING:
+    from eval.metrics.images import ImagePairs
 
 BATCH = 50  # images compared at once
-SSIM_WINDOW = 11  # pixels a side
+SSIM_WINDOW = 11  # pixels per side; smaller images have no SSIM
 
 
-class ImagePairs(Dataset):
-    """Images of two arms side by side, by index, each uint8 (3, H, W).
-
-    Args:
-        folder: of a finished run.
-        arm: its name.
-        other: the name of the arm to compare it with.
+def compute(pairs: ImagePairs) -> Result:
+    """Compares two arms of the same seeds image by image, on pixels in [0, 1].
 
     Raises:
-        ValueError: the arms do not hold the same indices with the same labels and seeds.
+        ValueError: an image cannot be read.
     """
-
-    def __init__(self, folder: RunFolder, arm: str, other: str) -> None:
-        rows = [{int(row["index"]): row for row in folder.manifest(name).read()} for name in (arm, other)]
-        unpaired = [
-            index
-            for index in sorted(rows[0].keys() | rows[1].keys())
-            if any(rows[0].get(index, {}).get(key) != rows[1].get(index, {}).get(key) for key in ("label", "seed"))
-        ]
-        if unpaired:
-            raise ValueError(
-                f"{folder.path}: {arm} and {other} differ in label or seed of {len(unpaired)} images (first: "
-                f"{unpaired[0]}); only images of one label and seed can be compared pixel by pixel"
-            )
-        self.sides = []
-        for name, by_index in zip((arm, other), rows):
-            images = FileImages.of_rows(folder.path / name, (by_index[index] for index in sorted(by_index)))
-            self.sides.append(UniformImages(images, str(folder.path / name)))
-
-    def __len__(self) -> int:
-        return len(self.sides[0])
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return tuple(side[index] for side in self.sides)
-
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
-        """A batch, for the data loader."""
-        return list(zip(*(side.__getitems__(indices) for side in self.sides), strict=True))
-
-
-@torch.no_grad()
-@full_precision()
-def pair_figures(folder: RunFolder, arm: str, other: str = "baseline") -> dict[str, Any]:
-    """Compares two arms of the same seeds image by image, by torchmetrics, on pixels in [0, 1].
-
-    Returns:
-        - `identical_images`: images equal in every pixel;
-        - `mean_absolute_difference`: mean over all images, in [0, 1];
-        - `psnr_mean`: mean over the images that differ, in dB (it is infinite for the others); None if none does;
-        - `ssim_mean`: mean over all images; absent for images smaller than its window of 11 pixels.
-
-    Raises:
-        ValueError: the arms' images do not belong together or cannot be read.
-    """
-    from torchmetrics.functional.image import (
-        peak_signal_noise_ratio,
-        structural_similarity_index_measure,
-    )
+    import torch
+    from torch.utils.data import DataLoader
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
     from torchmetrics.functional.regression import mean_absolute_error
 
+    from eval.metrics.features import full_precision
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pairs = ImagePairs(folder, arm, other)
-    has_ssim = min(pairs.sides[0].shape[1:]) >= SSIM_WINDOW
+    has_ssim = min(pairs.shape[1:]) >= SSIM_WINDOW
     psnr, ssim, difference = [], [], []
-    for batch in DataLoader(pairs, batch_size=BATCH):
-        ours, theirs = (side.to(device).float().div(255) for side in batch)
-        psnr += peak_signal_noise_ratio(ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)).tolist()
-        difference += [float(mean_absolute_error(a, b)) for a, b in zip(ours, theirs)]
-        if has_ssim:
-            values = structural_similarity_index_measure(ours, theirs, data_range=1.0, reduction="none")
-            ssim += values.reshape(-1).tolist()
+    with torch.no_grad(), full_precision():
+        for batch in DataLoader(pairs, batch_size=BATCH):
+            ours, theirs = (side.to(device).float().div(255) for side in batch)
+            psnr += peak_signal_noise_ratio(ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)).tolist()
+            difference += [float(mean_absolute_error(a, b)) for a, b in zip(ours, theirs)]
+            if has_ssim:
+                values = structural_similarity_index_measure(ours, theirs, data_range=1.0, reduction="none")
+                ssim += values.reshape(-1).tolist()
     finite = [value for value in psnr if not math.isinf(value)]
     return {
         "identical_images": sum(value == 0 for value in difference),
         "mean_absolute_difference": math.fsum(difference) / len(difference),
         "psnr_mean": math.fsum(finite) / len(finite) if finite else None,
         **({"ssim_mean": math.fsum(ssim) / len(ssim)} if has_ssim else {}),
-    }
+    }, []
+
+
+PAIRS = Metric(
+    name="pairs",
+    title="Against the baseline's image of the same seed",
+    help="PSNR, SSIM and difference to the baseline's image of the same seed",
+    needs="pairs",
+    compute=compute,
+    columns=(
+        Column(
+            "identical_images",
+            "images equal to the baseline's in every pixel",
+            "integer",
+            title="identical",
+            minimum=0,
+        ),
+        Column(
+            "psnr_mean",
+            "dB, mean over the images that differ from the baseline's; null if none does",
+            title="PSNR of differing",
+            terminal=True,
+            decimals=2,
+            better="higher",
+            nullable=True,
+        ),
+        Column(
+            "ssim_mean",
+            "mean over all images; absent for images smaller than its window of 11 pixels",
+            title="SSIM",
+            decimals=4,
+            better="higher",
+            minimum=-1,
+            maximum=1,
+        ),
+        Column(
+            "mean_absolute_difference",
+            "mean over all images, of pixels in [0, 1]",
+            title="mean difference",
+            decimals=4,
+            better="lower",
+            minimum=0,
+            maximum=1,
+        ),
+    ),
+)

@@ -1,56 +1,98 @@
-"""Where an arm's time and its rejections lie: by round, by scale, by part; and how its target calls spread."""
+"""Where time and rejections lie: by round, by scale, by part; and how the target calls spread over the images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
-from lightning_modules.run.batch_table import PART_SECONDS, PER_ROUND, recorded, sum_rounds
-from sdvar.decoding.timing import PARTS
+from eval.metrics.metric import ArmTables, Column, Metric, Result, Values
 
-Rows = Sequence[Mapping[str, str]]
-
-
-def scale_figures(rows: Rows, batches: Rows) -> dict[str, Any]:
-    """Figures of one arm; those whose columns an earlier version did not write are left out.
-
-    Args:
-        rows: of its manifest.
-        batches: of its batches.csv.
-
-    Returns:
-        - `target_calls_images`: entry c counts the images that took c target calls;
-        - `drafted_rounds`, `accepted_rounds`: by round and scale; absent where nothing was drafted;
-        - `seconds_per_scale`: for draft, target and sampling the mean seconds of a batch at each scale;
-        - `seconds_of_no_scale`: the same of the models' conditioning, the tokenizer, and what is in no part.
-    """
-    calls = Counter(int(row["target_calls"]) for row in rows)
-    figures: dict[str, Any] = {"target_calls_images": [calls[count] for count in range(max(calls) + 1)]}
-    if recorded(batches, PER_ROUND):
-        rounds = {name: sum_rounds(row[name] for row in batches) for name in PER_ROUND}
-        if any(map(any, rounds["drafted_rounds"])):
-            length = len(rounds["drafted_rounds"])  # no scale may have stood in the last of them
-            scales = len(rounds["drafted_rounds"][0])
-            rounds["accepted_rounds"] += [[0] * scales] * (length - len(rounds["accepted_rounds"]))
-            figures |= rounds
-    if recorded(batches, PART_SECONDS):
-        figures |= _seconds(batches)
-    return figures
+TIMED = ("draft", "target", "sampling")  # parts of sdvar.decoding.timing whose time belongs to a scale
+OF_NO_SCALE = ("conditioning", "tokenizer", "other")
 
 
-def _seconds(batches: Rows) -> dict[str, Any]:
-    means: dict[str, list[float]] = {}
-    for part, column in zip(PARTS, PART_SECONDS):
-        values = [[float(text) for text in row[column].split()] for row in batches]
-        means[part] = [fmean(of_scale) for of_scale in zip(*values, strict=True)]
-    whole = fmean(float(row["seconds"]) for row in batches)
+def compute(tables: ArmTables) -> Result:
+    """Counts by round and scale (absent where nothing is drafted), and mean seconds of a batch by part and scale."""
+    calls = Counter(int(row["target_calls"]) for row in tables.rows)
     return {
-        "seconds_per_scale": {part: means[part][:-1] for part in PARTS if part != "tokenizer"},
+        "target_calls_images": [calls[count] for count in range(max(calls) + 1)],
+        **_rounds(tables),
+        **_seconds(tables),
+    }, []
+
+
+def _rounds(tables: ArmTables) -> Values:
+    from lightning_modules.run.batch_table import sum_rounds
+
+    drafted, accepted = (
+        sum_rounds(row[name] for row in tables.batches) for name in ("drafted_rounds", "accepted_rounds")
+    )
+    if not any(map(any, drafted)):
+        return {}
+    # the last rounds may have accepted nothing
+    accepted += [[0] * len(drafted[0])] * (len(drafted) - len(accepted))
+    return {"drafted_rounds": drafted, "accepted_rounds": accepted}
+
+
+def _seconds(tables: ArmTables) -> Values:
+    means: dict[str, list[float]] = {}  # by scale; the last entry is the time of no scale
+    for part in (*TIMED, "tokenizer"):
+        of_batches = [[float(text) for text in row[f"{part}_seconds"].split()] for row in tables.batches]
+        means[part] = [fmean(of_scale) for of_scale in zip(*of_batches, strict=True)]
+    whole = fmean(float(row["seconds"]) for row in tables.batches)
+    return {
+        "seconds_per_scale": {part: means[part][:-1] for part in TIMED},
         "seconds_of_no_scale": {
             "conditioning": means["draft"][-1] + means["target"][-1],
             "tokenizer": sum(means["tokenizer"]),
             "other": max(whole - sum(map(sum, means.values())), 0.0),
         },
     }
+
+
+SCALES = Metric(
+    name="scales",
+    title="Scale by scale",
+    help="rounds and time by scale",
+    needs="tables",
+    compute=compute,
+    columns=(
+        Column(
+            "target_calls_images",
+            "entry c counts the images that took c target calls",
+            "integer",
+            dimensions=1,
+            minimum=0,
+            always=True,
+        ),
+        Column(
+            "drafted_rounds",
+            "by round and scale, images whose drafted scale was judged in that round; absent where nothing was drafted",
+            "integer",
+            dimensions=2,
+            minimum=0,
+        ),
+        Column(
+            "accepted_rounds",
+            "of these, images whose scale was accepted",
+            "integer",
+            dimensions=2,
+            minimum=0,
+        ),
+        Column(
+            "seconds_per_scale",
+            "mean seconds of a batch in each part, by scale; a pass over several scales is shared by their tokens",
+            dimensions=1,
+            fields=TIMED,
+            minimum=0,
+            always=True,
+        ),
+        Column(
+            "seconds_of_no_scale",
+            "mean seconds of a batch in the models' conditioning, the tokenizer's decoder, and what is in no part",
+            fields=OF_NO_SCALE,
+            minimum=0,
+            always=True,
+        ),
+    ),
+)

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from eval.metrics.registry import columns
 from eval.report.words import which
 
-COLUMNS = {  # title: key of an arm's figures, decimals
-    "target\ncalls": ("target_calls_mean", 2),
-    "draft\ncalls": ("draft_calls_mean", 2),
-    "tokens as\nbaseline": ("token_agreement_with_baseline", 4),
-    "near-\nties": ("near_tie_images", 0),
-    "distance to\nbaseline": ("frechet_distance_to_baseline", 3),
-    "distance to\nreference": ("frechet_distance_to_reference", 3),
-    "kernel d.\nx 1000": ("kernel_inception_distance_to_reference_mean", 3),
-    "PSNR of\ndiffering": ("psnr_mean", 2),
-    "Inception\nScore": ("inception_score_mean", 2),
-    "images/s\na process": ("images_per_second", 1),
-    "speed": ("speed_relative_to_baseline", 2),
-}
-SCALES = {"kernel_inception_distance_to_reference_mean": 1000}
-WIDTH = 150  # where stdout is no terminal
+WIDTH = 150  # of the page where stdout is not a terminal
 
 
 def print_table(metrics: dict[str, Any], report: Path) -> None:
-    """Prints the arms side by side, what to beware of, and where the report is, to stdout.
+    """Prints the arms side by side, the warnings and the path of the report to stdout.
 
     Args:
         metrics: as in metrics.json.
-        report: the report's file.
+        report: its file.
     """
     arms = metrics["arms"]
-    columns = {title: entry for title, entry in COLUMNS.items() if any(entry[0] in arm for arm in arms.values())}
+    shown = [column for column in columns() if column.terminal and any(column.key in arm for arm in arms.values())]
     images = next(iter(arms.values()))["images"]
-    table = Table(title=f"{images:,} images an arm", caption=_caption(metrics))
+    table = Table(title=f"{images:,} images per arm", caption=_caption(metrics))
     table.add_column("arm", no_wrap=True)
-    for title in columns:
-        table.add_column(title, justify="right")
+    for column in shown:
+        table.add_column(_heading(column.title), justify="right")
     for name, arm in arms.items():
-        cells = ((arm.get(key), SCALES.get(key, 1), decimals) for key, decimals in columns.values())
-        table.add_row(name, *(_cell(value and value * scale, decimals) for value, scale, decimals in cells))
+        table.add_row(name, *(column.text(arm) for column in shown))
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -57,6 +44,11 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
     console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
 
 
+def _heading(title: str) -> str:
+    """A title in two lines."""
+    return "\n".join(textwrap.wrap(title, len(title) // 2 + 1, break_long_words=False))
+
+
 def _caption(metrics: dict[str, Any]) -> str:
     extractor = next((a["feature_extractor"] for a in metrics["arms"].values() if "feature_extractor" in a), None)
     environment = metrics["environment"]
@@ -65,7 +57,3 @@ def _caption(metrics: dict[str, Any]) -> str:
         f"{features}speed: the baseline's time over the arm's, median of batches of {metrics['batch_size']}, on "
         f"{environment['device']}, threads {environment['threads']}"
     )
-
-
-def _cell(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero

@@ -12,25 +12,17 @@ from PIL import Image
 
 from eval import measure
 from eval.cli.finished_run import arms_of, load_record
-from lightning_modules.run.batch_table import PART_SECONDS, PER_ROUND
+from eval.metrics.schema import metrics_schema
+from lightning_modules.run.batch_table import PER_ROUND
 from tests.eval.metrics.json_schema import violations
 from tests.paths import ROOT
 
-SCHEMA = json.loads((ROOT / "eval" / "metrics" / "schema.json").read_text())
+SCHEMA = metrics_schema()
 ARMS = ["baseline", "speculative", "lossy", "baseline_reseeded"]
 
 
 def metrics_of(out):
     return json.loads((out / "metrics.json").read_text())
-
-
-def drop_columns(file, *columns):
-    with file.open(newline="") as lines:
-        rows = [{key: value for key, value in row.items() if key not in columns} for row in csv.DictReader(lines)]
-    with file.open("w", newline="") as lines:
-        table = csv.DictWriter(lines, rows[0])
-        table.writeheader()
-        table.writerows(rows)
 
 
 def test_every_metric_of_the_run_is_there(decoded):
@@ -108,18 +100,6 @@ def test_a_replaced_image_is_not_measured(copied_run, metrics, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_a_replaced_image_changes_the_figures(copied_run):
-    """In a run of an earlier version, which does not know its images: the figures are those of the files."""
-    before = metrics_of(copied_run)["arms"]["lossy"]
-    drop_columns(copied_run / "lossy/manifest.csv", "sha256")
-    replace_image(copied_run)
-    measure.main(["--out", str(copied_run)])
-    after = metrics_of(copied_run)["arms"]["lossy"]
-    for name in ("frechet_distance_to_baseline", "ssim_mean", "kernel_inception_distance_to_reference_mean"):
-        assert abs(after[name] - before[name]) > 1e-6, name
-    assert after["target_calls_mean"] == before["target_calls_mean"]
-
-
 def test_other_options_win_and_go_into_the_config(copied_run):
     measure.main(["--out", str(copied_run), "--metrics", "fid,pairs", "--reference", "none", "--repeats", "1"])
     metrics = metrics_of(copied_run)
@@ -138,26 +118,6 @@ def test_a_run_that_was_never_measured_is_measured(decoded, copied_run):
     measure.main(["--out", str(copied_run)])
     assert metrics_of(copied_run)["arms"] == metrics_of(decoded)["arms"]
     assert metrics_of(copied_run)["patch_nums"] == [1, 2, 3, 4]
-
-
-def test_runs_of_earlier_versions_give_what_their_tables_allow(decoded, copied_run):
-    for name in ("decoding.json", "metrics.json", "config.yaml"):
-        (copied_run / name).unlink()
-    settings = yaml.safe_load((copied_run / "settings.yaml").read_text())
-    for name in ("patch_nums", "num_classes", "order", "tf32"):
-        del settings[name]
-    (copied_run / "settings.yaml").write_text(yaml.safe_dump(settings))
-    for arm in ARMS:
-        drop_columns(copied_run / arm / "manifest.csv", "agreeing_tokens", "score_gap", "sha256")
-        drop_columns(copied_run / arm / "batches.csv", *PER_ROUND, *PART_SECONDS)
-    measure.main(["--out", str(copied_run), "--metrics", "pairs"])
-    ours, theirs = (metrics_of(out)["arms"]["lossy"] for out in (copied_run, decoded))
-    assert ours["ssim_mean"] == theirs["ssim_mean"] and ours["target_calls_mean"] == theirs["target_calls_mean"]
-    assert ours["images_differing_from_baseline"] == theirs["images_differing_from_baseline"]
-    assert "token_agreement_with_baseline" not in ours and metrics_of(copied_run)["patch_nums"] is None
-    assert not {"drafted_rounds", "seconds_per_scale"} & set(ours) and "drafted_rounds" in theirs
-    assert ours["target_calls_images"] == theirs["target_calls_images"]
-    assert (copied_run / "report.html").is_file() and not (copied_run / "config.yaml").exists()
 
 
 def test_arms_are_read_from_their_texts(decoded):
@@ -228,7 +188,7 @@ def test_repeats_hold_the_figures_of_their_own_images(decoded, small_reference):
     """Parts with seeds of their own, each against the same part of the baseline."""
     from torch.utils.data import Subset
 
-    from eval.metrics.fidelity import measure as measure_images
+    from eval.metrics.feature_metrics import measure_images
     from eval.metrics.images import open_images
 
     arms = metrics_of(decoded)["arms"]

@@ -16,11 +16,11 @@ from PIL import Image
 import sdvar
 from eval import fid, measure, sweep
 from eval.cli.arms import build_arms
+from eval.metrics.schema import metrics_schema
 from lightning_modules import predictor as predicting
 from lightning_modules.run.folder import image_file
 from tests.conftest import PATCH_NUMS
 from tests.eval.metrics.json_schema import violations
-from tests.paths import ROOT
 
 IMAGES, BATCHES = 20, 7  # 5 classes x 4, in batches of 3: the last is filled up
 HOT = [1.5, 1.5, 1.0, 0.5]
@@ -116,8 +116,7 @@ def decodes(monkeypatch) -> list[sdvar.Strategy]:
 
 def test_a_sweep_is_a_run_of_all_points(swept):
     metrics = json.loads((swept / "metrics.json").read_text())
-    schema = json.loads((ROOT / "eval" / "metrics" / "schema.json").read_text())
-    assert violations(metrics, schema) == []
+    assert violations(metrics, metrics_schema()) == []
     assert list(metrics["arms"]) == ["baseline", "lossless_gamma1", "lossless_gamma2", "small", "hot"]
     for name, arm in metrics["arms"].items():
         assert arm["images"] == IMAGES == len(list((swept / name).rglob("*.png")))

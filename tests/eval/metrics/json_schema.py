@@ -1,4 +1,4 @@
-"""Checks a value against the part of JSON Schema that eval/metrics/schema.json is written in."""
+"""Checks a value against the part of JSON Schema that eval.metrics.schema uses."""
 
 TYPES = {
     "object": dict,

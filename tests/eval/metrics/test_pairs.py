@@ -1,4 +1,4 @@
-"""eval.metrics.pairs: the figures are torchmetrics' own, of images that belong together."""
+"""eval.metrics.pairs: the values are torchmetrics' own, of images that belong together."""
 
 import csv
 
@@ -8,10 +8,14 @@ import torch
 from PIL import Image
 
 from eval.metrics import pairs
-from eval.metrics.pairs import pair_figures
+from eval.metrics.images import ImagePairs
 from lightning_modules.run.folder import RunFolder, image_file
 
 COUNT = 23
+
+
+def compare(out, arm):
+    return pairs.compute(ImagePairs(RunFolder(out), arm))[0]
 
 
 def write_arm(out, name, pixels, *, order=None, seeds=None):
@@ -39,7 +43,7 @@ def pixels():
     return ours, (ours + noise).clip(0, 255).astype(np.uint8)
 
 
-def test_figures_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pixels, monkeypatch):
+def test_values_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pixels, monkeypatch):
     from torchmetrics.functional.image import peak_signal_noise_ratio
     from torchmetrics.image import StructuralSimilarityIndexMeasure
 
@@ -47,7 +51,7 @@ def test_figures_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pi
     ours, theirs = pixels
     write_arm(tmp_path, "lossy", ours, order=np.random.default_rng(1).permutation(COUNT))
     write_arm(tmp_path, "baseline", theirs)
-    found = pair_figures(RunFolder(tmp_path), "lossy")
+    found = compare(tmp_path, "lossy")
 
     a, b = (torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255 for images in pixels)
     psnr = [float(peak_signal_noise_ratio(x[None], y[None], data_range=1.0)) for x, y in zip(a[5:], b[5:])]
@@ -61,7 +65,7 @@ def test_figures_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pi
 def test_equal_images_have_no_finite_psnr(tmp_path, pixels):
     for name in ("exact", "baseline"):
         write_arm(tmp_path, name, pixels[0])
-    found = pair_figures(RunFolder(tmp_path), "exact")
+    found = compare(tmp_path, "exact")
     assert found == {
         "identical_images": COUNT,
         "mean_absolute_difference": 0,
@@ -74,11 +78,11 @@ def test_images_of_other_seeds_are_refused(tmp_path, pixels):
     write_arm(tmp_path, "baseline", pixels[0])
     write_arm(tmp_path, "reseeded", pixels[1], seeds=[0, 1, *range(1000, 1000 + COUNT - 2)])
     with pytest.raises(ValueError, match=r"reseeded and baseline differ in label or seed of 21 images .first: 2"):
-        pair_figures(RunFolder(tmp_path), "reseeded")
+        compare(tmp_path, "reseeded")
 
 
 def test_images_smaller_than_the_window_have_no_ssim(tmp_path, pixels):
     for name, images in zip(("lossy", "baseline"), pixels):
         write_arm(tmp_path, name, np.ascontiguousarray(images[:, :8, :8]))
-    found = pair_figures(RunFolder(tmp_path), "lossy")
+    found = compare(tmp_path, "lossy")
     assert "ssim_mean" not in found and found["psnr_mean"] > 0

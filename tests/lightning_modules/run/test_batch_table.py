@@ -2,10 +2,7 @@
 
 import csv
 
-import pytest
-
 import sdvar
-from eval.metrics.scales import scale_figures
 from lightning_modules.arm import Arm
 from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.batch_table import (
@@ -60,18 +57,6 @@ def made_up(number, **columns):
     } | columns  # fmt: skip
 
 
-def test_figures_are_sums_of_counts_and_means_of_seconds():
-    rows = [{"target_calls": calls} for calls in ("2", "3", "3", "6")]
-    figures = scale_figures(rows, [made_up(0), made_up(1, seconds="3.0", draft_seconds="0.3 0.2 0 0.05")])
-    assert figures["target_calls_images"] == [0, 0, 1, 2, 0, 0, 1]
-    assert figures["drafted_rounds"] == [[8, 6, 0], [0, 2, 8]]
-    assert figures["accepted_rounds"] == [[8, 4, 0], [0, 0, 0]]
-    assert figures["seconds_per_scale"]["draft"] == pytest.approx([0.2, 0.2, 0])
-    assert set(figures["seconds_per_scale"]) == {"draft", "target", "sampling"}
-    of_none = figures["seconds_of_no_scale"]
-    assert of_none == {"conditioning": pytest.approx(0.1), "tokenizer": 0.5, "other": pytest.approx(2.5 - 1.8)}
-
-
 def test_what_an_earlier_version_did_not_write_is_left_out(tmp_path):
     """A run that it began and this one finished has rows of both kinds."""
     early = Records(tmp_path / "batches.csv", BATCH_COLUMNS[:6])
@@ -84,10 +69,3 @@ def test_what_an_earlier_version_did_not_write_is_left_out(tmp_path):
     assert recorded(rows[1:], PER_ROUND) and not recorded(rows, PER_ROUND) and not recorded(rows, PART_SECONDS)
     with (tmp_path / "batches.csv").open(newline="") as lines:
         assert next(csv.reader(lines)) == list(BATCH_COLUMNS)
-    assert set(scale_figures([{"target_calls": "3"}], rows)) == {"target_calls_images"}
-    assert set(scale_figures([{"target_calls": "3"}], [{"batch": "0", "seconds": "1"}])) == {"target_calls_images"}
-
-
-def test_an_arm_that_drafts_nothing_has_no_rounds():
-    figures = scale_figures([{"target_calls": "3"}], [made_up(0, drafted_rounds="0 0 0", accepted_rounds="0 0 0")])
-    assert "drafted_rounds" not in figures and "accepted_rounds" not in figures

@@ -1,4 +1,4 @@
-"""eval.metrics.fidelity: the figures are torch-fidelity's own, on the right images, and every unfit input is named."""
+"""eval.metrics: the metrics are torch-fidelity's own, on the right images, and every invalid input is named."""
 
 import csv
 
@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import Dataset, Subset
 
-from eval.metrics import features, fidelity
+from eval.metrics import features, frechet_distance, inception_score, kernel_distance, precision_recall
+from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features import BUNDLED_EXTRACTOR, INCEPTION, Features, extract, register_bundled_extractor
-from eval.metrics.fidelity import measure
 from eval.metrics.images import open_images
 from lightning_modules.training.feature_network import FeatureNet
 
@@ -90,11 +90,12 @@ def test_measure_equals_calculate_metrics(options, weights):
         "verbose": False,
     }
     assert set(keywords) <= set(DEFAULTS), "torch-fidelity would drop the rest silently"
-    assert set(fidelity.SETTINGS) <= set(DEFAULTS)
+    for metric in (inception_score, kernel_distance, precision_recall):
+        assert set(metric.SETTINGS) <= set(DEFAULTS), metric.__name__
     register_bundled_extractor()
     expected = torch_fidelity.calculate_metrics(input1=ours, input2=other, **keywords)
 
-    metrics = fidelity.FEATURE_METRICS
+    metrics = ["is", "fid", "kid", "prc"]
     result = measure(ours, baseline=other, reference=extract(other, **options), metrics=metrics, **options)
 
     pairs = {f"inception_score_{part}": f"inception_score_{part}" for part in ("mean", "std")}
@@ -125,10 +126,10 @@ def test_precision_falls_with_foreign_images_and_recall_with_mode_collapse(optio
 
 def test_precision_of_many_images_takes_the_same_subset_and_says_so(options, monkeypatch):
     ours, other = extract(Images(60, seed=1), **options), extract(Images(50, seed=2), **options)
-    monkeypatch.setattr(fidelity, "PRC_IMAGES", 40)
+    monkeypatch.setattr(precision_recall, "MOST_IMAGES", 40)
     first, second = (measure(ours, baseline=other, metrics=["prc"], **options) for _ in range(2))
     assert first == second and first["precision_recall_images"] == 40
-    assert [text for text in first["warnings"] if "of 60 images a random subset of 40 was taken" in text]
+    assert [text for text in first["warnings"] if "of 60 images a random subset of 40 is taken" in text]
     assert not [text for text in first["warnings"] if "unequal" in text]
 
 
@@ -152,8 +153,8 @@ def test_kernel_distance_of_few_images_takes_smaller_subsets_and_says_so(options
 def test_plain_fid_of_fewer_than_10000_images_is_warned_of(count, warned):
     statistics = {"mu": np.zeros(4, np.float32), "sigma": np.eye(4, dtype=np.float32)}
     ours = Features(INCEPTION, "", {}, statistics, count, (256, 256))
-    warnings = []
-    fidelity._frechet_distance(ours, Features(INCEPTION, "", {}, statistics, None, None), "reference", warnings)
+    reference = Features(INCEPTION, "", {}, statistics, None, None)
+    _, warnings = frechet_distance.compute(ours, {"reference": reference})
     assert any("too few to cite" in text for text in warnings) == warned
 
 
@@ -209,7 +210,7 @@ def test_features_are_extracted_once_and_nothing_is_kept_on_disk(options, tmp_pa
     assert not (tmp_path / "torch").exists()
 
 
-def test_changed_images_in_the_same_folder_give_new_figures(options, tmp_path):
+def test_changed_images_in_the_same_folder_give_new_values(options, tmp_path):
     reference = extract(Images(60, seed=5), **options)
     folder = save_folder(Images(60, seed=1), tmp_path / "arm")
     before = measure(folder, reference=reference, **options)["frechet_distance_to_reference"]
@@ -223,11 +224,11 @@ def test_features_of_another_network_are_refused(options, weights, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file(FeatureNet().state_dict(), other)
     reference = extract(Images(20), feature_extractor=BUNDLED_EXTRACTOR, feature_extractor_weights=other)
-    with pytest.raises(ValueError, match=r"reference: got features by .* do not compare"):
+    with pytest.raises(ValueError, match=r"reference: expected features by .*, got features by .* do not compare"):
         measure(Images(20), reference=reference, **options)
 
 
-def test_every_kind_of_source_gives_the_same_figures(options, tmp_path):
+def test_every_kind_of_source_gives_the_same_metrics(options, tmp_path):
     images, reference = Images(120, seed=1), extract(Images(120, seed=2), **options)
     expected = measure(images, reference=reference, **options)
     folder = save_folder(images, tmp_path / "folder")

@@ -1,0 +1,59 @@
+"""Inception Score, by torch-fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from eval.metrics.metric import Column, Metric, Result
+
+if TYPE_CHECKING:
+    from eval.metrics.features import Features
+
+# Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
+SETTINGS = {"isc_splits": 10, "samples_shuffle": True, "rng_seed": 2020, "verbose": False}
+IMAGES_PER_SPLIT = 10  # fewer, and there are fewer splits
+ENOUGH = 4  # images of each class in each split below which the score reads low
+
+
+def compute(ours: Features, others: Mapping[str, Features]) -> Result:
+    """Inception Score of the images; the others play no part."""
+    from torch_fidelity.metric_isc import isc_featuresdict_to_metric
+
+    score = f"Inception Score ({ours.feature_extractor})"
+    classes = ours.of("isc").shape[1]
+    splits = min(SETTINGS["isc_splits"], ours.images // IMAGES_PER_SPLIT)
+    if splits == 0:
+        return {}, [f"no {score}: it needs {IMAGES_PER_SPLIT} images, got {ours.images}"]
+    warnings = []
+    if ours.images < ENOUGH * splits * classes:
+        fewer = f" instead of {SETTINGS['isc_splits']}" if splits < SETTINGS["isc_splits"] else ""
+        warnings.append(
+            f"{score} reads low: {ours.images:,} images in {splits} split{'s' if splits > 1 else ''}{fewer} are "
+            f"fewer than {ENOUGH} for each of {classes:,} classes"
+        )
+    measured = isc_featuresdict_to_metric({"isc": ours.of("isc")}, "isc", **SETTINGS | {"isc_splits": splits})
+    return measured | {"inception_score_splits": splits}, warnings
+
+
+INCEPTION_SCORE = Metric(
+    name="is",
+    title="Inception Score",
+    help="Inception Score",
+    needs="features",
+    compute=compute,
+    columns=(
+        Column(
+            "inception_score_mean",
+            "mean over splits",
+            title="Inception Score",
+            terminal=True,
+            decimals=2,
+            spread="inception_score_std",
+            better="higher",
+            minimum=1,
+        ),
+        Column("inception_score_std", "spread over splits", minimum=0),
+        Column("inception_score_splits", "number of splits, 10 unless there are few images", "integer", minimum=0),
+    ),
+)

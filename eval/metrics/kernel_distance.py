@@ -1,0 +1,71 @@
+"""Kernel distance (polynomial-kernel MMD²) to baseline and reference, by torch-fidelity; on Inception-v3 it is KID."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
+
+if TYPE_CHECKING:
+    from eval.metrics.features import Features
+
+# Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
+SETTINGS = {"kid_subsets": 100, "kid_subset_size": 1000, "rng_seed": 2020, "verbose": False}
+
+
+def compute(ours: Features, others: Mapping[str, Features]) -> Result:
+    """Kernel distance to each of the others that has images."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_featuresdict_to_metric
+
+    values, warnings = {}, []
+    for name, other in others.items():
+        if other.images is None:
+            continue
+        fewest, usual = min(ours.images, other.images), SETTINGS["kid_subset_size"]
+        size = min(usual, fewest // 2)  # subsets of nearly all images are nearly equal, and their spread means nothing
+        if size < 2:
+            warnings.append(f"no kernel distance to the {name}: it needs 4 images, got {fewest}")
+            continue
+        if size < usual:
+            warnings.append(
+                f"kernel distance to the {name}: subsets of {size:,} images instead of {usual:,}, half of the "
+                f"{fewest:,} available; compare it only with values of as many images"
+            )
+        layers = ({"kid": features.of("kid")} for features in (ours, other))
+        measured = kid_featuresdict_to_metric(*layers, "kid", **SETTINGS | {"kid_subset_size": size})
+        values |= {
+            f"kernel_inception_distance_to_{name}_mean": measured[KEY_METRIC_KID_MEAN],
+            f"kernel_inception_distance_to_{name}_std": measured[KEY_METRIC_KID_STD],
+            f"kernel_inception_distance_to_{name}_subset_size": size,
+        }
+    return values, warnings
+
+
+def _columns(other: str) -> tuple[Column, ...]:
+    key = f"kernel_inception_distance_to_{other}"
+    return (
+        Column(
+            f"{key}_mean",
+            f"polynomial-kernel MMD² to the {other}, mean over {SETTINGS['kid_subsets']} subsets; "
+            "may be slightly below 0",
+            title=f"kernel x 1000 to {other}",
+            terminal=other == REFERENCE,
+            decimals=3,
+            scale=1000,
+            spread=f"{key}_std",
+            better="lower",
+        ),
+        Column(f"{key}_std", "spread over the subsets", minimum=0),
+        Column(f"{key}_subset_size", "images in a subset", "integer", minimum=0),
+    )
+
+
+KERNEL_DISTANCE = Metric(
+    name="kid",
+    title="Kernel distance",
+    help="kernel distance",
+    needs="features",
+    compute=compute,
+    columns=(*_columns(BASELINE), *_columns(REFERENCE)),
+)

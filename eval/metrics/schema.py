@@ -1,0 +1,135 @@
+"""The JSON schema of metrics.json: an arm's part derives from the registry's columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.metrics.metric import Column
+from eval.metrics.registry import columns
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+TRUTH: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+SECONDS: Schema = {"type": "number", "minimum": 0}
+MAPPING: Schema = {"type": "object"}
+TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
+PHASES = ("prepare", "decode", "tables", "features", "metrics", "pairs", "measure", "total")
+SPREAD = ("mean", "min", "max")
+
+
+def metrics_schema() -> Schema:
+    """The schema of a run's metrics.json (JSON Schema 2020-12)."""
+    wall = _object(dict.fromkeys(PHASES, SECONDS), required=("measure", "total"))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "metrics.json of a run",
+        **_object(
+            {
+                "arms": {"type": "object", "additionalProperties": {"$ref": "#/$defs/arm"}},
+                "reference": _reference(),
+                "environment": {"$ref": "#/$defs/environment", "description": "the machine that decoded"},
+                "measured_on": {"$ref": "#/$defs/environment", "description": "the machine that measured"},
+                "config": _described("config.yaml", MAPPING),
+                "wall_seconds": _described("time of each phase; measure is tables to pairs", wall),
+                "class_names": {"type": ["array", "null"], "items": TEXT},
+                "batch_size": _described("images decoded together", COUNT),
+                "patch_nums": _described("sides of the scales", {"type": "array", "items": COUNT}),
+            }
+        ),
+        "$defs": {"arm": _arm(), "environment": _environment()},
+    }
+
+
+def column_schema(column: Column) -> Schema:
+    """The schema of a column's value."""
+    bounds = {"minimum": column.minimum, "maximum": column.maximum}
+    value: Schema = {
+        "type": [column.type, "null"] if column.nullable else column.type,
+        **{name: bound for name, bound in bounds.items() if bound is not None},
+        **({"enum": list(column.choices)} if column.choices else {}),
+    }
+    for _ in range(column.dimensions):
+        value = {"type": "array", "items": value}
+    return _described(column.description, _object(dict.fromkeys(column.fields, value)) if column.fields else value)
+
+
+def _object(properties: Schema, required: tuple[str, ...] | None = None, others: Schema | bool = False) -> Schema:
+    """An object; by default all of its properties are required and there are no others."""
+    required = tuple(properties) if required is None else required
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": others,
+    }
+
+
+def _described(description: str, schema: Schema) -> Schema:
+    return {**schema, "description": description}
+
+
+def _network() -> Schema:
+    return {
+        "feature_extractor": _described("network of the features", TEXT),
+        "feature_extractor_sha256": _described("digest of its weights", TEXT),
+    }
+
+
+def _arm() -> Schema:
+    always = {
+        "strategy": _described("how it decoded", TEXT),
+        "lossless": _described("keeps the baseline's distribution", TRUTH),
+        "exact": _described("keeps the baseline's tokens", TRUTH),
+        "images": _described("number of images", COUNT),
+        "warnings": {"type": "array", "items": TEXT},
+    }
+    spread = _object({key: {"type": "number"} for key in SPREAD})
+    sometimes = {
+        "draft": _described("checkpoint of its draft, where it has one of its own", TEXT),
+        "sampling": _described("guidance and filters, where it has its own", MAPPING),
+        **_network(),
+        "repeats": _described(
+            "metrics of equal parts with seeds of their own",
+            _object({"count": COUNT, "images": _described("images of a part", COUNT)}, others=spread),
+        ),
+    }
+    required = (*always, *(column.key for column in columns() if column.always))
+    return _object(always | sometimes | {column.key: column_schema(column) for column in columns()}, required)
+
+
+def _reference() -> Schema:
+    """The reference has the metrics that compare with nothing else."""
+    score = {column.key: column_schema(column) for column in columns() if column.key.startswith("inception_score")}
+    own = {"source": _described("as --reference has it", TEXT), "images": _described("number of images", COUNT)}
+    return _object(own | _network() | score, required=())
+
+
+def _environment() -> Schema:
+    kernels = {
+        "attention": _described("auto is the best on the machine", TEXT),
+        "graphs": _described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
+        "compile": _described("whether the transformer blocks run by torch.compile", TRUTH),
+        "tokenizer_dtype": {"type": ["string", "null"], "description": "of the tokenizer's decoder; null is as loaded"},
+        "threads": {"type": ["integer", "null"], "description": "CPU threads per process; null is torch's own number"},
+        "tf32": _described("whether a GPU rounds the factors of float32 products to TF32", TRUTH),
+        "float32_matmul_precision": _described("highest, high or medium", TEXT),
+        "tf32_convolutions": TRUTH,
+        "cudnn_benchmark": TRUTH,
+        "deterministic_algorithms": TRUTH,
+    }
+    properties = {
+        "command": _described("what was called", TEXT),
+        "python": _described("version", TEXT),
+        "versions": TEXTS,
+        "device": {"type": "string", "enum": ["cpu", "cuda"]},
+        "processor": _described("model of the CPU", TEXT),
+        "gpu": _described("model of the GPU", TEXT),
+        "threads": {"type": ["integer", "null"], "minimum": 0, "description": "CPU threads per process"},
+        "weights_sha256": TEXTS,
+        "git_revision": _described("commit, -dirty if files were changed", TEXT),
+        "dtype": _described("number format of the models", TEXT),
+        "kernels": _object(kernels, required=()),
+    }
+    return _object(properties, required=("device", "threads"))

@@ -1,0 +1,60 @@
+"""Speed: time of a batch, images per second, and speed relative to the baseline's in the same batches."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from eval.metrics.metric import ArmTables, Column, Metric, Result
+
+FEW_BATCHES = 5  # a median of fewer says little on a machine that does other work too
+
+
+def compute(tables: ArmTables) -> Result:
+    """Medians over batches; the baseline decodes each batch in turn with the arm."""
+    batches = tables.batches
+    seconds = median(float(row["seconds"]) for row in batches)
+    values = {"seconds_per_batch_median": seconds, "images_per_second": tables.batch_size / seconds}
+    relative = [float(row["baseline_seconds"]) / float(row["seconds"]) for row in batches if row["baseline_seconds"]]
+    if relative:
+        values["speed_relative_to_baseline"] = median(relative)
+    count = len(relative or batches)
+    return values, [f"speed: too few batches to quote it ({count})"] if count < FEW_BATCHES else []
+
+
+SPEED = Metric(
+    name="speed",
+    title="Speed",
+    help="time of a batch",
+    needs="tables",
+    compute=compute,
+    columns=(
+        Column(
+            "images_per_second",
+            "per process: the batch size over the median time of a batch",
+            title="images/s per process",
+            terminal=True,
+            decimals=1,
+            better="higher",
+            minimum=0,
+            always=True,
+        ),
+        Column(
+            "seconds_per_batch_median",
+            "median time of a batch in seconds, without warm-up",
+            title="seconds per batch",
+            decimals=3,
+            better="lower",
+            minimum=0,
+            always=True,
+        ),
+        Column(
+            "speed_relative_to_baseline",
+            "median over batches of the baseline's seconds over the arm's",
+            title="speed",
+            terminal=True,
+            decimals=2,
+            better="higher",
+            minimum=0,
+        ),
+    ),
+)
