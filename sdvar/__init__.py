@@ -2,11 +2,22 @@
 
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
 from sdvar.decoding import decode
-from sdvar.decoding.acceptance import KL, Acceptance, Coupled, Match, Proposal, Top1, TopK, Verdict, of_tokens
+from sdvar.decoding.acceptance import (
+    KL,
+    Acceptance,
+    Coupled,
+    Match,
+    Neighbour,
+    Proposal,
+    Rejection,
+    Top1,
+    TopK,
+    Verdict,
+    of_tokens,
+)
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import NEAR_TIE, first_differences
 from sdvar.decoding.handoff import Handoff
-from sdvar.decoding.rejection import Neighbour, Rejection
 from sdvar.decoding.result import DecodeResult, DecodeStats
 from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
 from sdvar.decoding.speculative import Speculative

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +18,13 @@ class Sampling:
         cfg: guidance strength; at scale k the logits are (1 + t) class - t null with t = cfg k / (K - 1), so 0 is
             unguided.
         top_k: keep the k best tokens and all ties with the k-th; 0 is off.
-        top_p: keep the most likely tokens that together hold this mass; 0 is off.
-        temperature: divides the guided logits before the filters; a number, or one a scale.
+        top_p: keep the most likely tokens that together have this mass; 0 is off.
+        temperature: divides the guided logits before the filters; a number, or one per scale.
         more_smooth: build the image from mixtures of codebook vectors (Gumbel softmax) instead of the picked ones, as
             VAR does for pictures that look smoother. The tokens then do not describe the image; not for measuring.
 
     Raises:
-        TypeError, ValueError: naming the argument, what was given and what is allowed.
+        TypeError, ValueError: naming the argument, the value received and what is allowed.
     """
 
     cfg: float = 1.5
@@ -46,47 +46,55 @@ class Sampling:
         if isinstance(temperatures, Sequence) and not isinstance(temperatures, str):
             object.__setattr__(self, "temperature", tuple(temperatures))
         for value in self.temperature if isinstance(self.temperature, tuple) else (self.temperature,):
-            _check_number("temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number a scale")
+            _check_number(
+                "temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number per scale"
+            )
 
     def check_scales(self, scales: int) -> None:
         """Raise ValueError if a list of temperatures does not have one for each of ``scales`` scales."""
         if isinstance(self.temperature, tuple) and len(self.temperature) != scales:
-            raise ValueError(f"temperature: expected one number or {scales}, one a scale, got {len(self.temperature)}")
+            raise ValueError(
+                f"temperature: expected one number or {scales}, one per scale, got {len(self.temperature)}"
+            )
 
     def guidance(self, scale: int, scales: int) -> float:
         """t_k = cfg k / (K - 1); 0 when there is one scale."""
         return self.cfg * scale / (scales - 1) if scales > 1 else 0.0
 
+    def filtered(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p."""
+        by_k, by_p = 0 < self.top_k < logits.shape[-1], 0 < self.top_p < 1
+        if by_k:
+            best = logits.topk(self.top_k, dim=-1)
+            if by_p:
+                return _filtered_by_both(logits, best.values.flip(-1), best.indices.flip(-1), self.top_p)
+            return logits.masked_fill(logits < best.values[..., -1:], -math.inf)
+        if not by_p:
+            return logits
+        ascending, order = logits.sort(dim=-1)
+        # a token goes when it and all less likely ones together have at most 1 - top_p; the best one always stays
+        drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - self.top_p
+        drop_sorted[..., -1] = False
+        drop = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, drop_sorted)
+        return logits.masked_fill(drop, -math.inf)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The distribution that a token is picked from, (..., V): softmax after the filters."""
+        return self.filtered(logits).softmax(-1)
+
     def temperature_at(self, scale: int) -> float:
         return self.temperature[scale] if isinstance(self.temperature, tuple) else self.temperature
 
 
-def _check_number(name: str, value: object, allowed, words: str) -> None:
+def _check_number(name: str, value: object, allowed: Callable[[float], bool], words: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}: expected {words}, got {value!r}")
     if not allowed(value):
         raise ValueError(f"{name}: expected {words}, got {value}")
 
 
-def filtered_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
-    """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p."""
-    by_k, by_p = 0 < top_k < logits.shape[-1], 0 < top_p < 1
-    if by_k:
-        best = logits.topk(top_k, dim=-1)
-        if by_p:
-            return _filtered_by_both(logits, best.values.flip(-1), best.indices.flip(-1), top_p)
-        return logits.masked_fill(logits < best.values[..., -1:], -math.inf)
-    if not by_p:
-        return logits
-    ascending, order = logits.sort(dim=-1)
-    # a token goes when it and all less likely ones together hold at most 1 - top_p; the best one always stays
-    drop_sorted = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
-    drop_sorted[..., -1] = False
-    return logits.masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, drop_sorted), -math.inf)
-
-
 def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: float) -> Tensor:
-    """Top-p among the k best and the ties with the k-th, which are not sorted and never looked at by the host.
+    """Top-p among the k best and the ties with the k-th. The ties are not sorted, and the host never reads them.
 
     Args:
         logits: (..., V).
@@ -96,9 +104,9 @@ def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: f
     kth, none = ascending[..., :1], torch.zeros_like(logits, dtype=torch.bool)
     weights = (ascending - ascending[..., -1:]).exp()
     before, place = 0.0, None
-    # where asking costs nothing, ties are only looked at if there are any
+    # on a CPU, where asking costs nothing, ties are only looked at if there are any
     if logits.device.type != "cpu" or int((logits >= kth).sum()) > ascending.numel():
-        tied = (logits == kth) & ~none.scatter(-1, order, True)  # they stand before the k-th, in the order of tokens
+        tied = (logits == kth) & ~none.scatter(-1, order, True)  # they come before the k-th, in the order of tokens
         place = tied.cumsum(-1)  # 1, 2, ... for these
         before = place[..., -1:] * weights[..., :1]
     total = weights.sum(-1, keepdim=True) + before
@@ -116,18 +124,18 @@ def filtered_probabilities(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -
     Args:
         logits: (..., V); not changed.
         top_k: keep the k best and all ties with the k-th; 0 or >= V is off.
-        top_p: keep the most likely tokens that together hold this mass; 0 or 1 is off.
+        top_p: keep the most likely tokens that together have this mass; 0 or 1 is off.
 
     Returns:
         (..., V), rows summing to 1.
 
     Raises:
-        TypeError, ValueError: naming the argument, what was given and what is allowed.
+        TypeError, ValueError: naming the argument, the value received and what is allowed.
     """
-    Sampling(top_k=top_k, top_p=top_p)  # the checks
+    sampling = Sampling(top_k=top_k, top_p=top_p)
     if not logits.is_floating_point():
         raise TypeError(f"logits: expected floating point numbers, got {logits.dtype}")
-    return filtered_logits(logits, top_k, top_p).softmax(-1)
+    return sampling.probabilities(logits)
 
 
 def pick(logits: Tensor, gumbel: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from eval.benchmarking.ceilings import now
 from eval.benchmarking.measuring import labels_and_seeds
 from eval.planning.costs import CostTable, group_sizes, table
 from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, draft_pass, every_step
-from sdvar.decoding.rounds import Drafted
+from sdvar.decoding.speculative import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
 
 log = logging.getLogger("eval.plan")

@@ -1,4 +1,4 @@
-"""Acceptance rules: does a drafted scale stand, and which tokens does it hold afterwards?
+"""Acceptance rules: is a drafted scale accepted, and which of its tokens are committed?
 
 A rule of your own derives from `Acceptance` and has one method; docs/acceptance-rules.md has an example.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from sdvar import noise
 from sdvar.decoding.strategy import check_choice, check_int, check_number, check_share
-from sdvar.sampling import Sampling, filtered_probabilities
+from sdvar.sampling import Sampling
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """One drafted scale of n images, as a rule sees it. Each image is to be judged on its own.
+    """One drafted scale of n images, as a rule sees it. A rule judges each image on its own.
 
     Attributes:
         scale: scale number k, from 0.
@@ -45,14 +45,14 @@ class Proposal:
     @cached_property
     def p(self) -> Tensor:
         """The distribution that the target picks from, (n, n_k, V)."""
-        return filtered_probabilities(self.target_logits, self.sampling.top_k, self.sampling.top_p)
+        return self.sampling.probabilities(self.target_logits)
 
     @cached_property
     def q(self) -> Tensor:
         """The distribution that the draft picked from, (n, n_k, V)."""
         if self.draft_logits is None:
             raise RuntimeError("this rule reads the draft's distribution: set needs_draft_distribution = True in it")
-        return filtered_probabilities(self.draft_logits, self.sampling.top_k, self.sampling.top_p)
+        return self.sampling.probabilities(self.draft_logits)
 
     def accept_noise(self) -> Tensor:
         """Uniform numbers for accepting a token or not, one a position: (n, n_k)."""
@@ -69,8 +69,8 @@ class Verdict(NamedTuple):
     """What a rule decides.
 
     Attributes:
-        tokens: int64 (n, n_k) the tokens to commit, whether the scale stands or not.
-        accepted: bool (n,) whether the image's round goes on to the next scale.
+        tokens: int64 (n, n_k) the tokens to commit, whether the scale is accepted or not.
+        accepted: bool (n,) whether the scale is accepted: the image's round goes on to the next one.
         agreed: bool (n, n_k) which drafted tokens passed the rule's token test. For counting alone.
     """
 
@@ -99,7 +99,7 @@ class Acceptance(ABC):
 
 @dataclass(frozen=True)
 class Coupled(Acceptance):
-    """Both models pick argmax(log prob + G) with the same G; a scale stands if all tokens agree.
+    """Both models pick argmax(log prob + G) with the same G; a scale is accepted if all tokens agree.
 
     What is committed is always the target's pick, so the output is the baseline's for that seed, token for token.
     """
@@ -114,13 +114,13 @@ class Coupled(Acceptance):
 
 @dataclass(frozen=True)
 class Match(Acceptance):
-    """As Coupled, but a scale stands if at least a share of its tokens agree. Lossy.
+    """As Coupled, but a scale is accepted if at least a share of its tokens agree. Lossy.
 
     Args:
-        tau: share of agreeing tokens that lets a scale stand, 0 .. 1.
-        keep: what a standing scale holds: "draft" (the drafted tokens) or "target" (the target's picks). With "target"
-            the later scales of the round were computed from other tokens, so both caches are cut after the round and
-            the scales in question fed again, which target_tokens counts.
+        tau: share of agreeing tokens for which a scale is accepted, 0 .. 1.
+        keep: the tokens of an accepted scale: "draft" (the drafted ones) or "target" (the target's picks). With
+            "target" the later scales of the round were computed from other tokens, so both caches are cut after the
+            round and those scales are fed again, which target_tokens counts.
     """
 
     tau: float = 0.5
@@ -137,7 +137,7 @@ class Match(Acceptance):
 
 @dataclass(frozen=True)
 class Top1(Acceptance):
-    """A scale stands if at least a share of its tokens are the target's most likely ones. Lossy.
+    """A scale is accepted if at least a share of its tokens are the target's most likely ones. Lossy.
 
     Args:
         tau: that share, 0 .. 1. The first prototype had 0.5.
@@ -154,10 +154,10 @@ class Top1(Acceptance):
 
 @dataclass(frozen=True)
 class TopK(Acceptance):
-    """A scale stands if at least a share of its tokens are among the target's k most likely ones. Lossy.
+    """A scale is accepted if at least a share of its tokens are among the target's k most likely ones. Lossy.
 
     Args:
-        k: how many, at least 1; ties with the k-th count. A token that the filters remove is not among them.
+        k: how many, at least 1; ties with the k-th count. Tokens that the filters remove are not among them.
         tau: that share, 0 .. 1.
     """
 
@@ -177,13 +177,13 @@ class TopK(Acceptance):
 
 @dataclass(frozen=True)
 class KL(Acceptance):
-    """A scale stands if the mean over its tokens of KL(p || q), before filtering, is small. Lossy.
+    """A scale is accepted if the mean over its tokens of KL(p || q), before filtering, is small. Lossy.
 
     Filtered distributions have different supports, which makes their divergence infinite. No token is tested by itself:
-    those that count as agreed are the target's picks.
+    those that equal the target's picks count as agreed.
 
     Args:
-        epsilon: largest mean divergence in nats that lets a scale stand, at least 0.
+        epsilon: largest mean divergence in nats of an accepted scale, at least 0.
     """
 
     epsilon: float
@@ -198,8 +198,58 @@ class KL(Acceptance):
             raise RuntimeError("KL reads the draft's distribution, but none was kept")
         log_p, log_q = proposal.target_logits.log_softmax(-1), proposal.draft_logits.log_softmax(-1)
         divergence = (log_p.exp() * (log_p - log_q)).sum(-1)  # (n, n_k)
-        stands = divergence.mean(1) <= self.epsilon
-        return _standing_draft(proposal, stands, proposal.drafted == proposal.picked)
+        accepted = divergence.mean(1) <= self.epsilon
+        return _accepted_draft(proposal, accepted, proposal.drafted == proposal.picked)
+
+
+@dataclass(frozen=True)
+class Rejection(Acceptance):
+    """Speculative sampling (Leviathan et al. 2023, Chen et al. 2023), token by token; a scale is accepted if all are.
+
+    A drafted token d is accepted with probability min(1, p(d) / q(d)), else drawn from max(p - q, 0). The output is
+    distributed exactly as the target's, but for a given seed it is another draw than the baseline's.
+    """
+
+    lossless = True
+    needs_draft_distribution = True
+
+    def judge(self, proposal: Proposal) -> Verdict:
+        p, q = proposal.p, proposal.q
+        # u <= p / q without the division
+        accepted = proposal.accept_noise() * of_tokens(q, proposal.drafted) <= of_tokens(p, proposal.drafted)
+        return _accepted_or_drawn(proposal, accepted, (p - q).clamp_min(0))
+
+
+@dataclass(frozen=True)
+class Neighbour(Acceptance):
+    """As Rejection, but d also counts for its nearest codebook entries (LANTERN, Jang et al., ICLR 2025). Lossy.
+
+    Let A be d's nearest codebook entries, nearest first, as many as together have no more than delta of p. d is
+    accepted with probability min(1, (p(d) + p(A)) / q(d)), else drawn from max(p_d - q, 0), where p_d is p with A's
+    mass moved to d. delta bounds how far each token's distribution is bent, not the distribution of the image.
+
+    Args:
+        k: most entries in A, at least 1.
+        delta: most mass in A, 0 .. 1. With 0 this is Rejection.
+    """
+
+    k: int
+    delta: float
+
+    needs_draft_distribution = True
+
+    def __post_init__(self) -> None:
+        check_int("k", self.k, least=1)
+        check_share("delta", self.delta)
+
+    def judge(self, proposal: Proposal) -> Verdict:
+        p, q, drafted = proposal.p, proposal.q, proposal.drafted
+        nearest = _nearest(proposal.codebook, drafted, self.k)  # (n, n_k, k)
+        mass = p.gather(-1, nearest)
+        mass = mass * (mass.cumsum(-1) <= self.delta)
+        bent = p.scatter_add(-1, nearest, -mass).scatter_add(-1, drafted[..., None], mass.sum(-1, keepdim=True))
+        accepted = proposal.accept_noise() * of_tokens(q, drafted) <= of_tokens(bent, drafted)
+        return _accepted_or_drawn(proposal, accepted, (bent - q).clamp_min(0))
 
 
 def of_tokens(values: Tensor, tokens: Tensor) -> Tensor:
@@ -208,12 +258,29 @@ def of_tokens(values: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _by_share(proposal: Proposal, agreed: Tensor, tau: float, keep: str = "draft") -> Verdict:
-    stands = agreed.double().mean(1) >= tau
+    accepted = agreed.double().mean(1) >= tau
     if keep == "draft":
-        return _standing_draft(proposal, stands, agreed)
-    return Verdict(proposal.picked, stands, agreed)
+        return _accepted_draft(proposal, accepted, agreed)
+    return Verdict(proposal.picked, accepted, agreed)
 
 
-def _standing_draft(proposal: Proposal, stands: Tensor, agreed: Tensor) -> Verdict:
-    """A standing scale holds all drafted tokens, a fallen one the target's picks."""
-    return Verdict(torch.where(stands[:, None], proposal.drafted, proposal.picked), stands, agreed)
+def _accepted_draft(proposal: Proposal, accepted: Tensor, agreed: Tensor) -> Verdict:
+    """All drafted tokens of an accepted scale, the target's picks of a rejected one."""
+    return Verdict(torch.where(accepted[:, None], proposal.drafted, proposal.picked), accepted, agreed)
+
+
+def _nearest(codebook: Tensor, tokens: Tensor, k: int) -> Tensor:
+    """The k codebook entries nearest to each token without itself, nearest first: int64 (n, n_k) -> (n, n_k, k)."""
+    entries, back = tokens.unique(return_inverse=True)
+    distance = torch.cdist(codebook[entries], codebook)
+    distance.scatter_(1, entries[:, None], torch.inf)
+    k = min(k, codebook.shape[0] - 1)
+    return distance.topk(k, dim=-1, largest=False).indices[back]
+
+
+def _accepted_or_drawn(proposal: Proposal, accepted: Tensor, residual: Tensor) -> Verdict:
+    """The drafted token where ``accepted`` (n, n_k), else a draw from ``residual`` (n, n_k, V), not normalised."""
+    empty = residual.sum(-1, keepdim=True) == 0  # p = q up to rounding
+    weights = torch.where(empty, proposal.p, residual)
+    drawn = (weights.log() + proposal.residual_noise()).argmax(-1)
+    return Verdict(torch.where(accepted, proposal.drafted, drawn), accepted.all(1), accepted)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sdvar.decoding import check_batch
 from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
-from sdvar.sampling import Sampling, filtered_logits
+from sdvar.sampling import Sampling
 
 NEAR_TIE = 1e-4  # score gap below which float32 rounding may turn a pick; reduced precision turns larger ones
 
@@ -64,7 +64,7 @@ def first_differences(
 
 def _turning_gap(logits: Tensor, gumbel: Tensor, ours: Tensor, theirs: Tensor, sampling: Sampling) -> Tensor:
     """Smallest move of the logits (m, V) that turns one token, int64 (m,), into the other: (m,)."""
-    kept = filtered_logits(logits, sampling.top_k, sampling.top_p) > -math.inf
+    kept = sampling.filtered(logits) > -math.inf
     lowest_kept = logits.masked_fill(~kept, math.inf).amin(-1)
     highest_dropped = logits.masked_fill(kept, -math.inf).amax(-1)
 

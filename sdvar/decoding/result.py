@@ -17,10 +17,10 @@ class DecodeStats:
         target_calls, draft_calls: (B,) passes of each model that the image took part in.
         target_tokens, draft_tokens: (B,) positions those passes processed, counted once, not per guidance branch.
         drafted_tokens, agreed_tokens: (K,) tokens judged at each scale and those that passed the rule's token test,
-            summed over images. A drafted scale that was never judged, because one before it fell, is not counted.
+            summed over images. A drafted scale that is not judged, because one before it was rejected, is not counted.
         drafted_scales, accepted_scales: (K,) the same for whole scales.
         drafted_rounds, accepted_rounds: (K, K) the same again, by round and scale: entry [r, k] counts the images whose
-            scale k was judged, or stood, in their own round r. A round is one verification; an image has at most K.
+            scale k was judged, or accepted, in their own round r. A round is one verification; an image has at most K.
     """
 
     target_calls: Tensor
@@ -67,7 +67,9 @@ class ScaleCounts:
     def accepted_scales(self) -> Tensor:
         return self.accepted_rounds.sum(0)
 
-    def add(self, scale: int, tokens: int, rounds: Sequence[int], agreed: Sequence[int], stands: Sequence[int]) -> None:
+    def add(
+        self, scale: int, tokens: int, rounds: Sequence[int], agreed: Sequence[int], accepted: Sequence[int]
+    ) -> None:
         """Count one judged scale of n images.
 
         Args:
@@ -75,10 +77,10 @@ class ScaleCounts:
             tokens: n_k.
             rounds: the round of each image.
             agreed: tokens of each that agreed.
-            stands: 1 for each whose scale stood, else 0.
+            accepted: 1 for each whose scale is accepted, else 0.
         """
         self.drafted_tokens[scale] += tokens * len(rounds)
         self.agreed_tokens[scale] += sum(agreed)
-        for number, stood in zip(rounds, stands):
+        for number, yes in zip(rounds, accepted):
             self.drafted_rounds[number, scale] += 1
-            self.accepted_rounds[number, scale] += stood
+            self.accepted_rounds[number, scale] += yes

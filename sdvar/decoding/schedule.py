@@ -26,19 +26,19 @@ class Schedule(ABC):
 
         Args:
             pyramid: the token maps.
-            scale: first unsettled scale of the image.
+            scale: the image's next scale to commit.
             cached: scales in the target's cache; the pass reads those from ``cached`` on.
             gamma: of the image.
         """
 
-    def after(self, gamma: int, drafted: int, stood: int) -> int:
-        """The image's gamma after a round in which ``stood`` of ``drafted`` >= 1 scales stood."""
+    def after(self, gamma: int, drafted: int, accepted: int) -> int:
+        """The image's gamma after a round in which ``accepted`` of ``drafted`` >= 1 scales were accepted."""
         return gamma
 
 
 @dataclass(frozen=True)
 class Fixed(Schedule):
-    """``n`` scales a round, fewer where the pyramid ends: the last scale is never drafted.
+    """``n`` scales per round, fewer where the pyramid ends: the last scale is never drafted.
 
     Args:
         n: gamma, at least 1.
@@ -55,7 +55,7 @@ class Fixed(Schedule):
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """One scale more after a round in which all stood, one less after a round in which the first one fell.
+    """One scale more after a round in which all were accepted, one less after one whose first was rejected.
 
     Args:
         start: gamma of an image's first round.
@@ -76,14 +76,14 @@ class Adaptive(Schedule):
     def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
         return gamma
 
-    def after(self, gamma: int, drafted: int, stood: int) -> int:
-        step = 1 if stood == drafted else -1 if stood == 0 else 0
+    def after(self, gamma: int, drafted: int, accepted: int) -> int:
+        step = 1 if accepted == drafted else -1 if accepted == 0 else 0
         return max(self.min, min(self.max, gamma + step))
 
 
 @dataclass(frozen=True)
 class TokenBudget(Schedule):
-    """As many scales as fit: the target's pass, bonus scale included, holds at most ``n`` query tokens.
+    """As many scales as fit: the target's pass, bonus scale included, has at most ``n`` query tokens.
 
     Where not even one drafted scale and its successor fit, the target steps alone, whatever that takes.
 
@@ -107,11 +107,11 @@ class TokenBudget(Schedule):
 class Spans(Schedule):
     """Rounds that end where the pyramid is cut into spans, such as (8, 1, 1) for ten scales.
 
-    A round drafts all but the last scale of its span, which is the bonus scale; after a scale that fell the next round
-    goes on to the end of the same span. Past the last cut, its span is repeated.
+    A round drafts all but the last scale of its span, which is the bonus scale; after a rejected scale the next
+    round goes on to the end of the same span. Past the last cut, the last span is repeated.
 
     Args:
-        scales: scales committed a round if all stands, each at least 1.
+        scales: scales committed per round if all are accepted, each at least 1.
     """
 
     scales: tuple[int, ...]

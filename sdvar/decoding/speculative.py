@@ -1,17 +1,29 @@
-"""Speculative decoding: draft several scales, verify them in one target pass."""
+"""Speculative decoding: draft several scales, verify them in one target pass, commit what the rule accepts.
+
+The strategy comes first, then its rounds, in the order in which they run.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from sdvar.decoding.acceptance import Acceptance, Coupled
-from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.schedule import Fixed, Schedule
+from sdvar.decoding.state import TokenMaps, grouped
 from sdvar.decoding.strategy import Strategy, check_choice, check_int
+from sdvar.decoding.timing import timed
+from sdvar.rows import rows_of
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState
+
+log = logging.getLogger("sdvar.rounds")
 
 
 @dataclass(frozen=True)
@@ -21,11 +33,11 @@ class Speculative(Strategy):
     Speculative decoding (Leviathan et al. 2023, Chen et al. 2023) with a scale, a whole token map, in place of a token.
 
     Args:
-        gamma: scales drafted a round: an int >= 1 or a schedule (Fixed, Adaptive, TokenBudget, Spans).
+        gamma: scales drafted per round: an int >= 1 or a schedule (Fixed, Adaptive, TokenBudget, Spans).
         acceptance: the rule that judges a drafted scale.
         redraft: "draft" drafts every round with the draft model; "target" takes what the target picked for the later
-            scales in the round that ended, and the draft model only where no such picks are left. The latter is for
-            rules that do not read the draft's distribution.
+            scales in the last round, and the draft model only where no such picks are left. The latter is for rules
+            that do not read the draft's distribution.
         verify_scales: leave the scales from this one on to the draft model alone, 0 .. K. Lossy.
     """
 
@@ -37,7 +49,7 @@ class Speculative(Strategy):
     smooth_allowed = False
 
     def __repr__(self) -> str:
-        """Without the last two arguments where they are the defaults: it stands in tables."""
+        """Short, for tables: the last two arguments appear only where they are not the defaults."""
         shown = [f"gamma={self.gamma!r}", f"acceptance={self.acceptance!r}"]
         for name in ("redraft", "verify_scales"):
             if getattr(self, name) != getattr(type(self), name):
@@ -79,3 +91,177 @@ class Speculative(Strategy):
         scales = len(state.pyramid)
         Rounds(self, state, scales if self.verify_scales is None else self.verify_scales).run()
         state.decode_plain("draft", scales)
+
+
+class Drafted:
+    """Drafted scales of n images, and the target's inputs that follow from them.
+
+    Args:
+        maps: what is committed; it is not changed.
+        images: their numbers.
+        scale: the first drafted scale.
+
+    Attributes:
+        tokens: one int64 (n, n_k) per drafted scale.
+        inputs: one (n, n_k, C_vae) per drafted scale: the input of the scale after it.
+        logits: one (n, n_k, V) per drafted scale; empty where the rule does not read them.
+    """
+
+    def __init__(self, maps: TokenMaps, images: Sequence[int], scale: int) -> None:
+        self.quantizer = maps.quantizer
+        self.images, self.scale = images, scale
+        self.f_hat = maps.f_hat[maps.rows(images)]
+        self.tokens: list[Tensor] = []
+        self.inputs: list[Tensor] = []
+        self.logits: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def add(self, tokens: Tensor) -> None:
+        """Append the next scale, int64 (n, n_k)."""
+        scale = self.scale + len(self)
+        self.tokens.append(tokens)
+        self.f_hat = self.f_hat + self.quantizer.contribution(tokens, scale)
+        self.inputs.append(self.quantizer.next_input(self.f_hat, scale + 1))
+
+    def rows(self, images: Sequence[int]) -> Tensor | slice:
+        """Selects some of its images from tensors of n rows."""
+        return rows_of(images, self.images, self.f_hat.device)
+
+
+class Rounds:
+    """Runs rounds until the first ``end`` scales of every image are committed.
+
+    Args:
+        strategy: the schedule, the rule, and where drafts come from.
+        state: the decode.
+        end: scales to verify; the last of them is never drafted.
+    """
+
+    def __init__(self, strategy: Speculative, state: DecodeState, end: int) -> None:
+        self.rule, self.schedule = strategy.acceptance, strategy.schedule
+        self.reuse = strategy.redraft == "target"
+        self.state, self.maps, self.end = state, state.maps, end
+        self.progress = state.maps.progress
+        for image in self.progress:
+            image.gamma = self.schedule.start
+        self.picks = torch.zeros_like(state.maps.tokens)  # the target's, for scales after a rejected one
+
+    def run(self) -> None:
+        while (scale := min(image.committed for image in self.progress)) < self.end:
+            behind = [i for i, image in enumerate(self.progress) if image.committed == scale]  # the others wait
+            for (length, reuse, _), images in grouped(behind, self._plan):
+                self._round(images, scale, length, reuse)
+
+    def _plan(self, image: int) -> tuple[int, bool, int]:
+        """Scales to draft, whether picks of the target serve as the draft, and scales in the target's cache."""
+        progress = self.progress[image]
+        scale, cached = progress.committed, progress.target.cached
+        length = self.schedule.draft_length(self.state.pyramid, scale, cached, progress.gamma)
+        length = min(length, self.end - 1 - scale)
+        left = progress.picks_end - scale
+        if self.reuse and length and left > 0:
+            return min(length, left), True, cached
+        return length, False, cached
+
+    def _round(self, images: list[int], scale: int, length: int, reuse: bool) -> None:
+        """One round of images that share their next scale and how much the target's cache contains."""
+        drafted = self._reuse(images, scale, length) if reuse else self._draft(images, scale, length)
+        logits = self._verify(drafted)
+        accepted = images  # those whose drafted scales are all accepted so far
+        for k in range(length):
+            if accepted:
+                accepted, rejected = self._judge(accepted, drafted, k, logits[k])
+                self._end(rejected, drafted, k, logits)
+        if accepted:
+            bonus = scale + length
+            picked = self.state.pick(accepted, bonus, logits[-1][drafted.rows(accepted)])
+            self.maps.commit(accepted, bonus, picked)
+            self._end(accepted, drafted, length, logits)
+        if log.isEnabledFor(logging.INFO):
+            source = "none" if not length else "the target's last picks" if reuse else "the draft model"
+            log.info(
+                "scales %d-%d, drafted %d by %s: %d images, committed now %s, target calls %s",
+                scale, scale + length, length, source, len(images),
+                _spread([self.progress[i].committed for i in images]),
+                _spread([self.progress[i].target.calls for i in images]),
+            )  # fmt: skip
+
+    def _draft(self, images: list[int], scale: int, length: int) -> Drafted:
+        """Draft with the draft model; its cache catches up in the first pass."""
+        state, draft = self.state, self.state.stepper("draft")
+        drafted = Drafted(self.maps, images, scale)
+        for k in range(scale, scale + length):
+            if k == scale:
+                logits = state.next_logits("draft", images)
+            else:
+                logits = draft.logits(images, drafted.inputs[-1], k, k + 1, wanted_from=k)
+            drafted.add(state.pick(images, k, logits))
+            if self.rule.needs_draft_distribution:
+                drafted.logits.append(logits)
+        return drafted
+
+    def _reuse(self, images: list[int], scale: int, length: int) -> Drafted:
+        """Draft with what the target picked in the round before, from a prefix that has been corrected since."""
+        drafted = Drafted(self.maps, images, scale)
+        picks = self.picks[self.maps.rows(images)]
+        for k in range(scale, scale + length):
+            drafted.add(picks[:, self.state.pyramid.span(k, k + 1)])
+        return drafted
+
+    def _verify(self, drafted: Drafted) -> Sequence[Tensor]:
+        """The target's guided logits of the drafted scales and of the bonus scale after them.
+
+        One pass, over what the target's cache lacks as well.
+        """
+        pyramid, images, scale = self.state.pyramid, drafted.images, drafted.scale
+        first, last = self.progress[images[0]].target.cached, scale + len(drafted) + 1
+        inputs = torch.cat((self.maps.committed_inputs(images, first, scale + 1), *drafted.inputs), dim=1)
+        logits = self.state.stepper("target").logits(images, inputs, first, last, wanted_from=scale)
+        return pyramid.split(logits, scale, last)
+
+    def _judge(self, images: list[int], drafted: Drafted, k: int, logits: Tensor) -> tuple[list[int], list[int]]:
+        """Judge and commit the k-th drafted scale: the images whose scale is accepted, and the others."""
+        state, scale, rows = self.state, drafted.scale + k, drafted.rows(images)
+        tokens = drafted.tokens[k][rows]
+        draft_logits = drafted.logits[k][rows] if drafted.logits else None
+        proposal = state.proposal(images, scale, tokens, logits[rows], draft_logits)
+        with timed(state.clock, "sampling", scale, scale + 1):
+            verdict = self.rule.judge(proposal)
+        self.maps.commit(images, scale, verdict.tokens)
+        # keys of the scales after this one were computed from the drafted tokens: they are valid only if these are kept
+        replaced = (verdict.tokens != tokens).any(1) | ~verdict.accepted
+        # the only place of a round where the host waits for the device
+        passed, cut, agreed = torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1))).tolist()
+        for which in ("draft", "target"):
+            state.stepper(which).truncate([i for i, c in zip(images, cut) if c], scale + 1)
+        rounds = [self.progress[i].target.calls - 1 for i in images]  # this one's pass is counted already
+        state.counts.add(scale, tokens.shape[1], rounds, agreed, passed)
+        if log.isEnabledFor(logging.INFO):
+            share = sum(agreed) / tokens.numel()
+            log.info("scale %d: %.3f of the tokens agree, accepted for %d of %d images", scale, share, sum(passed),
+                     len(images))  # fmt: skip
+        return [i for i, yes in zip(images, passed) if yes], [i for i, yes in zip(images, passed) if not yes]
+
+    def _end(self, images: list[int], drafted: Drafted, accepted: int, logits: Sequence[Tensor]) -> None:
+        """Note what the next round needs, for images of which so many of the drafted scales were accepted."""
+        length, pyramid = len(drafted), self.state.pyramid
+        for i in images:
+            progress = self.progress[i]
+            progress.picks_end = 0
+            if length:
+                progress.gamma = self.schedule.after(progress.gamma, length, accepted)
+        if self.reuse and images and accepted < length:
+            rows = drafted.rows(images)
+            for k in range(accepted + 1, length + 1):
+                scale = drafted.scale + k
+                picked = self.state.pick(images, scale, logits[k][rows])
+                self.picks[self.maps.rows(images), pyramid.span(scale, scale + 1)] = picked
+            for i in images:
+                self.progress[i].picks_end = drafted.scale + length + 1
+
+
+def _spread(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from sdvar import noise
 from sdvar.decoding.acceptance import Proposal
+from sdvar.decoding.progress import Progress
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.timing import Clock, timed
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
 from sdvar.rows import rows_of
-from sdvar.sampling import Sampling, filtered_logits, pick, smooth_weights
+from sdvar.sampling import Sampling, pick, smooth_weights
+
+Key = TypeVar("Key", bound=Hashable)
 
 # Numbers made at once; they take 32 bytes each while they are made.
 NOISE_TOGETHER = defaultdict(lambda: 1 << 24, cpu=0)
@@ -25,8 +29,12 @@ NOISE_TOGETHER = defaultdict(lambda: 1 << 24, cpu=0)
 class TokenMaps:
     """Committed token maps of a batch and what follows from them. The only place where a scale is committed.
 
+    Args:
+        quantizer: of the tokenizer.
+        batch: B.
+
     Attributes:
-        scales: committed scales of each image.
+        progress: of each image; a commit advances ``committed``.
         tokens: int64 (B, L).
         f_hat: (B, C_vae, S, S) of the committed scales; the last scale is left out unless its code was given.
         inputs: (B, L, C_vae) input of every scale up to the next one; the positions of scale 0 are unused.
@@ -35,14 +43,14 @@ class TokenMaps:
     def __init__(self, quantizer: MultiScaleQuantizer, batch: int) -> None:
         self.quantizer = quantizer
         self.pyramid = quantizer.pyramid
-        self.scales = [0] * batch
+        self.progress = [Progress() for _ in range(batch)]
         self.f_hat = quantizer.empty_f_hat(batch)
         self.tokens = torch.zeros(batch, self.pyramid.length, dtype=torch.int64, device=self.f_hat.device)
         self.inputs = self.f_hat.new_zeros(batch, self.pyramid.length, quantizer.channels)
 
     def rows(self, images: Sequence[int]) -> Tensor | slice:
         """Selects ascending ``images`` from a tensor of the batch."""
-        return rows_of(images, range(len(self.scales)), self.tokens.device)
+        return rows_of(images, range(len(self.progress)), self.tokens.device)
 
     def commit(self, images: Sequence[int], scale: int, tokens: Tensor, code: Tensor | None = None) -> None:
         """Commit token maps of ``scale``: f-hat is updated, the next scale's input made.
@@ -53,8 +61,9 @@ class TokenMaps:
             tokens: int64 (n, n_k).
             code: (n, n_k, C_vae) vectors that enter f-hat instead of the tokens' codebook vectors.
         """
-        if any(self.scales[i] != scale for i in images):
-            raise RuntimeError(f"commit of scale {scale} to images at {[self.scales[i] for i in images]}")
+        committed = {i: self.progress[i].committed for i in images}
+        if set(committed.values()) != {scale}:
+            raise RuntimeError(f"commit of scale {scale}: expected as many committed scales, got {committed}")
         rows = self.rows(images)
         self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
         last = scale + 1 == len(self.pyramid)
@@ -69,11 +78,12 @@ class TokenMaps:
         if not last:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
         for i in images:
-            self.scales[i] = scale + 1
+            self.progress[i].committed = scale + 1
 
     def place(self, scale: int) -> None:
         """Count ``scale`` scales of every image as committed, whatever the maps contain; to time a step by itself."""
-        self.scales = [scale] * len(self.scales)
+        for image in self.progress:
+            image.committed = scale
 
     def committed_inputs(self, images: Sequence[int], first: int, last: int) -> Tensor:
         """Inputs of the scales ``first`` <= k < ``last``, scale 0 left out: (n, tokens, C_vae)."""
@@ -87,7 +97,7 @@ class DecodeState:
         pair: the models.
         labels, seeds: int64 (B,) on the models' device.
         sampling: how tokens are drawn.
-        clock: takes the times of the parts, if given.
+        clock: measures the time of the parts, if given.
     """
 
     def __init__(
@@ -108,12 +118,14 @@ class DecodeState:
     def stepper(self, which: str) -> Stepper:
         """The stepper of "draft" or "target", made when first asked for."""
         if which not in self._steppers:
-            self._steppers[which] = Stepper(which, getattr(self.pair, which), self.labels, self.sampling, self.clock)
+            model, progress = getattr(self.pair, which), [image.of(which) for image in self.maps.progress]
+            self._steppers[which] = Stepper(which, model, self.labels, self.sampling, progress, self.clock)
         return self._steppers[which]
 
     def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
         """The noise that picks the tokens of a scale: (n, n_k, V). Kept while an image may still ask for it."""
-        for done in [k for k in self._gumbel if k < min(self.maps.scales)]:
+        committed = min(image.committed for image in self.maps.progress)
+        for done in [k for k in self._gumbel if k < committed]:
             del self._gumbel[done]
         if scale not in self._gumbel:
             self._make_gumbel(scale, like.shape[-1], like.dtype)
@@ -136,17 +148,16 @@ class DecodeState:
     def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
         """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
         with timed(self.clock, "sampling", scale, scale + 1):
-            filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
-            return pick(filtered, self.gumbel(images, scale, logits))
+            return pick(self.sampling.filtered(logits), self.gumbel(images, scale, logits))
 
     def next_logits(self, which: str, images: Sequence[int]) -> Tensor:
-        """Guided logits of the first unsettled scale, the same for all ``images``: (n, n_k, V).
+        """Guided logits of the next scale to commit, the same for all ``images``: (n, n_k, V).
 
         A cache that is behind catches up in the same pass; images whose caches differ take separate passes.
         """
-        stepper, scale = self.stepper(which), self.maps.scales[images[0]]
+        stepper, scale = self.stepper(which), self.maps.progress[images[0]].committed
         parts, order = [], []
-        for first, group in grouped(images, lambda i: stepper.cached[i]):
+        for first, group in grouped(images, lambda i: stepper.progress[i].cached):
             inputs = self.maps.committed_inputs(group, first, scale + 1)
             parts.append(stepper.logits(group, inputs, first, scale + 1, wanted_from=scale))
             order += group
@@ -155,9 +166,9 @@ class DecodeState:
         return torch.cat(parts)[rows_of(images, order, parts[0].device)]
 
     def decode_plain(self, which: str, last: int) -> None:
-        """Decode up to scale ``last`` with one model. All images must stand at the same scale."""
+        """Decode up to scale ``last`` with one model. All images must be at the same scale."""
         images = range(self.batch)
-        for scale in range(self.maps.scales[0], last):
+        for scale in range(self.maps.progress[0].committed, last):
             logits = self.next_logits(which, images)
             tokens = self.pick(images, scale, logits)
             self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
@@ -166,10 +177,10 @@ class DecodeState:
         """The mixture of codebook vectors that ``more_smooth`` puts in place of the tokens': (B, n_k, C_vae)."""
         if not self.sampling.more_smooth:
             return None
-        filtered = filtered_logits(logits, self.sampling.top_k, self.sampling.top_p)
-        gumbel = noise.gumbel(self.seeds, "smooth", scale, *logits.shape[1:], logits.dtype)
+        _, positions, vocabulary = logits.shape
+        gumbel = noise.gumbel(self.seeds, "smooth", scale, positions, vocabulary, logits.dtype)
         codebook = self.maps.quantizer.embedding.weight
-        weights = smooth_weights(filtered, gumbel, scale / max(1, len(self.pyramid) - 1))
+        weights = smooth_weights(self.sampling.filtered(logits), gumbel, scale / max(1, len(self.pyramid) - 1))
         return weights.to(codebook.dtype) @ codebook
 
     def proposal(
@@ -207,8 +218,7 @@ class DecodeState:
 
     def stats(self) -> DecodeStats:
         def per_image(which: str, what: str) -> Tensor:
-            stepper = self._steppers.get(which)
-            return torch.tensor(getattr(stepper, what) if stepper else [0] * self.batch, dtype=torch.int64)
+            return torch.tensor([getattr(image.of(which), what) for image in self.maps.progress])
 
         return DecodeStats(
             target_calls=per_image("target", "calls"),
@@ -224,9 +234,9 @@ class DecodeState:
         )
 
 
-def grouped(images: Iterable[int], key: Callable[[int], Hashable]) -> list[tuple[Hashable, list[int]]]:
+def grouped(images: Iterable[int], key: Callable[[int], Key]) -> list[tuple[Key, list[int]]]:
     """Images that share ``key(image)``, in ascending order within a group."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
+    groups: dict[Key, list[int]] = defaultdict(list)
     for i in images:
         groups[key(i)].append(i)
     return list(groups.items())

@@ -7,67 +7,67 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sdvar.decoding.progress import ModelProgress
 from sdvar.decoding.timing import Clock, Pass, timed
 from sdvar.models.protocol import NextScaleModel
 from sdvar.sampling import Sampling
 
 
 class Stepper:
-    """Decodes with one model for a batch of images that may stand at different scales.
+    """Decodes with one model for a batch of images, each at its own scale.
 
     Args:
-        name: "draft" or "target", for messages.
+        name: "draft" or "target".
         model: the model.
         labels: int64 (B,) on the model's device.
         sampling: supplies guidance and temperature.
-        clock: takes the times of the passes, if given.
-
-    Attributes:
-        cached: scales in each image's cache, all computed from committed inputs unless the caller says otherwise by
-            ``truncate``.
-        calls, tokens: passes and positions so far, per image.
+        progress: how far the model is with each image; the stepper advances it.
+        clock: measures the time of the passes, if given.
     """
 
     def __init__(
-        self, name: str, model: NextScaleModel, labels: Tensor, sampling: Sampling, clock: Clock | None = None
+        self,
+        name: str,
+        model: NextScaleModel,
+        labels: Tensor,
+        sampling: Sampling,
+        progress: Sequence[ModelProgress],
+        clock: Clock | None = None,
     ) -> None:
-        self.name = name
-        self.clock = clock
-        self.model = model
+        self.name, self.model, self.progress, self.clock = name, model, progress, clock
         self.pyramid = model.pyramid
-        self.batch = labels.shape[0]
         self.guided = sampling.cfg != 0  # without guidance there is no null branch
-        self.workspace = model.workspace(self.batch, self.guided)
+        self.workspace = model.workspace(len(progress), self.guided)
         with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
             self.workspace.begin(labels)
         self.visible_from = 0
-        self.cached = [0] * self.batch
-        self.calls = [0] * self.batch
-        self.tokens = [0] * self.batch
         self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
         scales = range(len(self.pyramid))
-        counts = torch.tensor(self.pyramid.tokens)
-        dtype = model.logits_dtype
-        guidance = torch.tensor([sampling.guidance(k, len(self.pyramid)) for k in scales], dtype=dtype)
-        temperature = torch.tensor([sampling.temperature_at(k) for k in scales], dtype=dtype)
-        self._guidance = guidance.repeat_interleave(counts)[:, None].to(labels.device)  # (L, 1)
-        self._temperature = None
-        if not bool((temperature == 1).all()):
-            self._temperature = temperature.repeat_interleave(counts)[:, None].to(labels.device)
+        guidance = [sampling.guidance(k, len(self.pyramid)) for k in scales]
+        temperature = [sampling.temperature_at(k) for k in scales]
+        self._guidance = self._per_position(guidance, labels.device)
+        tempered = any(value != 1 for value in temperature)
+        self._temperature = self._per_position(temperature, labels.device) if tempered else None
+
+    def _per_position(self, of_scales: Sequence[float], device: torch.device) -> Tensor:
+        """(L, 1) on the device from one number per scale."""
+        numbers = torch.tensor(of_scales, dtype=self.model.logits_dtype)
+        return numbers.repeat_interleave(torch.tensor(self.pyramid.tokens))[:, None].to(device)
 
     def start_blind(self, scale: int) -> None:
         """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""
         self.visible_from = scale
-        self.hold(range(self.batch), scale)
+        self.hold(range(len(self.progress)), scale)
 
     def hold(self, images: Sequence[int], scales: int) -> None:
-        """Count the first ``scales`` scales as cached, whatever the cache contains; to measure a pass by itself."""
+        """Count the first ``scales`` scales as cached, whatever the cache contains; to time a pass by itself."""
         for i in images:
-            self.cached[i] = scales
+            self.progress[i].cached = scales
 
-    def truncate(self, image: int, scale: int) -> None:
+    def truncate(self, images: Sequence[int], scale: int) -> None:
         """Forget the scales from ``scale`` on; a counter moves, nothing is copied."""
-        self.cached[image] = min(self.cached[image], scale)
+        for i in images:
+            self.progress[i].cached = min(self.progress[i].cached, scale)
 
     def logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
         """Guided, temperature-scaled logits of a span of scales in one pass.
@@ -81,18 +81,16 @@ class Stepper:
         Returns:
             (n, tokens of the scales wanted_from <= k < last, V).
         """
-        behind = [i for i in images if self.cached[i] != first]
-        if behind:
-            raise RuntimeError(
-                f"pass from scale {first}, but images {behind} have {[self.cached[i] for i in behind]} cached"
-            )
+        cached = {i: self.progress[i].cached for i in images}
+        if set(cached.values()) != {first}:
+            raise RuntimeError(f"pass from scale {first}: expected as many cached scales of each image, got {cached}")
         work = Pass(self.name, len(images) * (2 if self.guided else 1), first, last, self.visible_from, wanted_from)
         with timed(self.clock, self.name, first, last, work):
             logits = self._guided_logits(images, inputs, first, last, wanted_from)
         for i in images:
-            self.cached[i] = last
-            self.calls[i] += 1
-            self.tokens[i] += self.pyramid.span_tokens(first, last)
+            self.progress[i].cached = last
+            self.progress[i].calls += 1
+            self.progress[i].tokens += self.pyramid.span_tokens(first, last)
         return logits
 
     def _guided_logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
@@ -112,7 +110,7 @@ class Stepper:
     def check_finite(self) -> None:
         """Raise ValueError if a logit so far was NaN or infinite, naming scale and image of the first.
 
-        A pick among NaN goes on as if it were a token. On a GPU this is asked once a decode and not after each pass,
+        A pick among NaN goes on as if it were a token. On a GPU this is asked once per decode and not after each pass,
         since the answer makes the host wait.
         """
         asked, self._finite = self._finite, []

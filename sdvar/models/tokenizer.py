@@ -285,6 +285,6 @@ class VQVAE(nn.Module):
     def _check_tokens(self, tokens: Sequence[Tensor]) -> None:
         counts = self.pyramid.tokens
         if len(tokens) != len(counts):
-            raise ValueError(f"tokens: expected {len(counts)} token maps, one a scale, got {len(tokens)}")
+            raise ValueError(f"tokens: expected {len(counts)} token maps, one per scale, got {len(tokens)}")
         for scale, (ids, count) in enumerate(zip(tokens, counts)):
             check_ids(f"tokens[{scale}]", ids, (len(tokens[0]), count), self.codebook_size - 1)

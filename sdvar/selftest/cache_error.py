@@ -24,9 +24,9 @@ def cache_error(state: DecodeState) -> float:
     for which in ("draft", "target"):
         stepper = state.stepper(which)
         for image in range(state.batch):
-            if stepper.cached[image] > state.maps.scales[image]:
+            if stepper.progress[image].cached > state.maps.progress[image].committed:
                 return float("inf")
-            if stepper.cached[image] > stepper.visible_from:
+            if stepper.progress[image].cached > stepper.visible_from:
                 errors.append(_image_error(state, stepper, image))
     return torch.tensor(errors, dtype=torch.float64).max().item()  # unlike max(), passes NaN on
 
@@ -37,14 +37,14 @@ def largest_value(state: DecodeState) -> float:
     for which in ("draft", "target"):
         stepper = state.stepper(which)
         for image in range(state.batch):
-            held = state.pyramid.span(stepper.visible_from, stepper.cached[image])
+            held = state.pyramid.span(stepper.visible_from, stepper.progress[image].cached)
             values = stepper.workspace.cache.values[:, image, :, held]
             largest.append(values.abs().max().item() if values.numel() else 0.0)
     return max(largest)
 
 
 def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
-    pyramid, first, last = state.pyramid, stepper.visible_from, stepper.cached[image]
+    pyramid, first, last = state.pyramid, stepper.visible_from, stepper.progress[image].cached
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
     # inputs from the tokens, not from the session's own f-hat: a wrong f-hat has to show as well
     inputs = state.pair.tokenizer.var_inputs(tokens)

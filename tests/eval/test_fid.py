@@ -238,7 +238,7 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--strategy.gamma", "2"], "expected --strategy [NAME=]CLASS before"),
         (["--strategy"], "expected a value after it"),
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
-        (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one a scale, got 2"),
+        (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one per scale"),
         (["--sampling.temperature", "warm"], "sampling.temperature: expected a number, or one a scale"),
         (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
         (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none"),

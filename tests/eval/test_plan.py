@@ -136,7 +136,7 @@ def test_a_wrong_option_is_one_clear_error(arguments):
 LATE = {
     "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
-    "--sampling.temperature 1.1,1.0": "temperature: expected one number or 6, one a scale, got 2",
+    "--sampling.temperature 1.1,1.0": "temperature: expected one number or 6, one per scale, got 2",
     "--batch_size 100000000": "are free; 256 fits",
     "--pair huge": "huge",
 }

@@ -252,7 +252,7 @@ def test_a_sweeps_folder_is_that_of_a_run(copied, config):
         ({}, "grid: expected points to decode, got none"),
         (
             {"x": {"class_path": "Handoff", "init_args": {"entry": 2}, "sampling": {"temperature": [1.1, 1.0]}}},
-            "strategy 'x': temperature: expected one number or 4, one a scale, got 2",
+            "strategy 'x': temperature: expected one number or 4, one per scale, got 2",
         ),
         ({"x": SPANS}, "strategy 'x_scales8-1x2': scales: expected spans of 4 scales in all"),
         ({"x": {"class_path": "Handoff", "init_args": {"entry": [3, 9]}}}, "strategy 'x_entry9': entry: expected 0 to"),

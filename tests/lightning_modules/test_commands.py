@@ -55,7 +55,7 @@ def test_a_temperature_a_scale_is_checked_against_the_pyramid(scales, monkeypatc
         cli = LightningCLI(args={"model": model}, **options)
         assert cli.model.settings()["sampling"]["temperature"] == (1.1,) * 6
     else:
-        with pytest.raises(ValueError, match="temperature: expected one number or 6, one a scale, got 5"):
+        with pytest.raises(ValueError, match="temperature: expected one number or 6, one per scale, got 5"):
             LightningCLI(args={"model": model}, **options)
 
 

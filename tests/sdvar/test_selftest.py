@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import sdvar
-from sdvar.decoding.rounds import Drafted, Rounds
+from sdvar.decoding.speculative import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
 from sdvar.prototype import SDVAR
@@ -100,27 +100,25 @@ def mask_that_the_model_does_not_use(monkeypatch):
 
 def truncation_one_scale_late(monkeypatch):
     truncate = Stepper.truncate
-    monkeypatch.setattr(Stepper, "truncate", lambda self, image, scale: truncate(self, image, scale + 1))
+    monkeypatch.setattr(Stepper, "truncate", lambda self, images, scale: truncate(self, images, scale + 1))
 
 
 def no_truncation(monkeypatch):
-    monkeypatch.setattr(Stepper, "truncate", lambda self, image, scale: None)
+    monkeypatch.setattr(Stepper, "truncate", lambda self, images, scale: None)
 
 
 def truncation_after_a_fall_only(monkeypatch):
     """Silent: a scale that stands with replaced tokens leaves keys that were computed from the drafted ones."""
-    settle = Rounds._settle
+    judge = Rounds._judge
 
-    def forgetful(self, images, alive, *drafted):
-        steppers = [self.state.stepper(which) for which in ("draft", "target")]
-        held = [list(stepper.cached) for stepper in steppers]
-        stands = settle(self, images, alive, *drafted)
-        for row in (row for row, stood in zip(alive, stands) if stood):
-            for stepper, before in zip(steppers, held):
-                stepper.cached[images[row]] = before[images[row]]
-        return stands
+    def forgetful(self, images, *drafted):
+        before = [(image.draft.cached, image.target.cached) for image in self.progress]
+        accepted, rejected = judge(self, images, *drafted)
+        for i in accepted:
+            self.progress[i].draft.cached, self.progress[i].target.cached = before[i]
+        return accepted, rejected
 
-    monkeypatch.setattr(Rounds, "_settle", forgetful)
+    monkeypatch.setattr(Rounds, "_judge", forgetful)
 
 
 def f_hat_updated_twice(monkeypatch):
@@ -138,7 +136,7 @@ def null_branch_copied(monkeypatch):
 
     def copied(self, *args):
         init(self, *args)
-        self.workspace.conditioning = self.workspace.conditioning.rows(torch.arange(self.batch).repeat(2))
+        self.workspace.conditioning = self.workspace.conditioning.rows(torch.arange(len(self.progress)).repeat(2))
 
     monkeypatch.setattr(Stepper, "__init__", copied)
 

@@ -5,7 +5,7 @@ import torch
 
 import sdvar
 from sdvar.decoding import DecodeState
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.speculative import Rounds
 from sdvar.selftest.cache_error import cache_error
 from tests.random_pairs import close_pair
 
@@ -25,8 +25,9 @@ def test_caches_after_every_round(monkeypatch, options, gamma):
     def checked(self, images, scale, *plan):
         original(self, images, scale, *plan)
         state = self.state
-        assert all(state.maps.scales[i] > scale for i in images)  # every round commits at least one scale
-        rounds.append([state.stepper(w).cached[i] < state.maps.scales[i] for w in ("draft", "target") for i in images])
+        progress = [state.maps.progress[i] for i in images]
+        assert all(image.committed > scale for image in progress)  # every round commits at least one scale
+        rounds.append([image.of(which).cached < image.committed for image in progress for which in ("draft", "target")])
         assert cache_error(state) < LIMIT
 
     monkeypatch.setattr(Rounds, "_round", checked)
@@ -53,7 +54,7 @@ def test_a_cache_that_is_ahead_is_noticed():
     state = DecodeState(pair, torch.tensor([0]), torch.tensor([0]), sdvar.Sampling())
     with torch.no_grad():
         state.decode_plain("target", 3)
-    state.maps.scales[0] = 2
+    state.maps.progress[0].committed = 2
     assert cache_error(state) == float("inf")
 
 

@@ -69,7 +69,7 @@ def test_a_turned_near_tie_is_seen_as_one(pairs):
     state = sdvar.decoding.DecodeState(pair, torch.tensor([3]), torch.tensor([11]), sampling)
     inputs = pair.tokenizer.var_inputs(baseline.tokens)
     logits = state.stepper("target").logits([0], inputs, 0, 4, wanted_from=0)[:, -16:]  # the last scale
-    scores = sdvar.sampling.filtered_logits(logits, 8) + state.gumbel([0], 3, logits)
+    scores = sampling.filtered(logits) + state.gumbel([0], 3, logits)
     best, runner_up = scores.topk(2, dim=-1).values.unbind(-1)
     position = (best - runner_up)[0].argmin()
     tokens = [t.clone() for t in baseline.tokens]

@@ -30,11 +30,11 @@ def test_token_budget_counts_what_the_cache_lacks():
 def test_adaptive():
     schedule = sdvar.Adaptive(start=2, min=1, max=3)
     assert schedule.start == 2
-    assert schedule.after(2, drafted=2, stood=2) == 3
-    assert schedule.after(3, drafted=3, stood=3) == 3
-    assert schedule.after(2, drafted=2, stood=1) == 2
-    assert schedule.after(2, drafted=2, stood=0) == 1
-    assert schedule.after(1, drafted=1, stood=0) == 1
+    assert schedule.after(2, drafted=2, accepted=2) == 3
+    assert schedule.after(3, drafted=3, accepted=3) == 3
+    assert schedule.after(2, drafted=2, accepted=1) == 2
+    assert schedule.after(2, drafted=2, accepted=0) == 1
+    assert schedule.after(1, drafted=1, accepted=0) == 1
     assert schedule.draft_length(TEN, 0, 0, 3) == 3
 
 

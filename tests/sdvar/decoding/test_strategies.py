@@ -157,7 +157,7 @@ def test_combined_query_and_its_branches(pair):
         inputs = torch.zeros(1, 4, 8, dtype=torch.float64)
         logits = stepper.logits([0], inputs, 0, 2, wanted_from=0)
     assert logits.shape[1] == 5
-    assert stepper.tokens == [5]
+    assert stepper.progress[0].tokens == 5
 
 
 def test_guidance_by_hand(pair):

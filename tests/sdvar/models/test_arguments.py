@@ -29,7 +29,7 @@ def test_the_null_class_is_legal(pair):
 
 
 @pytest.mark.parametrize("change, error, words", [
-    (lambda t: t[:3], ValueError, "tokens: expected 4 token maps, one a scale, got 3"),
+    (lambda t: t[:3], ValueError, "tokens: expected 4 token maps, one per scale, got 3"),
     (lambda t: [t[0], t[1][:, :3], t[2], t[3]], ValueError, r"tokens\[1\]: expected shape \(2, 4\)"),
     (lambda t: [t[0], t[1], t[2] + 32, t[3]], ValueError, r"tokens\[2\]: expected values from 0 to 31, got 32"),
     (lambda t: [t[0], t[1], t[2], t[3].int()], TypeError, r"tokens\[3\]: expected an int64 tensor, got torch.int32"),
