@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
+
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_label
+from lightning_modules.run.folder import MANIFEST_COLUMNS
+from sdvar.command_line import did_you_mean
 
 IMAGES_LIMIT = 1_000_000  # images of a run, and so the seeds that it keeps for itself
 SEED_LIMIT = 2**40  # the seeds of images lie below; arms with other seeds use those above
@@ -16,8 +22,11 @@ SEED_LIMIT = 2**40  # the seeds of images lie below; arms with other seeds use t
 TABLES = (".csv", ".parquet", ".json", ".jsonl")  # other files are text
 COLUMNS = ("label", "seed", "index")
 
-_RANGE = re.compile(r"\s*\d+(\s*-\s*\d+)?\s*")
-_INT = re.compile(r"\s*-?\d+\s*")
+_RANGE = re.compile(r"\s*\d{1,18}(\s*-\s*\d{1,18})?\s*")
+_INT = re.compile(
+    r"\s*-?\d{1,18}\s*"
+)  # longer ones are neither labels nor seeds, and Python refuses to read very long ones
+_DIGITS = re.compile(r"[\s\d-]+")
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,17 @@ def read_class_list(labels: str | int | Sequence[int | str]) -> ClassList:
     """
     if isinstance(labels, str):
         parts = labels.split(",")
-        if not all(map(_RANGE.fullmatch, parts)) and Path(labels).is_file():
+        if not all(map(_RANGE.fullmatch, parts)) and _is_file(labels):
             return _from_table(Path(labels)) if Path(labels).suffix.lower() in TABLES else _from_text(Path(labels))
         return _from_parts(parts, labels)
     return _from_parts([labels] if isinstance(labels, int) else labels)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        return False
 
 
 def parse_ranges(text: str) -> list[int]:
@@ -80,6 +96,7 @@ def parse_ranges(text: str) -> list[int]:
         span = range(int(first), int(last or first) + 1)
         if not span:
             raise ValueError(f"labels: the range {part.strip()!r} runs backwards; write the smaller label first")
+        _check_count(len(numbers) + len(span), text)
         numbers.extend(span)
     return numbers
 
@@ -101,17 +118,17 @@ def _from_parts(parts: Sequence[int | str], text: str | None = None) -> ClassLis
     for part in parts:
         if isinstance(part, str) and _RANGE.fullmatch(part):
             labels += parse_ranges(part)
-        elif isinstance(part, str) and part.strip() and not _INT.fullmatch(part):
+        elif isinstance(part, str) and part.strip() and not _DIGITS.fullmatch(part):
             try:
                 labels.append(imagenet_label(part))
             except ValueError as error:
-                what = f"{text!r} is neither a range such as '0-9', nor a list such as '1,5,7', nor an existing file; "
-                raise ValueError(f"labels: {what + 'as a name: ' if text else ''}{error}") from None
+                what = "is neither a range such as '0-9', nor a list such as '1,5,7', nor an existing file; as a name:"
+                raise ValueError(f"labels: {f'{_short(text)} {what} ' if text else ''}{error}") from None
             named = True
         elif isinstance(part, int) and not isinstance(part, bool) and part >= 0:
             labels.append(part)
         else:
-            raise ValueError(f"labels: expected ints >= 0, ranges or names of ImageNet classes, got {part!r}")
+            raise ValueError(f"labels: expected ints >= 0, ranges or names of ImageNet classes, got {_short(part)}")
     if not labels:
         raise ValueError("labels: expected one or more, got none")
     return ClassList(labels, named=named)
@@ -132,36 +149,67 @@ def _from_table(path: Path) -> ClassList:
     columns = _columns(path)
     if "label" not in columns:
         raise ValueError(f"labels: {path}: expected a column 'label', got {', '.join(map(repr, columns)) or 'none'}")
+    unknown = [name for name in columns if name not in (*COLUMNS, *MANIFEST_COLUMNS)]
+    if unknown:
+        near = did_you_mean(unknown[0], COLUMNS)
+        raise ValueError(f"labels: {path}: expected the columns {', '.join(COLUMNS)}, got {unknown[0]!r}{near}")
     if not columns["label"]:
         raise ValueError(f"labels: {path}: expected one or more rows, got none")
+    _check_count(len(columns["label"]), str(path))
     return _checked(f"{path}, row", range(1, len(columns["label"]) + 1), columns)
 
 
 def _columns(path: Path) -> dict[str, list]:
-    """The columns of a table by name; a CSV file's values are text as it stands there."""
-    from datasets import Dataset as Table
-    from datasets import disable_progress_bars
-    from datasets import logging as library_log
-    from datasets.exceptions import DatasetsError
+    """The columns of a table by name; values of a CSV file are text."""
+    try:
+        kind = path.suffix.lower()
+        names, rows = _csv(path) if kind == ".csv" else _parquet(path) if kind == ".parquet" else _json(path, kind)
+    except (OSError, ValueError, csv.Error, pyarrow.ArrowException) as error:
+        raise ValueError(
+            f"labels: {path} cannot be read as a table with rows: {' '.join(str(error).split())}"
+        ) from None
+    names = [name.strip() for name in names]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"labels: {path}: expected each column once, got {doubled[0]!r} twice")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
-    disable_progress_bars()
-    library_log.set_verbosity(library_log.CRITICAL)  # it logs what it raises
-    with tempfile.TemporaryDirectory(prefix="labels-") as cache:  # the library's own would outlive the file's change
-        reading = {"cache_dir": cache, "keep_in_memory": True}
-        try:
-            if path.suffix.lower() == ".csv":  # as text: else a missing value makes 3 to 3.0
-                table = Table.from_csv(str(path), converters=dict.fromkeys(COLUMNS, str), na_filter=False, **reading)
-            elif path.suffix.lower() == ".parquet":
-                table = Table.from_parquet(str(path), **reading)
-            else:
-                table = Table.from_json(str(path), **reading)
-        except (DatasetsError, OSError, ValueError, TypeError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise ValueError(f"labels: {path} cannot be read as a table with rows: {reason}") from None
-        if any(name.startswith("__index_level_") for name in table.column_names):
-            raise ValueError(f"labels: {path}: rows have more values than there are columns")
-        wanted = [name for name in table.column_names if name in COLUMNS]
-        return {name: table[name][:] if name in wanted else [] for name in table.column_names}
+
+def _csv(path: Path) -> tuple[list[str], list[Sequence]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.reader(file, strict=True) if row]
+    names = rows.pop(0) if rows else []
+    for number, row in enumerate(rows, start=1):
+        if len(row) > len(names):
+            raise ValueError(f"row {number} has {len(row)} values for {len(names)} columns")
+    return names, [row + [""] * (len(names) - len(row)) for row in rows]
+
+
+def _parquet(path: Path) -> tuple[list[str], list[Sequence]]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _check_count(file.metadata.num_rows, str(path))
+        names = file.schema_arrow.names
+        wanted = file.read(columns=[name for name in names if name.strip() in COLUMNS])
+        columns = {name: wanted[name].to_pylist() for name in wanted.column_names}
+        empty = [None] * file.metadata.num_rows
+    return names, list(zip(*(columns.get(name, empty) for name in names)))
+
+
+def _json(path: Path, kind: str) -> tuple[list[str], list[Sequence]]:
+    text = path.read_text(encoding="utf-8-sig")
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()] if kind == ".jsonl" else json.loads(text)
+    if not isinstance(rows, list):
+        raise ValueError(f"expected a list of rows, got {type(rows).__name__}")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f'row {number}: expected a mapping such as {{"label": 1}}, got {_short(row)}')
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return names, [[row.get(name) for name in names] for row in rows]
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > IMAGES_LIMIT:
+        raise ValueError(f"labels: {what} gives {count:,} labels; expected at most {IMAGES_LIMIT:,}")
 
 
 def _checked(where: str, numbers: Sequence[int], columns: dict[str, list]) -> ClassList:
@@ -217,4 +265,9 @@ def _as_int(value: object) -> int | None:
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None or value == "" else repr(value)
+    return "none" if value is None or value == "" else _short(value)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

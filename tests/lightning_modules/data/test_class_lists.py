@@ -2,8 +2,9 @@
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from datasets import Dataset
 
 from lightning_modules.data.class_lists import as_ranges, parse_ranges, read_class_list
 from lightning_modules.data.class_names import imagenet_names
@@ -36,7 +37,7 @@ def test_there_are_a_thousand_names():
 def write(folder, name, content):
     file = folder / name
     if name.endswith(".parquet"):
-        Dataset.from_dict(content).to_parquet(file)
+        pyarrow.parquet.write_table(pyarrow.table(content), file)
     else:
         file.write_text(content)
     return str(file)
@@ -57,7 +58,7 @@ ROWS = [{"label": 3, "seed": 7, "index": 2}, {"label": 1, "seed": 8, "index": 0}
 )
 def test_a_table_gives_the_images_one_by_one(tmp_path, name, content):
     if content is None:
-        Dataset.from_list(ROWS).to_parquet(tmp_path / name)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / name)
     classes = read_class_list(str(tmp_path / name) if content is None else write(tmp_path, name, content))
     assert (classes.labels, classes.seeds, classes.index) == ([3, 1], [7, 8], [2, 0])
     assert classes.fixed
@@ -99,6 +100,9 @@ def test_an_edited_file_is_read_anew(tmp_path):
         ([-1], "got -1"),
         ([1.5], "got 1.5"),
         ([True], "got True"),
+        ("0-99999999", "gives 100,000,000 labels; expected at most 1,000,000"),
+        ("9" * 400, "expected ints >= 0.*, got '9{50,60}…"),
+        ("0-" + "9" * 400, "expected ints >= 0.*, got '0-9{50,60}…"),
     ],
 )
 def test_wrong_labels_are_named(given, error):
@@ -122,12 +126,16 @@ def test_wrong_labels_are_named(given, error):
         ("l.csv", "label,index\n1,0\n1,1000000\n", "row 2: expected as index an int from 0 to 999999, got '1000000'"),
         ("l.csv", "label,index\n1,4\n1,5\n2,4\n", "row 3: expected an index of its own, got 4 as in 1"),
         ("l.csv", "class,seed\n1,0\n", "l.csv: expected a column 'label', got 'class', 'seed'"),
-        ("l.csv", "label\n1,2\n", "rows have more values than there are columns"),
-        ("l.csv", "label,seed\n1,2\n1,2,3\n", "cannot be read as a table with rows: .*Expected 2 fields in line 3"),
-        ("l.csv", "", "cannot be read as a table with rows"),
-        ("l.csv", "label\n", "cannot be read as a table with rows"),
-        ("l.json", "{", "cannot be read as a table with rows: .*JSON"),
-        ("l.json", "[3, 4]", "expected a column 'label', got 'text'"),
+        ("l.csv", "label\n1,2\n", "row 1 has 2 values for 1 columns"),
+        ("l.csv", "label,seed\n1,2\n1,2,3\n", "cannot be read as a table with rows: row 2 has 3 values for 2 columns"),
+        ("l.csv", "", "expected a column 'label', got none"),
+        ("l.csv", "label\n", "expected one or more rows, got none"),
+        ("l.json", "{", "cannot be read as a table with rows: Expecting property name"),
+        ("l.json", "[3, 4]", "row 1: expected a mapping such as .*, got 3"),
+        ("l.json", "null", "expected a list of rows, got NoneType"),
+        ("l.jsonl", "null\n", "row 1: expected a mapping such as .*, got None"),
+        ("l.csv", "label,sed\n1,2\n", "expected the columns label, seed, index, got 'sed'; did you mean seed"),
+        ("l.csv", "label, label\n1,2\n", "expected each column once, got 'label' twice"),
         ("l.jsonl", '{"label": 1}\n{"label": 1.5}\n', "row 2: .*got 1.5"),
         ("l.jsonl", '{"label": true}\n', "row 1: .*got True"),
         ("l.jsonl", '{"label": 1, "seed": 2}\n{"label": 1}\n', "row 2: expected as seed .* got none"),
@@ -139,6 +147,21 @@ def test_a_mistake_in_a_file_is_named_with_its_place(tmp_path, name, content, er
         read_class_list(write(tmp_path, name, content))
     assert str(caught.value).startswith(f"labels: {tmp_path}") and "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""  # the one error is all that is said
+
+
+def test_a_path_is_no_pattern(tmp_path):
+    """A library that globs would read the neighbour of the first, and both files for the second."""
+    for name, label in (("l1.csv", 1), ("l[1].csv", 2), ("a_b.csv", 3), ("a_*.csv", 4), ("p1.parquet", 5)):
+        content = {"label": [label]} if name.endswith("parquet") else f"label\n{label}\n"
+        write(tmp_path, name, content)
+    write(tmp_path, "p[1].parquet", {"label": [6]})
+    for name, label in (("l[1].csv", 2), ("a_*.csv", 4), ("p[1].parquet", 6)):
+        assert read_class_list(str(tmp_path / name)).labels == [label]
+
+
+def test_blanks_around_the_names_of_columns_mean_nothing(tmp_path):
+    classes = read_class_list(write(tmp_path, "l.csv", "label, seed\n1, 5\n"))
+    assert (classes.labels, classes.seeds) == ([1], [5])
 
 
 def test_what_is_no_table_is_named(tmp_path):

@@ -98,7 +98,7 @@ def test_settings_of_a_file_change_with_its_images_and_not_with_its_name_or_the_
     text = "index,label,seed\n0,3,11\n1,1,12\n4,1,12\n"
     settings = ClassLabelDataModule(images_file(tmp_path, text)).settings()
     assert settings["labels"]["index"] == "0-1,4" and settings["labels"]["images"] == 3
-    (tmp_path / "other.csv").write_text("index,label,seed,x\n4,1,12,0\n1,1,12,0\n0,3,11,0\n")
+    (tmp_path / "other.csv").write_text("index,label,seed,file\n4,1,12,a\n1,1,12,b\n0,3,11,c\n")
     assert ClassLabelDataModule(str(tmp_path / "other.csv")).settings() == settings
     for edited, part in (("4,1,13", "seed_sha256"), ("4,2,12", "label_sha256"), ("5,1,12", "index")):
         changed = ClassLabelDataModule(images_file(tmp_path, text.replace("4,1,12", edited))).settings()["labels"]
