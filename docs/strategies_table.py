@@ -12,7 +12,7 @@ from pathlib import Path
 
 COLUMNS = (
     "setting", "target calls", "draft calls", "target tokens", "tokens as baseline", "agreement per scale, %",
-    "scales that stand, %", "time, batch {small}", "time, batch {large}", "distance to baseline",
+    "accepted scales, %", "time, batch {small}", "time, batch {large}", "distance to baseline",
     "distance to real images", "IS",
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ def main(large: Path, small: Path) -> None:
 
 
 def _setting(strategy: str) -> str:
-    """A strategy's repr without the arguments that hold their defaults."""
+    """A strategy's repr without arguments that have their default values."""
     for default in (", prefix='block_causal'", ", acceptance=Coupled()"):
         strategy = strategy.replace(default, "")
     return re.sub(r"\b(gamma|acceptance|scales|entry)=", "", strategy)
