@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_modules.command_line import HelpFormatter, OneLineErrors
+from lightning_modules.command_line import HelpFormatter
 from lightning_modules.orphans import end_with_parent
 from lightning_modules.stopping import StopOnSignal
+from sdvar.command_line import OneLineErrors, stop
 
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer are stated by a config file; what stands on the command line wins over it."""
@@ -21,31 +21,27 @@ EXAMPLES = """examples:
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
-    """Lightning's, but options are not abbreviated and a mistake is told in one line; the exit status is 2."""
+    """Lightning's, but options have no abbreviations and an invalid command line is reported in one line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": HelpFormatter, "allow_abbrev": False} | kwargs)
 
 
 class CommandLine(LightningCLI):
-    """Lightning's; a config that fits no model, and what stops a prediction, is told in one line as well."""
+    """Lightning's; an invalid config and an error that ends a prediction are reported in one line as well."""
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, OSError) as error:
-            self._stop(error.__cause__ or error)  # jsonargparse wraps what a class of ours has said
+            stop(self.parser.prog, error.__cause__ or error)  # jsonargparse wraps the errors of our classes
 
     def predict(self, **arguments: Any) -> None:
         """Runs the sub-command."""
         try:
             self.trainer.predict(**arguments)
         except (ValueError, OSError) as error:
-            self._stop(error)
-
-    def _stop(self, error: BaseException) -> NoReturn:
-        logging.getLogger("sdvar").debug("stopped", exc_info=True)
-        self.parser.exit(2, f"{self.parser.prog}: error: {' '.join(str(error).split())}\n")
+            stop(self.parser.prog, error)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

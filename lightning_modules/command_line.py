@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
 
 import jsonargparse
+
+from sdvar.command_line import OneLineErrors
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -23,19 +24,6 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     def _get_type_str(self, action: argparse.Action) -> str | None:
         text = super()._get_type_str(action)
         return text and text.replace(" | null", "")
-
-
-class OneLineErrors:
-    """Mixed into a parser of jsonargparse: a mistake costs one line, and an unknown option or key names the nearest."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        from sdvar.command_line import explain  # with torch: only where there is a mistake
-
-        parser = getattr(ex, "subcommand_parser", None) or self
-        line = explain(parser, message)
-        if self.exit_on_error:
-            self.exit(2, f"{parser.prog.replace(' [options]', '')}: error: {line}\n")
-        super().error(line, ex)
 
 
 class ArgumentParser(OneLineErrors, jsonargparse.ArgumentParser):

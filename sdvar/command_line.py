@@ -1,9 +1,10 @@
-"""Errors of the commands, in one line that names the nearest option, key or class where an unknown one was given."""
+"""Command-line parsers and errors: one line on stderr, with the nearest option, key or class for an unknown one."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import re
 import sys
 from collections.abc import Iterable
@@ -21,22 +22,22 @@ NO_CHOICE = re.compile(r"(?:argument \w+: )?invalid choice: '([^']*)' \(choose f
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
-    """The end of an error message: ``"; did you mean gamma?"``, or nothing where no allowed word is near.
+    """The end of an error message: ``"; did you mean gamma?"``, or "" if no allowed word is similar.
 
     Args:
         given: what the user wrote.
-        allowed: what there is.
+        allowed: the valid words.
     """
     nearest = difflib.get_close_matches(str(given), list(allowed), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def explain(parser: argparse.ArgumentParser, message: str) -> str:
-    """A parser's message in one line, with the nearest option, key or choice where an unknown one was given.
+    """A parser's error message in one line, with the nearest option, key or choice for an unknown one.
 
     Args:
-        parser: that refused the command line.
-        message: what it says.
+        parser: the parser that rejected the command line.
+        message: its own error message.
     """
     message = UNION.sub(r"\1", " ".join(message.split()))
     if found := UNKNOWN.search(message):
@@ -54,8 +55,8 @@ def explain(parser: argparse.ArgumentParser, message: str) -> str:
         return f"{message[: found.end()]}{did_you_mean(found[2], dir(sys.modules.get(found[1])))}"
     if found := NO_CHOICE.search(message):
         choices = re.findall(r"[^\s,'\"]+", found[2])
-        said = f"expected one of {', '.join(choices)}, got {found[1]!r}{did_you_mean(found[1], choices)}"
-        return message[: found.start()] + said
+        expected = f"expected one of {', '.join(choices)}, got {found[1]!r}{did_you_mean(found[1], choices)}"
+        return message[: found.start()] + expected
     return message
 
 
@@ -68,15 +69,39 @@ def _option_names(parser: argparse.ArgumentParser) -> set[str]:
     return names
 
 
-class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, but a description keeps its line breaks, an option is written out, and a mistake is told in one line.
+class OneLineErrors:
+    """Mixin for a parser of argparse or jsonargparse: an invalid command line is reported in one line (see `explain`).
 
-    The exit status is then 2.
+    Exits with status 2; raises jsonargparse.ArgumentError instead if the parser has ``exit_on_error=False``.
     """
+
+    prog: str
+    exit_on_error: bool
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser: argparse.ArgumentParser = getattr(ex, "subcommand_parser", None) or self
+        line = explain(parser, message)
+        if self.exit_on_error:
+            stop(parser.prog.replace(" [options]", ""), line)
+        super().error(line, ex)  # type: ignore[misc]
+
+
+class ArgumentParser(OneLineErrors, argparse.ArgumentParser):
+    """argparse's, but descriptions keep their line breaks, options have no abbreviations, and errors take one line."""
 
     def __init__(self, *args, **kwargs) -> None:
         shared = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(*args, **shared | kwargs)
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {explain(self, message)}\n")
+
+def stop(command: str, error: object) -> NoReturn:
+    """Print ``COMMAND: error: …`` in one line on stderr and exit with status 2.
+
+    Args:
+        command: as the user calls it, such as "eval/fid.py".
+        error: an exception or a text; the traceback of an exception goes to the logger "sdvar" at level DEBUG.
+    """
+    if isinstance(error, BaseException):
+        logging.getLogger("sdvar").debug("stopped", exc_info=error)
+    print(f"{command}: error: {' '.join(line.strip() for line in str(error).splitlines())}", file=sys.stderr)
+    sys.exit(2)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from sdvar.command_line import stop
 from tests.paths import ROOT
 
 MAINS = {
@@ -126,3 +127,12 @@ def test_a_mistake_costs_one_line(run, monkeypatch, tmp_path, line, error):
     assert status == 2 and error in said and not shown
     assert said.startswith("python -m ") or said.startswith(line.split()[0])
     assert "Traceback" not in said
+
+
+def test_stop_prints_one_line_and_exits_with_2(capsys, caplog):
+    caplog.set_level("DEBUG", "sdvar")
+    with pytest.raises(SystemExit) as stopped:
+        stop("eval/fid.py", ValueError("two  spaces stay,\n  lines are joined"))
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", "eval/fid.py: error: two  spaces stay, lines are joined\n")
+    assert "ValueError" in caplog.text  # the traceback, for who asks
