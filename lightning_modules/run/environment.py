@@ -25,7 +25,7 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
 
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     environment = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": _command(sys.argv),
         "python": platform.python_version(),
         "versions": versions,
         "device": device,
@@ -37,6 +37,12 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
         environment["gpu"] = torch.cuda.get_device_name()
     revision = _git_revision()
     return environment | ({"git_revision": revision} if revision else {})
+
+
+def _command(words: list[str]) -> str:
+    """The command line as a user would type it; the installed script has its whole path in `sys.argv`."""
+    script = Path(words[0]).name == "sdvar"
+    return shlex.join(["sdvar", *words[1:]] if script else ["python", *words])
 
 
 def describe_numerics(pair, engine) -> dict:
