@@ -10,6 +10,7 @@ from torch import Tensor
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import Clock, timed
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
@@ -28,8 +29,9 @@ def decode(
     """Decode one image a label.
 
     An image depends on (weights, label, seed, strategy, sampling) alone, not on the others of the batch; only float
-    rounding may differ with the batch size, the thread count and the kernels. Autocast around the call has no effect:
-    the precision is that of the loaded weights.
+    rounding may differ with the batch size, the thread count and the kernels. Autocast, the
+    default device and dtype, and `torch.set_float32_matmul_precision` on a CPU have no effect: the precision is that of
+    the loaded weights.
 
     Args:
         pair: the models.
@@ -45,14 +47,14 @@ def decode(
         ValueError: after the decode, if a model's logits were NaN or infinite.
     """
     sampling = Sampling() if sampling is None else sampling
-    labels, seeds = check_batch(pair, labels, seeds)
     if not isinstance(strategy, Strategy):
         raise TypeError(f"strategy: expected a strategy such as sdvar.Baseline(), got {strategy!r}")
     if not isinstance(sampling, Sampling):
         raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
     check_fit(strategy, sampling, len(pair.pyramid))
 
-    with torch.autocast(pair.device.type, enabled=False):
+    with set_aside(pair.device):
+        labels, seeds = check_batch(pair, labels, seeds)
         return _decode(DecodeState(pair, labels, seeds, sampling, clock), strategy, images)
 
 
@@ -82,6 +84,9 @@ def check_fit(strategy: Strategy, sampling: Sampling, scales: int) -> None:
         )
 
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
 def check_batch(
     pair: ModelPair, labels: Sequence[int] | Tensor, seeds: Sequence[int] | Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -99,10 +104,13 @@ def check_batch(
 
 
 def _int64(name: str, values: Sequence[int] | Tensor) -> Tensor:
+    wrong = TypeError(f"{name}: expected a list or 1-D tensor of 64-bit ints, got {values!r}")
     try:
         tensor = torch.as_tensor(values) if len(values) else torch.empty(0, dtype=torch.int64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"{name}: expected a list or 1-D tensor of 64-bit ints, got {values!r}") from None
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name}: expected a list or 1-D tensor of 64-bit ints, got {values!r}")
+        raise wrong from None
+    if tensor.ndim != 1 or tensor.dtype not in INTEGERS:  # uint64 does not fit
+        raise wrong
+    if not isinstance(values, Tensor) and any(isinstance(value, bool) for value in values):  # torch makes it 0 or 1
+        raise wrong
     return tensor.to(torch.int64)

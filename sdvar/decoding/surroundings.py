@@ -1,0 +1,43 @@
+"""Global switches of torch that would change tokens, set aside while an image is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+
+@contextmanager
+def set_aside(device: torch.device) -> Iterator[None]:
+    """Autocast, the default device and dtype, and a reduced precision of float32 products on a CPU have no effect.
+
+    What was set before is put back. On a GPU TF32 is the engine's business, see `sdvar.Engine`.
+
+    Args:
+        device: where the models are.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if torch.get_default_device() != torch.device("cpu"):  # the mode costs time in every call of torch
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        if device.type == "cpu":
+            stack.enter_context(_full_float32())
+        yield
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Float32 products and convolutions of oneDNN in float32; `torch.set_float32_matmul_precision` can lower both."""
+    switches = [getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv")]
+    switches = [switch for switch in switches if hasattr(switch, "fp32_precision")]
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for switch, precision in zip(switches, before):
+            switch.fp32_precision = precision
