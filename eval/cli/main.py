@@ -52,11 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"sdvar: error: {_unknown(words[0])}", file=sys.stderr)
         return 2
-    # last, so that a user's rules can be imported and a user's own eval.py hides nothing
+    command = COMMANDS[words[0]]
+    module = import_module(command.module)
+    for package in ("sdvar", "lightning_modules"):
+        import_module(package)
+    # The user's folder comes last, and after our packages: its rules can be imported, and an eval.py or sdvar.py in it
+    # hides nothing, even in an editable install, whose packages are found after those on sys.path.
     sys.path.append(os.getcwd())
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    command = COMMANDS[words[0]]
-    return import_module(command.module).main([*command.words, *words[1:]]) or 0
+    return module.main([*command.words, *words[1:]]) or 0
 
 
 def _help() -> str:

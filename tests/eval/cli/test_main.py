@@ -1,5 +1,6 @@
 """The console script `sdvar`: its table, its help, its errors, and that it hands the arguments on."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -7,6 +8,7 @@ from importlib import import_module
 import pytest
 
 from eval.cli.main import COMMANDS, main
+from tests.paths import ROOT
 
 
 def test_help_lists_every_command_in_one_line_without_torch():
@@ -40,3 +42,23 @@ def test_a_command_receives_its_words_and_gives_the_status(name, monkeypatch):
     assert main([name, "--option", "value"]) == 3
     assert received == [*COMMANDS[name].words, "--option", "value"]
     assert sys.path[: len(first)] == first  # the user's folder comes last: an eval.py in it hides nothing
+
+
+def test_modules_in_the_users_folder_hide_none_of_ours(tmp_path):
+    """Without an installation: the packages are found after sys.path, as those of an editable install."""
+    for name in ("eval", "sdvar", "lightning_modules"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    code = """
+import sys
+from importlib.machinery import PathFinder
+class Finder:
+    find_spec = staticmethod(lambda name, path=None, target=None: PathFinder.find_spec(name, path or [ROOT], target))
+sys.meta_path.insert(sys.meta_path.index(PathFinder) + 1, Finder)
+sys.path.remove("")
+from eval.cli.main import main
+main(["fid", "--help"])
+"""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = code.replace("ROOT", repr(str(ROOT)))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "--images_per_class" in done.stdout, done.stderr
