@@ -79,15 +79,18 @@ def run(
         return
 
     from eval.cli.finished_run import end_session, load_record
-    from eval.metrics.measuring import write_results
+    from eval.metrics.measuring import Measurement, measure_run
+    from eval.report.page import write_report
     from eval.report.terminal import print_table
 
     try:
         end_session(job.folder, decoded - prepared)
-        metrics = write_results(options, as_config(options), load_record(job.folder.path), job.reference)
+        record = load_record(job.folder.path)
+        metrics = measure_run(Measurement.of(options), as_config(options), record, job.reference)
+        report = write_report(job.folder.path)
     except (ValueError, OSError) as error:
         _stop(command, error)
-    print_table(metrics, job.folder.path / "report.html")
+    print_table(metrics, report)
 
 
 def _stop(command: str, error: Exception | str) -> NoReturn:
@@ -154,7 +157,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     job = Job(trainer, data, predictor, RunFolder(options.out))
     if trainer.is_global_zero:
         from eval.cli.finished_run import earlier_arms, start_session
-        from eval.metrics.measuring import prepare_measuring
+        from eval.metrics.measuring import Measurement, prepare_measuring
         from lightning_modules import pair_source
         from lightning_modules.run.environment import describe_environment, describe_numerics
         from sdvar.engine import tf32_allowed
@@ -162,7 +165,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
         writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
         if extend and not options.overwrite:
             options.strategy = describe_arms(earlier_arms(writer.folder, arms)) | options.strategy
-        job.reference = prepare_measuring(options, predictor.pair.tokenizer.image_size)
+        job.reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
         writer.open(trainer, predictor, data)
         writer.folder.write("config.yaml", as_config(options))
         drafts = {f"draft {arm.draft}": pair_source.digest(arm.draft) for arm in arms if arm.draft}

@@ -10,7 +10,8 @@ from jsonargparse import ArgumentError, Namespace
 from eval.cli.arms import DEFAULT_ARMS, split_arguments
 from eval.cli.engine_options import add_engine_options, check_engine_options
 from eval.cli.launcher import check_launcher
-from eval.metrics import registry
+from eval.metrics import networks, registry
+from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
 from lightning_modules.run.write_pool import available_cores
@@ -19,20 +20,19 @@ NOISE_FLOOR = "baseline_reseeded"
 # those of lightning_modules.pair_source, which --help should not import torch for
 PRECISIONS = ("64-true", "32-true", "bf16-true", "16-true")
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
-BUNDLED_REFERENCE = "bundled"  # by name: a run's config and report should not hold the path of an installation
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
     "sampling": {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0},
     "images_per_class": 100,
-    "reference": BUNDLED_REFERENCE,
-    "feature_extractor": "fashion-mnist-128",
+    "reference": formats.BUNDLED,
+    "feature_extractor": networks.BUNDLED_EXTRACTOR,
 }
 OTHER_DEFAULTS = {
     "sampling": {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0},  # those of the released ImageNet models
     "images_per_class": 50,
     "reference": None,
-    "feature_extractor": "inception-v3-compat",
+    "feature_extractor": networks.INCEPTION,
 }
 
 DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
@@ -51,10 +51,6 @@ EXAMPLES = """examples:
 # also those of eval/measure.py
 REPEATS_HELP = "decode this many times the images, with other seeds each time, and report mean and range of the figures"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
-REFERENCE_HELP = (
-    "real images of one size: a folder, .npz of images or of mu and sigma, .parquet, parquet:PATH, imagefolder:PATH; "
-    "bundled; none"
-)
 
 
 def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, examples: str = EXAMPLES) -> ArgumentParser:
@@ -98,7 +94,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
     add_engine_options(parser, graphs=False)
     add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32 (false)")
-    add("--reference", type=str | None, help=REFERENCE_HELP)
+    add("--reference", type=str | None, help=formats.HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, where they should not be downloaded")

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from eval.metrics.features import Features, extract, weights_digest
+from eval.metrics.features import Features, extract
 from eval.metrics.metric import BASELINE, REFERENCE
+from eval.metrics.networks import weights_digest
 from eval.metrics.registry import metrics_that_need
 
 ImageSet = Path | str | Dataset | Features

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
+from eval.metrics.networks import INCEPTION
 
 if TYPE_CHECKING:
     from eval.metrics.features import Features
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 # for Inception's 2,048 features are 5 images per feature, and 4 pass here without a warning.
 ENOUGH = 4
 HEADLINE = 10_000  # images below which nobody should cite a FID
-PLAIN = "inception-v3-compat"  # the network whose Fréchet distance is called FID
 
 
 def compute(ours: Features, others: Mapping[str, Features]) -> Result:
@@ -43,7 +43,7 @@ def _sample_size(ours: Features, other: Features, name: str) -> list[str]:
     if fewest < ENOUGH * width:
         degree = "far too few: the covariance is singular" if fewest <= width else "too few: the distance reads high"
         return [f"Fréchet distance to the {name}: {fewest:,} images for {width:,} features are {degree}"]
-    if fewest < HEADLINE and ours.feature_extractor == PLAIN:
+    if fewest < HEADLINE and ours.feature_extractor == INCEPTION:
         return [f"FID to the {name}: {fewest:,} images are fewer than {HEADLINE:,}, too few to cite it"]
     return []
 

@@ -1,4 +1,4 @@
-"""From a folder of decoded images to metrics.json and the report."""
+"""From a folder of decoded images to metrics.json."""
 
 from __future__ import annotations
 
@@ -6,97 +6,140 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import Namespace
+import torch
 
-from eval.cli.finished_run import RunRecord
-from eval.cli.options import BUNDLED_REFERENCE
-from eval.metrics import features
 from eval.metrics.feature_metrics import measure_images, measure_parts
-from eval.metrics.images import ImagePairs
-from eval.metrics.metric import ArmTables
+from eval.metrics.features import Features, extract
+from eval.metrics.images.formats import class_names
+from eval.metrics.images.sets import ImagePairs
+from eval.metrics.metric import BASELINE, REFERENCE, ArmTables
+from eval.metrics.networks import (
+    BUNDLED_EXTRACTOR,
+    BUNDLED_IMAGE_SIZE,
+    INCEPTION,
+    check_feature_extractor,
+    load_network,
+    weights_digest,
+)
 from eval.metrics.registry import metrics_that_need
-from eval.report.page import write_report
-from lightning_modules.arm import BASELINE, Arm
+from lightning_modules.arm import Arm
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 
+if TYPE_CHECKING:
+    from eval.cli.finished_run import RunRecord
 
-def prepare_measuring(options: Namespace, image_size: int) -> features.Features | None:
-    """Checks what the metrics will need, the reference by reading all of it: better now than after hours of decoding.
+
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure on a run, and how.
+
+    Attributes:
+        metrics: names in `eval.metrics.registry`.
+        reference: see `eval.metrics.images.formats.open_source`; None without.
+        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
+        repeats: equal parts to measure on their own too.
+    """
+
+    metrics: list[str]
+    reference: str | None
+    feature_extractor: str | None
+    feature_extractor_weights: str | None
+    repeats: int = 1
+
+    @classmethod
+    def of(cls, options: Any) -> Measurement:
+        """From the options of a command that have the same names."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The feature extractor and its weights, as arguments."""
+        return {
+            "feature_extractor": self.feature_extractor,
+            "feature_extractor_weights": self.feature_extractor_weights,
+        }
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether one of the metrics needs a feature network."""
+        return bool(metrics_that_need("features", self.metrics))
+
+
+def prepare_measuring(measurement: Measurement, image_size: int) -> Features | None:
+    """Checks what the metrics need, the reference by reading all of it: better now than after hours of decoding.
 
     Args:
-        options: metrics, feature_extractor, feature_extractor_weights and reference.
+        measurement: what to measure.
         image_size: side of the run's images.
 
     Returns:
-        Features of the reference, if one is asked for.
+        Features of the reference, if there is one.
 
     Raises:
-        ValueError: feature extractor, its weights or the reference are unfit.
+        ValueError: the feature extractor, its weights or the reference are invalid.
     """
-    if not _feature_metrics(options):
+    if not measurement.needs_features:
         return None
-    features.check_feature_extractor(options.feature_extractor, options.feature_extractor_weights)
-    if options.feature_extractor == features.BUNDLED_EXTRACTOR and image_size != features.BUNDLED_IMAGE_SIZE:
-        side = features.BUNDLED_IMAGE_SIZE
+    check_feature_extractor(**measurement.network)
+    if measurement.feature_extractor == BUNDLED_EXTRACTOR and image_size != BUNDLED_IMAGE_SIZE:
         raise ValueError(
-            f"feature_extractor: {options.feature_extractor} measures images of {side} x {side}, these are "
-            f"{image_size} x {image_size}; use {features.INCEPTION}"
+            f"feature_extractor: {BUNDLED_EXTRACTOR} measures images of {BUNDLED_IMAGE_SIZE} x {BUNDLED_IMAGE_SIZE}, "
+            f"these are {image_size} x {image_size}; use {INCEPTION}"
         )
-    if not options.reference:
-        features.load_network(**_network(options))
+    if not measurement.reference:
+        load_network(**measurement.network)
         return None
-    return features.extract(_reference_source(options.reference), **_network(options))
+    return extract(measurement.reference, **measurement.network)
 
 
-def write_results(
-    options: Namespace,
-    config: Mapping[str, Any],
-    record: RunRecord,
-    reference: features.Features | None,
+def measure_run(
+    measurement: Measurement, config: Mapping[str, Any], record: RunRecord, reference: Features | None
 ) -> dict[str, Any]:
-    """Measures every arm and writes metrics.json and report.html.
+    """Measures every arm and writes metrics.json.
 
     Args:
-        options: metrics, feature_extractor, feature_extractor_weights, reference and repeats.
-        config: what the run's config.yaml holds.
+        measurement: what to measure.
+        config: content of the run's config.yaml.
         record: of the run.
         reference: as `prepare_measuring` returned it.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
         ValueError: an arm's images cannot be measured.
     """
-    folder, seconds = record.folder, {}
+    seconds: dict[str, float] = {}
     with _timed(seconds, "tables"):
         arms = {arm.name: _measure_tables(record, arm) for arm in record.arms}
-    measured = _measure_features(options, record, arms, reference, seconds) if _feature_metrics(options) else {}
-    for metric in metrics_that_need("pairs", options.metrics):
+    of_reference: dict[str, Any] = {}
+    if measurement.needs_features:
+        _measure_features(measurement, record, arms, reference, seconds)
+        with _timed(seconds, "metrics"):
+            of_reference = _measure_reference(measurement, reference)
+    for metric in metrics_that_need("pairs", measurement.metrics):
         with _timed(seconds, "pairs"):
             for arm in record.arms:
                 if BASELINE in arms and arm.name != BASELINE and not arm.reseed:
-                    _add(arms[arm.name], *metric.compute(ImagePairs(folder, arm.name)))
+                    _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name)))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
         "arms": arms,
-        "reference": measured,
+        "reference": of_reference,
         "environment": record.environment,
-        "measured_on": _measured_on(options),
+        "measured_on": _measured_on(measurement),
         "config": dict(config),
         "wall_seconds": wall,
-        "class_names": _class_names(options.reference, record.num_classes),
+        "class_names": _class_names(measurement.reference, record.num_classes),
         "batch_size": record.batch_size,
         "patch_nums": record.patch_nums,
     }
-    folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    write_report(folder.path)
+    record.folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 
@@ -131,84 +174,57 @@ def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> No
 
 
 def _measure_features(
-    options: Namespace,
+    measurement: Measurement,
     record: RunRecord,
     arms: dict[str, dict[str, Any]],
-    reference: features.Features | None,
+    reference: Features | None,
     seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Adds the metrics on features to each arm; returns those of the reference."""
-    network, wanted = _network(options), _feature_metrics(options)
+) -> None:
+    """Adds the metrics on features to each arm."""
+    network, names, repeats = measurement.network, measurement.metrics, measurement.repeats
     baseline = None
     for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
         with _timed(seconds, "features"):
-            ours = features.extract(record.folder.path / name, **network)
-        baseline = ours if name == BASELINE else baseline
-        others = {"baseline": None if name == BASELINE else baseline, "reference": reference}
+            ours = extract(record.folder.path / name, **network)
+        others = {BASELINE: baseline, REFERENCE: reference}
         others = {which: other for which, other in others.items() if other is not None}
         with _timed(seconds, "metrics"):
-            measured = [measure_images(ours, metrics=wanted, **others, **network)]
-            if options.repeats > 1:
-                known = measured[0]["warnings"]
-                measured.append(measure_parts(ours, others, options.repeats, network, wanted, known))
-        for part in measured:
+            measured = measure_images(ours, metrics=names, **others, **network)
+            parts = measure_parts(ours, others, repeats, network, names, measured["warnings"]) if repeats > 1 else {}
+        for part in filter(None, (measured, parts)):
             _add(arms[name], part, part.pop("warnings"))
+        baseline = ours if name == BASELINE else baseline
+
+
+def _measure_reference(measurement: Measurement, reference: Features | None) -> dict[str, Any]:
+    """The metrics of the reference's images that compare with nothing else."""
     if reference is None or reference.images is None:
         return {}
-    with _timed(seconds, "metrics"):
-        measured = measure_images(reference, metrics=[name for name in wanted if name == "is"], **network)
+    measured = measure_images(reference, metrics=measurement.metrics, **measurement.network)
     measured.pop("warnings")
-    return {"source": options.reference, **measured}
+    return {"source": measurement.reference, **measured}
 
 
-def _feature_metrics(options: Namespace) -> list[str]:
-    return [metric.name for metric in metrics_that_need("features", options.metrics)]
-
-
-def _reference_source(reference: str) -> str | Path:
-    return features.BUNDLED_REFERENCE if reference == BUNDLED_REFERENCE else reference
-
-
-def _network(options: Namespace) -> dict[str, Any]:
-    return {
-        "feature_extractor": options.feature_extractor,
-        "feature_extractor_weights": options.feature_extractor_weights,
-    }
-
-
-def _measured_on(options: Namespace) -> dict[str, Any]:
-    """The machine that measured: not always the one that decoded."""
-    import torch
-
+def _measured_on(measurement: Measurement) -> dict[str, Any]:
+    """The machine that measures: not always the one that decoded."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = {}
-    if _feature_metrics(options):
-        weights[options.feature_extractor] = features.weights_digest(**_network(options))
+    if measurement.needs_features:
+        weights[measurement.feature_extractor] = weights_digest(**measurement.network)
     return describe_environment(device, torch.get_num_threads(), weights)
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Adds the time that its block takes to a phase."""
+    """Adds the time of its block to a phase."""
     started = time.perf_counter()
     yield
     seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
 def _class_names(reference: str | None, num_classes: int | None) -> list[str] | None:
-    """Names of the classes: those of a reference in Parquet that has as many, else ImageNet's for 1,000 classes."""
-    names = _names_of_reference(Path(_reference_source(reference))) if reference else []
+    """Names of the classes: those of the reference if it has as many, else ImageNet's for 1,000 classes."""
+    names = class_names(reference) if reference else []
     if len(names) == num_classes:
         return names
     return imagenet_names() if num_classes == IMAGENET_CLASSES else None
-
-
-def _names_of_reference(source: Path) -> list[str]:
-    if not source.is_file() or source.suffix != ".parquet":
-        return []
-    import pyarrow.parquet
-    from datasets import ClassLabel, Features
-
-    schema = Features.from_arrow_schema(pyarrow.parquet.read_schema(source))
-    labels = [feature for feature in schema.values() if isinstance(feature, ClassLabel)]
-    return labels[0].names if len(labels) == 1 else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eval.metrics.metric import Column, Metric, Result
 
 if TYPE_CHECKING:
-    from eval.metrics.images import ImagePairs
+    from eval.metrics.images.sets import ImagePairs
 
 BATCH = 50  # images compared at once
 SSIM_WINDOW = 11  # pixels per side; smaller images have no SSIM

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from eval import export, measure
+from eval.metrics import openai_npz
 from tests.eval.test_measure import metrics_of
 
 
@@ -20,7 +21,7 @@ def rows_of(out, arm):
 
 
 def test_images_and_labels_are_the_runs_in_a_recorded_order(decoded, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export, "BATCH", 3)
+    monkeypatch.setattr(openai_npz, "BATCH", 3)
     run(decoded, tmp_path / "a.npz", "--arm", "lossy", "--seed", "5")
     assert "20 images of 32 x 32 by lossy, in the order of seed 5" in capsys.readouterr().out
     with np.load(tmp_path / "a.npz") as arrays:  # without pickle, as a stranger would read it
@@ -61,11 +62,11 @@ def test_an_export_of_either_kind_serves_as_reference(decoded, copied_run, tmp_p
     expected = metrics_of(decoded)["arms"]["lossy"]["frechet_distance_to_baseline"]
     for name in ("images", "statistics"):
         measure.main(["--out", str(copied_run), "--metrics", "fid", "--reference", str(tmp_path / f"{name}.npz")])
-        figures = metrics_of(copied_run)["arms"]["lossy"]
-        assert figures["frechet_distance_to_reference"] == pytest.approx(expected, abs=1e-3)
+        arm = metrics_of(copied_run)["arms"]["lossy"]
+        assert arm["frechet_distance_to_reference"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_an_export_holds_a_batch_in_memory_and_not_the_file(tmp_path):
+def test_an_export_keeps_a_batch_in_memory_and_not_the_file(tmp_path):
     import tracemalloc
 
     from lightning_modules.run.folder import RunFolder
@@ -73,7 +74,7 @@ def test_an_export_holds_a_batch_in_memory_and_not_the_file(tmp_path):
 
     write_arm(tmp_path, "baseline", np.zeros((600, 64, 64, 3), np.uint8))
     tracemalloc.start()
-    export.write_images(RunFolder(tmp_path), "baseline", tmp_path / "a.npz", seed=0)
+    openai_npz.write_images(RunFolder(tmp_path), "baseline", tmp_path / "a.npz", seed=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.6 * (tmp_path / "a.npz").stat().st_size
@@ -82,7 +83,10 @@ def test_an_export_holds_a_batch_in_memory_and_not_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["TMP/a.npz", "--arm", "nobody"], "holds baseline, speculative, lossy, baseline_reseeded; got 'nobody'"),
+        (
+            ["TMP/a.npz", "--arm", "nobody"],
+            "one of baseline, speculative, lossy, baseline_reseeded, got 'nobody'",
+        ),
         (["TMP/a.npy", "--arm", "lossy"], "expected a name that ends in .npz"),
         (["TMP/taken.npz", "--arm", "lossy"], "taken.npz exists and is not overwritten"),
         (["TMP/nowhere/a.npz", "--arm", "lossy"], "there is no folder"),

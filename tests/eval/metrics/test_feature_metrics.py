@@ -10,10 +10,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import Dataset, Subset
 
-from eval.metrics import features, frechet_distance, inception_score, kernel_distance, precision_recall
+from eval.metrics import frechet_distance, inception_score, kernel_distance, precision_recall
 from eval.metrics.feature_metrics import measure_images as measure
-from eval.metrics.features import BUNDLED_EXTRACTOR, INCEPTION, Features, extract, register_bundled_extractor
-from eval.metrics.images import open_images
+from eval.metrics.features import Features, extract
+from eval.metrics.images.formats import open_images
+from eval.metrics.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network, register_bundled_extractor, weights_digest
 from lightning_modules.training.feature_network import FeatureNet
 
 LAYERS = {"128": 128, "logits": 10}
@@ -139,7 +140,7 @@ def test_kernel_distance_of_few_images_takes_smaller_subsets_and_says_so(options
     sets = []
     for images in (count, other):
         layers = {name: torch.from_numpy(rng.random((images, width), np.float32)) for name, width in LAYERS.items()}
-        digest = features.weights_digest(**options)
+        digest = weights_digest(**options)
         sets.append(Features(BUNDLED_EXTRACTOR, digest, layers, None, images, (32, 32)))
     result = measure(sets[0], reference=sets[1], metrics=["kid"], **options)
     assert result.get("kernel_inception_distance_to_reference_subset_size") == size
@@ -257,7 +258,7 @@ def test_statistics_serve_as_reference(options, tmp_path):
     with pytest.raises(ValueError, match="statistics only"):
         measure(tmp_path / "statistics.npz", **options)
     np.savez(tmp_path / "inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
-    with pytest.raises(ValueError, match="2048 features, but fashion-mnist-128 has 128"):
+    with pytest.raises(ValueError, match="has statistics of 2048 features, but fashion-mnist-128 has 128"):
         measure(ours, reference=tmp_path / "inception.npz", **options)
 
 
@@ -282,7 +283,7 @@ def test_leftover_files_of_an_earlier_run_are_not_counted(options, tmp_path):
         csv.writer(lines).writerows([("index", "file"), *enumerate(files[:30])])
     assert measure(folder, **options)["images"] == 30
     (folder / files[3]).unlink()
-    with pytest.raises(ValueError, match=r"000003\.png is listed in its manifest but missing"):
+    with pytest.raises(ValueError, match=r"000003\.png is in its manifest but missing"):
         measure(folder, **options)
 
 
@@ -302,8 +303,8 @@ def test_unfit_sources_are_named(options, tmp_path):
     (broken / "0.png").write_bytes(b"not a PNG")
     np.savez(tmp_path / "floats.npz", np.zeros((4, 32, 32, 3), np.float32))
     for source, message in (
-        ("empty", "holds no images"),
-        ("notes.txt", "is no set of images"),
+        ("empty", "has no images"),
+        ("notes.txt", "is not a set of images"),
         ("missing", "does not exist"),
         ("broken", "0.png cannot be read"),
         ("floats.npz", r"float32 \(4, 32, 32, 3\); allowed: uint8"),
@@ -339,7 +340,7 @@ def test_without_a_network_the_error_says_how_to_get_the_weights(monkeypatch):
     with pytest.raises(
         ValueError, match=r"could not be downloaded .*--feature_extractor_weights weights-inception.*https:"
     ):
-        features.load_network(INCEPTION)
+        load_network(INCEPTION)
 
 
 def test_any_registered_extractor_works_by_name(tmp_path):
@@ -403,7 +404,7 @@ def test_layers_keep_their_names_in_either_order(weights, order):
 
 def test_bundled_network_knows_the_bundled_images():
     """The real test images: nearly all of ten classes told apart, and two halves of them nearly equal."""
-    images = open_images(features.BUNDLED_REFERENCE)
+    images = open_images("bundled")
     assert len(images) == 10_000 and images.shape == (3, 32, 32)
     halves = (Subset(images, range(start, 2000, 2)) for start in (0, 1))
     first, second = (extract(half, feature_extractor=BUNDLED_EXTRACTOR) for half in halves)

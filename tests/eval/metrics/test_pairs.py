@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from eval.metrics import pairs
-from eval.metrics.images import ImagePairs
+from eval.metrics.images.sets import ImagePairs
 from lightning_modules.run.folder import RunFolder, image_file
 
 COUNT = 23

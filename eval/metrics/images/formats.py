@@ -1,0 +1,199 @@
+"""The formats in which a set of images, or statistics in place of them, can be given: `--reference`, an arm's folder.
+
+To add one, write a function that reads it and add a `Format` to `FORMATS`; help and errors derive from that list.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from eval.metrics.images.sets import ArrayImages, FileImages, TableImages, UniformImages
+
+BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
+BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+Statistics = dict[str, np.ndarray]  # mean "mu" (C,) and covariance "sigma" (C, C) of features
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source gives: images, statistics, or both (all real images' statistics and some of the images)."""
+
+    images: UniformImages | None = None
+    statistics: Statistics | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of images.
+
+    Attributes:
+        name: as in `name:PATH`, where a user chooses it.
+        help: what it is, in errors.
+        read: opens a path of this format: its images or None, its statistics or None.
+        matches: whether a path without a name is of this format.
+        class_names: names of its classes, empty where it has none; None for a format that has none ever.
+    """
+
+    name: str
+    help: str
+    read: Callable[[Path], tuple[Dataset | None, Statistics | None]]
+    matches: Callable[[Path], bool] = lambda path: False
+    class_names: Callable[[Path], list[str]] | None = None
+
+
+def open_source(source: Path | str | Dataset) -> Source:
+    """Opens a set of images, or of statistics.
+
+    Args:
+        source: a path in one of `FORMATS`, `bundled`, or a data set of uint8 tensors (3, H, W).
+
+    Raises:
+        ValueError: the source is missing, empty, damaged or in none of the formats.
+    """
+    if isinstance(source, Dataset):
+        return Source(UniformImages(source, "the data set"))
+    kind, path = find_format(source)
+    images, statistics = kind.read(path)
+    return Source(None if images is None else UniformImages(images, str(path)), statistics)
+
+
+def open_images(source: Path | str | Dataset) -> UniformImages:
+    """Opens a set of images as uint8 tensors (3, H, W), all of one size.
+
+    Raises:
+        ValueError: as `open_source`, or there are statistics alone.
+    """
+    images = open_source(source).images
+    if images is None:
+        raise ValueError(f"{source} has statistics only; allowed: a set of images")
+    return images
+
+
+def class_names(source: Path | str) -> list[str]:
+    """Names of the classes of a source; empty where it has none."""
+    kind, path = find_format(source)
+    return kind.class_names(path) if kind.class_names else []
+
+
+def find_format(source: Path | str) -> tuple[Format, Path]:
+    """The format of a source and its path.
+
+    Raises:
+        ValueError: there is no such path, or it is in none of the formats.
+    """
+    if source == BUNDLED:
+        source = BUNDLED_FILE
+    name, _, rest = str(source).partition(":")
+    named = {kind.name: kind for kind in FORMATS}.get(name) if rest else None
+    path = Path(rest if named else source)
+    found = named or next((kind for kind in FORMATS if kind.matches(path)), None)
+    if found is None or not path.exists():
+        problem = "is not a set of images" if path.exists() else "does not exist"
+        raise ValueError(f"{path} {problem}; allowed: {', '.join(kind.help for kind in FORMATS)}")
+    return found, path
+
+
+def _read_folder(path: Path) -> tuple[Dataset, None]:
+    """A folder's images; in an arm's folder (one with a manifest) those that its manifest lists."""
+    manifest = path / "manifest.csv"
+    if manifest.exists():
+        with manifest.open(newline="") as lines:
+            return FileImages.of_rows(path, csv.DictReader(lines)), None
+    return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)), None
+
+
+def _read_npz(path: Path) -> tuple[Dataset | None, Statistics | None]:
+    """Images under `arr_0` or `images`, statistics under `mu` and `sigma`; OpenAI's reference batches have both."""
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+            images = [arrays[name] for name in ("arr_0", "images") if name in arrays.files]
+            statistics = {name: arrays[name] for name in ("mu", "sigma") if name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
+        raise ValueError(f"{path} cannot be read as .npz; it is damaged or in another format") from None
+    if len(images) > 1 or not (images or len(statistics) == 2):
+        raise ValueError(f"{path}: expected images under 'arr_0' or 'images', or statistics under 'mu' and 'sigma'")
+    return (
+        ArrayImages(_checked_images(path, images[0])) if images else None,
+        _checked_statistics(path, **statistics) if len(statistics) == 2 else None,
+    )
+
+
+def _checked_images(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise ValueError(f"the images in {path} are {array.dtype} {array.shape}; allowed: uint8 (N, height, width, 3)")
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def _checked_statistics(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Statistics:
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"{path}: mu {mu.shape} and sigma {sigma.shape} do not fit; allowed: (C,) and (C, C)")
+    return {"mu": mu, "sigma": sigma}
+
+
+def _read_parquet(path: Path) -> tuple[Dataset, None]:
+    from datasets import Dataset as Table
+    from pyarrow import ArrowInvalid, parquet
+
+    # Read here, not by the library's loader: its cache on disk outlives the run and goes by a file's name and date.
+    try:
+        return TableImages(Table(parquet.read_table(path)), path), None
+    except (ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _parquet_class_names(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    import pyarrow.parquet
+    from datasets import ClassLabel, Features
+
+    schema = Features.from_arrow_schema(pyarrow.parquet.read_schema(path))
+    labels = [feature for feature in schema.values() if isinstance(feature, ClassLabel)]
+    return labels[0].names if len(labels) == 1 else []
+
+
+def _read_imagefolder(path: Path) -> tuple[Dataset, None]:
+    """All splits of an image folder as `datasets` understands one (sub-folders by split and class, archives)."""
+    from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    disable_progress_bars()
+    # the library's own cache would outlive a change of the images
+    cache = tempfile.TemporaryDirectory(prefix="imagefolder-")
+    try:
+        table = load_dataset("imagefolder", data_dir=str(path), split="all", cache_dir=cache.name)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an imagefolder: {' '.join(str(error).split())}") from None
+    images = TableImages(table, path)
+    images.cache = cache  # removed with the images
+    return images, None
+
+
+FORMATS = (
+    Format("folder", "a folder of PNG or JPEG images", _read_folder, Path.is_dir),
+    Format(
+        "npz",
+        "an .npz of images, uint8 (N, H, W, 3), or of the statistics mu and sigma",
+        _read_npz,
+        lambda path: path.is_file() and path.suffix == ".npz",
+    ),
+    Format(
+        "parquet",
+        "a .parquet file with an image column, parquet:PATH (a file or a folder of them)",
+        _read_parquet,
+        lambda path: path.is_file() and path.suffix == ".parquet",
+        _parquet_class_names,
+    ),
+    Format("imagefolder", "imagefolder:PATH", _read_imagefolder),
+)
+HELP = f"real images of one size: {'; '.join(kind.help for kind in FORMATS)}; {BUNDLED}; none"
