@@ -1,23 +1,79 @@
-"""The report's side-by-side grid: the same class and seed in every arm."""
+"""The section of images side by side: the same class and seed in every arm."""
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from eval.report.frontier import shown_arms
-from eval.report.pictures import amplification, difference, is_small, picture, pixels
+from eval.report.run import Run
+from eval.report.tradeoff import shown_arms
 from eval.report.words import BASELINE, compared_arms
-
-if TYPE_CHECKING:
-    from eval.report.run import Run
 
 EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
 SHOWN = 6  # images in each half of the grid
 SHOWN_ARMS = 6  # beside the baseline
+SMALL = 64  # pixels a side; up to here the page holds the file itself, above a compressed copy
+QUALITY, ROUGH = 85, 60  # of the copies of images and of differences, out of 100
+LARGEST_FACTOR = 32  # by which a difference is amplified
+CLIPPED = 10  # per cent of an image's differing values
+
+
+def section(run: Run) -> dict | None:
+    """Values of the section's template; None without a baseline and an arm with its seeds."""
+    compared = compared_arms(run.arms)
+    if BASELINE not in run.arms or not compared:
+        return None
+    arms = shown_arms(run, compared, SHOWN_ARMS)
+    manifests = {arm: _manifest(run.out / arm) for arm in (BASELINE, *arms)}
+    found = differences(run, arms, manifests)
+    if not found:
+        return None
+    base, names = manifests[BASELINE], run.metrics.get("class_names")
+    most, typical = choose(found, {index: base[index]["label"] for index in found})
+    files = {
+        (arm, index): run.out / arm / manifests[arm][index]["file"]
+        for index in (*most, *typical)
+        for arm in (BASELINE, *arms)
+    }
+    factor = amplification(pixels(file) - pixels(files[BASELINE, index]) for (_, index), file in files.items())
+
+    def cell(arm: str, index: int) -> dict:
+        file, mine = files[arm, index], files[BASELINE, index]
+        if arm == BASELINE:
+            return {"arm": arm, "note": "target model alone", "differs": False, "source": picture(file), "difference": None}
+        same = _same_tokens(manifests[arm][index])
+        note = "same tokens" if same else f"differs by {found[index][arm]:.1f}\u00a0%"
+        shown = difference(file, mine, factor)
+        return {"arm": arm, "note": note, "differs": not same, "source": picture(file), "difference": shown}
+
+    def case(index: int) -> dict:
+        label = int(base[index]["label"])
+        return {
+            "title": names[label] if names else f"class {label}",
+            "seed": base[index]["seed"],
+            "index": index,
+            "cells": [cell(arm, index) for arm in (BASELINE, *arms)],
+        }
+
+    return {
+        "halves": [
+            {"title": title, "cases": [case(index) for index in indices]}
+            for title, indices in (("Largest differences", most), ("Typical differences", typical))
+            if indices
+        ],
+        "examined": len(found),
+        "total": len(base),
+        "factor": factor,
+        "small": _is_small(next(iter(files.values()))),
+        "left_out": [arm for arm in compared if arm not in arms],
+    }
 
 
 def _manifest(folder: Path) -> dict[int, dict[str, str]]:
@@ -26,7 +82,7 @@ def _manifest(folder: Path) -> dict[int, dict[str, str]]:
 
 
 def _same_tokens(row: dict[str, str]) -> bool:
-    return row.get("tokens_equal_baseline", "").strip().lower() in ("1", "true")
+    return row["tokens_equal_baseline"] == "1"
 
 
 def differences(run: Run, arms: list[str], manifests: dict[str, dict]) -> dict[int, dict[str, float]]:
@@ -35,26 +91,23 @@ def differences(run: Run, arms: list[str], manifests: dict[str, dict]) -> dict[i
     Returns:
         {index: {arm: difference}} of the first images whose class and seed are the same in all arms.
     """
-    found = {}
+    found: dict[int, dict[str, float]] = {}
     for index, row in manifests[BASELINE].items():
-        rows = [manifests[arm].get(index) for arm in arms]
-        if any(other is None or (other["label"], other["seed"]) != (row["label"], row["seed"]) for other in rows):
+        rows = {arm: manifests[arm].get(index) for arm in arms}
+        if any(other is None or (other["label"], other["seed"]) != (row["label"], row["seed"]) for other in rows.values()):
             continue
-        theirs, mine = dict(zip(arms, rows, strict=True)), None
-        found[index] = {}
-        for arm, other in theirs.items():
-            if _same_tokens(other):
-                found[index][arm] = 0.0
-                continue
-            mine = pixels(run.out / BASELINE / row["file"]) if mine is None else mine
-            found[index][arm] = float(np.abs(pixels(run.out / arm / other["file"]) - mine).mean() / 2.55)
+        differing = [arm for arm, other in rows.items() if not _same_tokens(other)]
+        mine = pixels(run.out / BASELINE / row["file"]) if differing else None
+        found[index] = dict.fromkeys(arms, 0.0)
+        for arm in differing:
+            found[index][arm] = float(np.abs(pixels(run.out / arm / rows[arm]["file"]) - mine).mean() / 2.55)
         if len(found) == EXAMINED:
             break
     return found
 
 
 def choose(found: dict[int, dict[str, float]], labels: dict[int, str]) -> tuple[list[int], list[int]]:
-    """The images that differ most, and typical ones: nearest to the median difference, of as many classes as possible.
+    """The images that differ most, and typical ones: closest to the median difference, of as many classes as possible.
 
     Args:
         found: difference by arm, by image.
@@ -72,50 +125,47 @@ def choose(found: dict[int, dict[str, float]], labels: dict[int, str]) -> tuple[
     return most, by_class[:SHOWN]
 
 
-def grid_context(run: Run) -> dict | None:
-    """Values of the grid's template; None without a baseline and an arm with its seeds."""
-    compared = compared_arms(run.arms)
-    if BASELINE not in run.arms or not compared:
-        return None
-    arms = shown_arms(run, compared, SHOWN_ARMS)
-    manifests = {arm: _manifest(run.out / arm) for arm in (BASELINE, *arms)}
-    found = differences(run, arms, manifests)
-    if not found:
-        return None
-    base = manifests[BASELINE]
-    most, typical = choose(found, {index: base[index]["label"] for index in found})
-    pictures = {
-        (arm, index): run.out / arm / manifests[arm][index]["file"]
-        for index in (*most, *typical)
-        for arm in (BASELINE, *arms)
-    }
-    factor = amplification(
-        pixels(pictures[arm, i]) - pixels(pictures[BASELINE, i]) for i in (*most, *typical) for arm in arms
-    )
+def pixels(file: Path) -> np.ndarray:
+    """An image's values, float32 (H, W, 3) in 0 .. 255."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"), np.float32)
 
-    def case(index: int) -> dict:
-        row = base[index]
-        label = int(row["label"])
-        title = run.class_names[label] if run.class_names else f"class {label}"
-        mine = pictures[BASELINE, index]
-        cells = [{"arm": BASELINE, "note": "reference", "source": picture(mine), "difference": None}]
-        for arm in arms:
-            file, differs = pictures[arm, index], f"differs {found[index][arm]:.1f}\u00a0%"
-            note = "same tokens" if _same_tokens(manifests[arm][index]) else differs
-            cells.append(
-                {"arm": arm, "note": note, "source": picture(file), "difference": difference(file, mine, factor)}
-            )
-        return {"title": title, "seed": row["seed"], "index": index, "cells": cells}
 
-    return {
-        "halves": [
-            {"title": title, "cases": [case(index) for index in indices]}
-            for title, indices in (("The images that differ most", most), ("Typical images", typical))
-            if indices
-        ],
-        "examined": len(found),
-        "total": len(base),
-        "factor": factor,
-        "small": is_small(next(iter(pictures.values()))),
-        "left_out": [arm for arm in compared if arm not in arms],
-    }
+def picture(file: Path) -> str:
+    """An image as a data URI."""
+    if _is_small(file):
+        return _data_uri(file.read_bytes(), "png")
+    with Image.open(file) as image:
+        return _encoded(image.convert("RGB"), QUALITY)
+
+
+def amplification(differences: Iterable[np.ndarray]) -> int:
+    """The power of two, at most `LARGEST_FACTOR`, that clips `CLIPPED` per cent or less in at least half of the images.
+
+    Args:
+        differences: of two images each, in 0 .. 255.
+    """
+    peaks = [np.percentile(np.abs(values[values != 0]), 100 - CLIPPED) for values in differences if values.any()]
+    return 2 ** int(math.log2(min(max(255 / np.median(peaks or 255), 1), LARGEST_FACTOR)))
+
+
+def difference(file: Path, other: Path, factor: int) -> str:
+    """The absolute difference of two images, pixel by pixel, times a factor, as a data URI."""
+    values = np.minimum(np.abs(pixels(file) - pixels(other)) * factor, 255).astype(np.uint8)
+    return _encoded(Image.fromarray(values), ROUGH)
+
+
+def _is_small(file: Path) -> bool:
+    with Image.open(file) as image:
+        return max(image.size) <= SMALL
+
+
+def _encoded(image: Image.Image, quality: int) -> str:
+    kind = "png" if max(image.size) <= SMALL else "webp"
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": quality}))
+    return _data_uri(buffer.getvalue(), kind)
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()

@@ -1,43 +1,29 @@
 """The report page of a run: one self-contained HTML file made from what the run wrote, without any model."""
 
+from importlib import import_module
 from pathlib import Path
 
-from eval.report.distances import distances_context
-from eval.report.grid import grid_context
-from eval.report.repeat import repeat_context
-from eval.report.run import load_run
-from eval.report.scales import scales_context
-from eval.report.table import table_context
-from eval.report.tradeoff import tradeoff_context
-from eval.report.verdict import verdict_context
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-# One entry a section, in the page's order: name of its template in templates/sections, title, and the function that
-# turns a run into the template's values (None: the run has nothing to show there).
-SECTIONS = (
-    ("verdict", None, verdict_context),
-    ("arms", "The arms in figures", table_context),
-    ("distances", "Nearness in every measure", distances_context),
-    ("grid", "Side by side", grid_context),
-    ("scales", "Scale by scale", scales_context),
-    ("tradeoff", "Distance against speed", tradeoff_context),
-    ("repeat", "How to repeat this run", repeat_context),
-)
+from eval.report.run import load_run
+
+# In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
+# name in templates/sections, or None where the run has nothing to show.
+SECTIONS = ("verdict", "table", "grid", "scales", "tradeoff", "reproduce")
 
 
 def write_report(out: Path | str) -> Path:
     """Writes `report.html` into a run's folder.
 
     Args:
-        out: folder with metrics.json, config.yaml, and a manifest and images for each arm.
+        out: folder with metrics.json, config.yaml, and a manifest and images per arm.
 
     Returns:
         The page's path.
 
     Raises:
-        ValueError: the folder does not hold a finished run.
+        ValueError: the folder is not that of a finished and measured run.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     run = load_run(out)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -46,15 +32,15 @@ def write_report(out: Path | str) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = []
-    for name, title, context in SECTIONS:
-        values = context(run)
+    bodies = []
+    for name in SECTIONS:
+        values = import_module(f"eval.report.{name}").section(run)
         if values is not None:
-            body = environment.get_template(f"sections/{name}.html.j2").render(run=run, **values)
-            sections.append({"name": name, "title": title, "body": body})
-    page = environment.get_template("report.html.j2").render(run=run, sections=sections)
+            template = environment.get_template(f"sections/{name}.html.j2")
+            bodies.append(template.render(name=name, run=run, **values))
     path = run.out / "report.html"
     partial = path.with_suffix(".html.partial")
+    page = environment.get_template("report.html.j2").render(run=run, sections=bodies)
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
     return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 # Stand-ins that matplotlib understands; in the page they become its variables.
 PAGE_COLOURS = {
@@ -21,7 +22,7 @@ PAGE_COLOURS = {
 INK, MUTED, LINE, PAPER, ACCENT = PAGE_COLOURS
 MARKERS = "os^Dv*P"  # one fewer than there are colours: the pairs repeat after 56 arms
 LINES = ("-", "--", "-.", ":")
-SHOWN = 6  # arms that have a plot of their own; tables have all
+LEGEND = {"frameon": False, "labelcolor": INK, "fontsize": 11, "loc": "outside upper left"}
 
 
 def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -35,17 +36,13 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list
     Returns:
         The figure and the axes of each row.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
     FigureCanvasAgg(figure)  # measures text
     column = list(figure.subplots(rows, sharex=True, squeeze=False)[:, 0])
     for axes in column:
         axes.set_facecolor("none")
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(LINE)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[:].set_color(LINE)
         axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=11, length=3)
         axes.xaxis.label.set(color=INK, size=11)
         axes.yaxis.label.set(color=INK, size=11)
@@ -66,9 +63,6 @@ def to_svg(figure: Figure, name: str) -> str:
         figure: drawn with `new_figure`.
         name: unique on the page; keeps the identifiers of two figures apart.
     """
-    from markupsafe import Markup
-    from matplotlib import rc_context
-
     file = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

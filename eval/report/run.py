@@ -12,13 +12,13 @@ ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a",
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, as its folder tells it.
+    """A finished run.
 
     Attributes:
         out: the run's folder.
         metrics: contents of metrics.json.
         config_text: config.yaml, word for word; empty for images that were made without one.
-        colours: a colour for each arm, the same all over the page.
+        colours: a colour per arm, the same in every plot and table.
     """
 
     out: Path
@@ -28,30 +28,25 @@ class Run:
 
     @property
     def arms(self) -> dict[str, dict]:
-        """The figures of every arm, in the run's order."""
+        """The metrics of every arm, in the run's order."""
         return self.metrics["arms"]
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names of the classes, if the run knew them."""
-        return self.metrics.get("class_names")
 
 
 def load_run(out: Path | str) -> Run:
     """Reads a run's folder.
 
     Raises:
-        ValueError: the folder does not hold a finished run.
+        ValueError: the folder is not that of a finished and measured run.
     """
     out = Path(out)
-    if not (out / "metrics.json").is_file():
-        raise ValueError(f"{out} holds no metrics.json; a report needs the folder of a finished and measured run")
+    file, config = out / "metrics.json", out / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"{out}: expected metrics.json, got no such file; a report needs a finished and measured run")
     try:
-        metrics = json.loads((out / "metrics.json").read_text())
+        metrics = json.loads(file.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{out / 'metrics.json'} is no valid JSON ({error}); measure the run again") from None
+        raise ValueError(f"{file}: expected JSON, got invalid text ({error}); measure the run again") from None
     if not metrics.get("arms"):
-        raise ValueError(f"{out / 'metrics.json'} holds no arms; measure the run again")
+        raise ValueError(f"{file}: expected arms, got none; measure the run again")
     colours = {name: ARM_COLOURS[index % len(ARM_COLOURS)] for index, name in enumerate(metrics["arms"])}
-    config = out / "config.yaml"
     return Run(out, metrics, config.read_text() if config.is_file() else "", colours)

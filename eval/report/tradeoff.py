@@ -1,49 +1,72 @@
-"""The report's plot of distance against speed: every arm a point, the frontier a line."""
+"""The section that plots distance against speed: every arm a point, the frontier a line."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from eval.report.frontier import frontier, points
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
 from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, new_figure, to_svg
-from eval.report.words import BASELINE, distance, is_plain, metric_names, noise_floor
+from eval.report.run import Run
+from eval.report.words import BASELINE, distance, is_plain, is_reseeded_baseline, metric_names, noise_floor, sameness
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from eval.report.run import Run
-
-NAMED = 8  # more points than this have numbers instead of names
+NAMED = 8  # with more points than this they are numbered instead of named
+Points = Mapping[str, tuple[float, float]]  # speed and distance by arm
 
 
-def tradeoff_context(run: Run) -> dict | None:
-    """Values of the plot's template; None without an arm that has both figures."""
+def points(arms: dict[str, dict]) -> dict[str, tuple[float, float]]:
+    """Speed (baseline 1) and distance to the baseline of the arms that have both; the baseline's own first.
+
+    Left out are the baseline with other seeds, arms with a fault, and simulated ones, whose images are meaningless.
+    """
+    found = {BASELINE: (1.0, 0.0)} if BASELINE in arms else {}
+    for name, arm in arms.items():
+        speed, far = arm.get("speed_relative_to_baseline"), arm.get("frechet_distance_to_baseline")
+        if name == BASELINE or is_reseeded_baseline(arms, name) or speed is None or far is None:
+            continue
+        if sameness(arm)["kind"] not in ("fault", "simulated"):
+            found[name] = (speed, max(far, 0.0))
+    return found
+
+
+def frontier(of: Points) -> list[str]:
+    """The names that no other beats: none is as fast and closer, or as close and faster. The slowest first."""
+    best, closest = [], float("inf")
+    for name in sorted(of, key=lambda name: (-of[name][0], of[name][1])):
+        if of[name][1] < closest:
+            best.append(name)
+            closest = of[name][1]
+    return best[::-1]
+
+
+def shown_arms(run: Run, names: list[str], most: int) -> list[str]:
+    """At most this many of some arms, in their order: those on the frontier before the others."""
+    first = frontier(points(run.arms))
+    chosen = sorted(names, key=lambda name: name not in first)[:most]
+    return [name for name in names if name in chosen]
+
+
+def section(run: Run) -> dict | None:
+    """Values of the section's template; None unless an arm has a speed and a distance."""
     found = points(run.arms)
     if len(found) < 2:
         return None
-    label, floor = metric_names(run.arms)[0], noise_floor(run.arms)
-    best = frontier(found)
+    label, floor, best = metric_names(run.arms)[0], noise_floor(run.arms), frontier(found)
     plain = [name for name in found if is_plain(run.arms[name])]
     rows = [
-        {
-            "number": number,
-            "name": name,
-            "speed": f"{found[name][0]:.2f}",
-            "far": distance(found[name][1]),
-            "best": name in best,
-            "plain": name in plain,
-        }
-        for number, name in enumerate(found, 1)
+        {"number": number, "name": name, "speed": f"{speed:.2f}", "far": distance(far), "best": name in best}
+        for number, (name, (speed, far)) in enumerate(found.items(), 1)
     ]
     summary = "; ".join(f"{row['name']} {row['speed']} times as fast, {row['far']}" for row in rows)
     return {
-        "svg": tradeoff_svg(found, best, plain, run.colours, floor, label),
+        "svg": _svg(found, best, plain, run.colours, floor, label.partition(" (")[0]),
         "label": label,
         "alt": f"{label} to the baseline against speed: {summary}; noise floor {distance(floor)}. On the frontier: "
         f"{', '.join(best)}.",
-        "floor": distance(floor) if floor is not None else None,
+        "floor": floor,
         "rows": rows,
         "best": best,
         "plain": [name for name in plain if name != BASELINE],
@@ -51,49 +74,37 @@ def tradeoff_context(run: Run) -> dict | None:
     }
 
 
-def tradeoff_svg(
-    found: Mapping[str, tuple[float, float]],
-    best: Collection[str],
-    plain: Collection[str],
-    colours: Mapping[str, str],
-    floor: float | None,
-    label: str,
+def _svg(
+    found: Points, best: list[str], plain: list[str], colours: Mapping[str, str], floor: float | None, label: str
 ) -> str:
-    """The plot, as an inline SVG element.
-
-    Args:
-        found: speed and distance by arm.
-        best: the arms on the frontier, the slowest first: filled, and joined by a line.
-        plain: arms of one model alone: small dots.
-        colours: by arm.
-        floor: distance between two samples of the baseline, if it is known.
-        label: name of the distance.
-    """
+    """The plot: arms on the frontier are filled and joined by a line, models that decode alone are small dots."""
     crowded = len(found) > NAMED
     figure, (axes,) = new_figure(*((560, 440) if crowded else (400, 320)))
     _limit(axes, found, floor)
+    lines = []
     if floor is not None:
         axes.axhspan(axes.get_ylim()[0], floor, color=MUTED, alpha=0.12, linewidth=0)
-        axes.axhline(floor, color=MUTED, linewidth=1.2, linestyle="--")
-        right = axes.get_xlim()[1]
+        lines.append(axes.axhline(floor, color=MUTED, linewidth=1.2, linestyle="--"))
+        corner = (axes.get_xlim()[0], floor)
         text = f"noise floor {distance(floor)}"
-        axes.annotate(text, (right, floor), (-4, 4), textcoords="offset points", ha="right", color=MUTED, size=11)
+        lines.append(axes.annotate(text, corner, (4, 4), textcoords="offset points", color=MUTED, size=11))
     axes.axvline(1, color=LINE, linewidth=1.2)
     axes.plot(*zip(*(found[name] for name in best)), color=INK, linewidth=1.4, zorder=1.5)
     for index, (name, point) in enumerate(found.items()):
         if name in plain:
-            axes.plot(*point, marker="o", markersize=5, color=INK, linestyle="")
+            axes.plot(*point, marker="o", markersize=5, color=INK)
             continue
         face = colours[name] if name in best else PAPER
-        axes.plot(*point, marker=MARKERS[index % len(MARKERS)], markersize=9, color=face, linestyle="",
+        axes.plot(*point, marker=MARKERS[index % len(MARKERS)], markersize=9, color=face,
                   markeredgecolor=colours[name], markeredgewidth=1.8)  # fmt: skip
     axes.set_xlabel("speed, baseline = 1")
-    axes.set_ylabel(f"{label.split(' (')[0]} to the baseline")
-    _label_points(figure, axes, found, {name: str(number) if crowded else name for number, name in enumerate(found, 1)})
+    axes.set_ylabel(f"{label} to the baseline")
+    texts = {name: str(number) if crowded else name for number, name in enumerate(found, 1)}
+    _label_points(figure, axes, found, texts, lines)
     return to_svg(figure, "tradeoff")
 
 
-def _limit(axes: Axes, found: Mapping[str, tuple[float, float]], floor: float | None) -> None:
+def _limit(axes: Axes, found: Points, floor: float | None) -> None:
     speeds, far = zip(*found.values())
     top = max(*far, floor or 0) or 1
     margin = 0.25 * max(max(speeds) - min(speeds), 0.4)
@@ -107,35 +118,22 @@ def _limit(axes: Axes, found: Mapping[str, tuple[float, float]], floor: float | 
 
 
 def _label_points(
-    figure: Figure, axes: Axes, found: Mapping[str, tuple[float, float]], texts: Mapping[str, str]
+    figure: Figure, axes: Axes, found: Points, texts: Mapping[str, str], drawn: list[Artist]
 ) -> None:
-    """Writes each point's text beside it, where it covers neither another text nor another point."""
-    from matplotlib.transforms import Bbox
-
+    """Writes each point's text beside it, where it covers no other text, no point, and nothing drawn before."""
     figure.draw_without_rendering()
-    renderer = figure.canvas.get_renderer()
-    centres = [axes.transData.transform(point) for point in found.values()]
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
-    frame = axes.get_window_extent(renderer)
-    sides = [(9, "left"), (-9, "right")]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in map(axes.transData.transform, found.values())]
+    taken += [artist.get_window_extent() for artist in drawn]
+    frame = axes.get_window_extent()
     heights = (14, -14, 28, -28, 42, -42)
-    places = [*((dx, 0, align) for dx, align in sides), *((0, dy, "center") for dy in heights)]
-    places += [(2 * dx, dy, align) for dy in heights for dx, align in sides]
-    for name in found:
+    places = [(9, 0, "left"), (-9, 0, "right"), *((0, dy, "center") for dy in heights)]
+    places += [(dx, dy, align) for dy in heights for dx, align in ((18, "left"), (-18, "right"))]
+    for name, point in found.items():
+        text = axes.annotate(texts[name], point, (0, 0), textcoords="offset points", va="center", color=INK, size=11)
         for dx, dy, align in places:
-            text = axes.annotate(
-                texts[name],
-                found[name],
-                (dx, dy),
-                textcoords="offset points",
-                ha=align,
-                va="center",
-                color=INK,
-                size=11,
-            )
-            box = text.get_window_extent(renderer)
-            free = frame.x0 <= box.x0 and box.x1 <= frame.x1 and not any(box.overlaps(other) for other in taken)
-            if free or (dx, dy, align) == places[-1]:
-                taken.append(box)
+            text.set(position=(dx, dy), ha=align)
+            box = text.get_window_extent()
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
+            if inside and not any(box.overlaps(other) for other in taken):
                 break
-            text.remove()
+        taken.append(box)

@@ -1,17 +1,17 @@
-"""The page's head: what was compared, in one sentence, and the verdict: how fast, how near, lossless or not."""
+"""The page's head: what was compared, and the verdict in a sentence per kind of arm: how fast, how close, lossless?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from eval.report.frontier import frontier, points
+from eval.report.run import Run
+from eval.report.tradeoff import frontier, points
 from eval.report.words import (
     BASELINE,
     DASH,
     compared_arms,
     distance,
     images,
-    is_simulated,
     metric_names,
     noise_floor,
     number,
@@ -19,139 +19,131 @@ from eval.report.words import (
     share,
 )
 
-if TYPE_CHECKING:
-    from eval.report.run import Run
-
-LINES = 5  # arms that have a sentence of their own; the table has all
+LINES = 5  # arms that have a sentence of their own; the table lists all
 LOSSLESS = ("exact", "rounded", "distribution")
 LOSSY = ("lossy", "plain")
 PROMISES = {
-    "exact": "promised and kept: lossless",
-    "rounded": "reduced precision: rounding turns picks",
+    "exact": "lossless, as promised",
+    "rounded": "rounding in reduced precision",
     "distribution": "lossless in distribution",
     "lossy": "lossy by design",
     "plain": "one model alone",
-    "simulated": "simulated acceptance",
-    "fault": "promised all: a fault",
-    "other": "other seeds",
+    "fault": "should be 100 %: a fault",
 }
+SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
 
 
-def verdict_context(run: Run) -> dict:
-    """Values of the head's template: the sentence, the verdict, one arm's key figures, and sentences on the arms."""
+def section(run: Run) -> dict:
+    """Values of the head's template. Every sentence begins with the name of an arm, or stands without one."""
     compared = compared_arms(run.arms) if BASELINE in run.arms else []
     verdict = _verdict(run, compared)
-    first = _headline(run, compared, verdict)
+    first = next((sentence["arm"] for sentence in verdict if sentence["arm"]), next(iter(compared), None))
     best = frontier(points(run.arms))
     order = sorted(compared, key=lambda name: (name != first, name not in best))
-    lines = [
-        {"arm": name, "words": sameness(run.arms[name])["words"], "clauses": _clauses(run, name)}
-        for name in order[:LINES]
-    ]
     return {
-        "compared": _what(run, compared),
+        "compared": _compared(run, compared),
         "verdict": verdict,
         "first": first,
-        "tiles": _tiles(run, first),
-        "lines": lines,
-        "more": len(order) - len(lines),
+        "tiles": _tiles(run, first) if first else _tiles_of_one_arm(run),
+        "lines": [{"arm": name, "text": _line(run, name)} for name in order[:LINES]],
+        "more": len(order[LINES:]),
     }
 
 
-def _what(run: Run, compared: list[str]) -> dict[str, str]:
-    """What was compared, as the words around the name of a single arm."""
+def _compared(run: Run, compared: list[str]) -> dict[str, str]:
     count = images(next(iter(run.arms.values()))["images"])
+    if BASELINE not in run.arms:
+        return {"arm": "", "text": f"This run has {count} per arm and no baseline to compare them with."}
     if not compared:
-        alone = "of the baseline alone, the target model decoding by itself," if BASELINE in run.arms else "an arm"
-        return {"before": f"This run holds {count} {alone} and nothing to compare them with.", "arm": "", "after": ""}
-    of = f"the baseline, the target model alone, on {count} of the same classes and seeds."
-    if len(compared) == 1:
-        return {"before": "", "arm": compared[0], "after": f" was compared with {of}"}
-    return {"before": f"{len(compared)} ways of decoding were compared with {of}", "arm": "", "after": ""}
+        return {"arm": "", "text": f"This run has {count} from the baseline, the target model alone, and nothing to "
+                "compare them with."}  # fmt: skip
+    one = compared[0] if len(compared) == 1 else ""
+    those = f"the baseline, the target model alone, on {count} with the same classes and seeds."
+    return {"arm": one, "text": f"{'is' if one else f'{len(compared)} arms are'} compared with {those}"}
 
 
-def _pick(run: Run, names: list[str], figure: str, best) -> str | None:
-    """The arm whose figure is the best of those that have it, or the first."""
-    having = [name for name in names if run.arms[name].get(figure) is not None]
-    return best(having, key=lambda name: run.arms[name][figure]) if having else next(iter(names), None)
+def _best(run: Run, names: list[str], metric: str, best: Callable) -> str:
+    """The arm with the best value of a metric; the first where none has it."""
+    having = [name for name in names if run.arms[name].get(metric) is not None]
+    return best(having, key=lambda name: run.arms[name][metric]) if having else names[0]
 
 
 def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
-    """One sentence each on the arms that broke a promise, the lossless, the lossy and the simulated ones."""
-    kinds = {name: sameness(run.arms[name])["kind"] for name in compared}
-    sentences = []
-
-    def say(title: str, before: str, arm: str, after: str) -> None:
-        sentences.append({"title": title, "before": before, "arm": arm, "after": after})
-
-    for name in compared:
-        if kinds[name] == "fault":
-            say("Fault", "", name, f" {sameness(run.arms[name])['words']}.")
-    lossless = [name for name in compared if kinds[name] in LOSSLESS]
-    if lossless:
-        best = _pick(run, lossless, "speed_relative_to_baseline", max)
-        which = f"the fastest of {len(lossless)} such arms, " if len(lossless) > 1 else ""
-        after = f"{',' if which else ''} {_kept(run.arms[best])} and {_speed(run.arms[best])}."
-        say("Lossless", which, best, after)
-    lossy = [name for name in compared if kinds[name] in LOSSY]
-    if lossy:
-        say("Lossy", *_lossy(run, lossy))
-    simulated = [name for name in compared if is_simulated(run.arms[name])]
-    if simulated:
-        best = _pick(run, simulated, "speed_relative_to_baseline", max)
-        say("Simulated", "", best, f" {_speed(run.arms[best])}, if a draft were accepted at the rates given; "
-            "its images mean nothing.")  # fmt: skip
+    """A sentence on each arm with a fault, and one on the lossless, the lossy and the simulated arms."""
+    states = {name: sameness(run.arms[name]) for name in compared}
+    of_kind = {kind: [name for name in compared if states[name]["kind"] in kinds]
+               for kind, kinds in {"Lossless": LOSSLESS, "Lossy": LOSSY, "Simulated": ("simulated",)}.items()}  # fmt: skip
+    sentences = [
+        {"title": "Fault", "arm": name, "text": f"{state['words']}."}
+        for name, state in states.items()
+        if state["kind"] == "fault"
+    ]
+    for title, names in of_kind.items():
+        if not names:
+            continue
+        if title == "Lossy":
+            arm, text = _lossy(run, names)
+        else:
+            arm = _best(run, names, SPEED, max)
+            text = _speed(run.arms[arm])
+            if title == "Lossless":
+                text = f"{_kept(run.arms[arm])} and {text}"
+                text += f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else ""
+            else:
+                text += ", given a draft with these acceptance rates; its images are meaningless"
+        sentences.append({"title": title, "arm": arm, "text": f"{text}."})
     if any(text.startswith("speed:") for name in compared for text in run.arms[name].get("warnings", [])):
-        say("With care", "the speeds come from too few batches to be quoted.", "", "")
+        sentences.append({"title": "Caution", "arm": "", "text": "There are too few batches to quote the speeds."})
     return sentences
 
 
-def _lossy(run: Run, names: list[str]) -> tuple[str, str, str]:
-    """The fastest arm within the noise floor, else the nearest one; without a floor or distances the fastest."""
-    arms, floor, label = run.arms, noise_floor(run.arms), metric_names(run.arms)[0]
-    far = {name: arms[name].get("frechet_distance_to_baseline") for name in names}
+def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
+    """The fastest arm within the noise floor, else the closest one; without a floor or distances the fastest."""
+    floor, label, count = noise_floor(run.arms), _article(run), len(names)
+    far = {name: run.arms[name].get(FAR) for name in names}
     within = [name for name, value in far.items() if None not in (floor, value) and value <= floor]
-    several = len(names) > 1
     if within:
-        best = _pick(run, within, "speed_relative_to_baseline", max)
-        lie = "lies" if len(within) == 1 else "lie"
-        before = f"{len(within)} of {len(names)} such arms {lie} within the noise floor; the fastest there, "
-        after = f"{',' if several else ''} {_speed(arms[best])}, at {_article(label)} of {distance(far[best])}"
-        return (before if several else "", best, f"{after} to the baseline (noise floor {distance(floor)}).")
-    if floor is not None and any(value is not None for value in far.values()):
-        best = _pick(run, names, "frechet_distance_to_baseline", min)
-        before = f"none of {len(names)} such arms lies within the noise floor; the nearest, " if several else ""
-        after = f"{',' if several else ''} has {_article(label)} of {distance(far[best])} to the baseline, above the "
-        return before, best, f"{after}noise floor of {distance(floor)}, and {_speed(arms[best])}."
-    best = _pick(run, names, "speed_relative_to_baseline", max)
-    before = f"the fastest of {len(names)} such arms, " if several else ""
-    after = f"{',' if several else ''} {_speed(arms[best])}"
-    if far[best] is None:
-        return before, best, f"{after}; this run measured no distance."
-    return before, best, (
-        f"{after}, at {_article(label)} of {distance(far[best])} to the baseline; this run measured no noise floor to "
-        "hold that against."
-    )  # fmt: skip
+        arm = _best(run, within, SPEED, max)
+        text = f"{_speed(run.arms[arm])}, with {label} of {distance(far[arm])} to the baseline, within the noise floor "
+        text += f"of {distance(floor)}"
+        if count > 1:
+            fastest = "it is the only one" if len(within) == 1 else f"it is the fastest of the {len(within)}"
+            text += f"; of {count} lossy arms, {fastest} within the noise floor"
+    elif floor is not None and any(value is not None for value in far.values()):
+        arm = _best(run, names, FAR, min)
+        text = f"has {label} of {distance(far[arm])} to the baseline, above the noise floor of {distance(floor)}, and "
+        text += _speed(run.arms[arm])
+        text += f"; it is the closest of {count} lossy arms, all above the noise floor" if count > 1 else ""
+    else:
+        arm = _best(run, names, SPEED, max)
+        text = _speed(run.arms[arm])
+        if far[arm] is None:
+            text += "; this run measured no distance"
+        else:
+            text += f", with {label} of {distance(far[arm])} to the baseline; this run has no noise floor to compare it with"
+        text += f"; it is the fastest of {count} lossy arms" if count > 1 else ""
+    return arm, text
 
 
 def _kept(arm: dict) -> str:
     """What a lossless arm kept of the baseline, in words that complete "this arm …"."""
-    kind, differing = sameness(arm)["kind"], arm.get("images_differing_from_baseline", 0)
+    kind, differing = sameness(arm)["kind"], arm["images_differing_from_baseline"]
     if kind == "distribution":
-        return "keeps the baseline's distribution, with draws of its own,"
+        return "keeps the baseline's distribution, with its own random draws,"
     if kind == "rounded":
-        return f"keeps {share(arm.get('token_agreement_with_baseline'))} of the baseline's tokens in reduced precision"
-    but = f", but for near-ties in {differing:,} of them," if differing else ""
-    return f"keeps the baseline's tokens in all {images(arm['images'])}{but}"
+        return f"keeps {share(arm['token_agreement_with_baseline'])} of the baseline's tokens in reduced precision"
+    ties = f", up to near-ties in {differing:,} of them," if differing else ""
+    return f"keeps the baseline's tokens in all {images(arm['images'])}{ties}"
 
 
-def _article(label: str) -> str:
+def _article(run: Run) -> str:
+    label = metric_names(run.arms)[0]
     return f"{'an' if label == 'FID' else 'a'} {label}"
 
 
 def _speed(arm: dict) -> str:
     """The speed, in words that complete "this arm …"."""
-    speed = arm.get("speed_relative_to_baseline")
+    speed = arm.get(SPEED)
     if speed is None:
         return "was not timed"
     if round(speed, 2) == 1:
@@ -159,56 +151,47 @@ def _speed(arm: dict) -> str:
     return f"is {'faster' if speed > 1 else 'slower'} than the baseline ({speed:.2f} times its speed)"
 
 
-def _headline(run: Run, compared: list[str], verdict: list[dict[str, str]]) -> str | None:
-    """The arm that the key figures are of: the first that the verdict names."""
-    return next((sentence["arm"] for sentence in verdict if sentence["arm"]), next(iter(compared), None))
+def _tile(title: str, value: str, note: str, fault: bool = False) -> dict:
+    return {"title": title, "value": value, "note": note, "fault": fault}
 
 
-def _tiles(run: Run, first: str | None) -> list[dict]:
-    """Key figures of an arm; without one, of a baseline that stands alone."""
-    arms, floor, label = run.arms, noise_floor(run.arms), metric_names(run.arms)[0]
-    times = "\N{MULTIPLICATION SIGN}"
-    at_batch = f"at batch size {run.metrics['batch_size']}"
-    if first is None:
-        arm = next(iter(arms.values()))
-        rows = [
-            ("Images a second", number(arm.get("images_per_second"), 1), f"a process, {at_batch}"),
-            (f"{label} to the reference", distance(arm.get("frechet_distance_to_reference")), ""),
-            (metric_names(arms)[1], number(arm.get("inception_score_mean"), 2), ""),
+def _tiles(run: Run, first: str) -> list[dict]:
+    """Key metrics of the arm that the verdict names first."""
+    arm, floor, kind = run.arms[first], noise_floor(run.arms), sameness(run.arms[first])["kind"]
+    speed = f"{arm[SPEED]:.2f} \N{MULTIPLICATION SIGN}" if arm.get(SPEED) is not None else DASH
+    tiles = [_tile("Speed", speed, f"relative to the baseline, at batch size {run.metrics['batch_size']}")]
+    if kind != "simulated":  # its images are meaningless
+        note = "no noise floor measured" if floor is None else f"noise floor {distance(floor)}"
+        agreement = share(arm.get("token_agreement_with_baseline"))
+        tiles += [
+            _tile(f"{metric_names(run.arms)[0]} to the baseline", distance(arm.get(FAR)), note),
+            _tile("Tokens matching the baseline", agreement, PROMISES.get(kind, ""), kind == "fault"),
         ]
-    else:
-        arm, baseline, state = arms[first], arms[BASELINE], sameness(arms[first])
-        speed, far = arm.get("speed_relative_to_baseline"), arm.get("frechet_distance_to_baseline")
-        floor_note = f"noise floor {distance(floor)}" if floor is not None else "no noise floor measured"
-        calls = f"baseline {number(baseline.get('target_calls_mean'), 2)}"
-        rows = [
-            ("Speed", DASH if speed is None else f"{speed:.2f} {times}", f"of the baseline, {at_batch}"),
-            (f"{label} to the baseline", distance(far), floor_note if far is not None else ""),
-            ("Tokens as the baseline", share(arm.get("token_agreement_with_baseline")), PROMISES[state["kind"]]),
-            ("Target calls an image", number(arm.get("target_calls_mean"), 2), calls),
-        ]
-        if state["kind"] == "fault":
-            rows[2] += (True,)
-        if state["kind"] == "simulated":  # its images mean nothing
-            rows = [rows[0], rows[3]]
-    return [
-        {"title": title, "value": value, "note": note, "fault": bool(fault)}
-        for title, value, note, *fault in rows
-        if value != DASH
-    ]
+    calls = f"baseline {number(run.arms[BASELINE]['target_calls_mean'], 2)}"
+    tiles.append(_tile("Target calls per image", number(arm["target_calls_mean"], 2), calls))
+    return [tile for tile in tiles if tile["value"] != DASH]
 
 
-def _clauses(run: Run, name: str) -> str:
-    """Calls, speed and distance of one arm, as words that complete "it …"."""
-    arm, baseline, floor = run.arms[name], run.arms.get(BASELINE, {}), noise_floor(run.arms)
-    calls, of_baseline = arm.get("target_calls_mean"), baseline.get("target_calls_mean")
-    speed, far = arm.get("speed_relative_to_baseline"), arm.get("frechet_distance_to_baseline")
-    parts = []
-    if calls is not None and of_baseline is not None:
-        parts.append(f"needs {calls:.2f} target calls instead of {of_baseline:g}")
-    if speed is not None:
-        parts.append(f"runs at {speed:.2f} times the baseline's speed")
-    if far is not None and not is_simulated(arm):
-        beside = f", beside a noise floor of {distance(floor)}" if floor is not None else ""
-        parts.append(f"has {_article(metric_names(run.arms)[0])} of {distance(far)} to the baseline{beside}")
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+def _tiles_of_one_arm(run: Run) -> list[dict]:
+    """Key metrics of a run that compares nothing."""
+    arm, (label, score) = next(iter(run.arms.values())), metric_names(run.arms)
+    tiles = [
+        _tile("Images per second", number(arm.get("images_per_second"), 1),
+              f"per process, at batch size {run.metrics['batch_size']}"),
+        _tile(f"{label} to the real images", distance(arm.get("frechet_distance_to_reference")), ""),
+        _tile(score, number(arm.get("inception_score_mean"), 2), ""),
+    ]  # fmt: skip
+    return [tile for tile in tiles if tile["value"] != DASH]
+
+
+def _line(run: Run, name: str) -> str:
+    """Tokens, calls, speed and distance of an arm, in words that follow its name."""
+    arm, baseline, floor = run.arms[name], run.arms[BASELINE], noise_floor(run.arms)
+    state = sameness(arm)
+    parts = [f"needs {arm['target_calls_mean']:.2f} target calls instead of {baseline['target_calls_mean']:g}"]
+    if arm.get(SPEED) is not None:
+        parts.append(f"runs at {arm[SPEED]:.2f} times the baseline's speed")
+    if arm.get(FAR) is not None and state["kind"] != "simulated":
+        beside = f" (noise floor {distance(floor)})" if floor is not None else ""
+        parts.append(f"has {_article(run)} of {distance(arm[FAR])} to the baseline{beside}")
+    return f"{state['words']}; it {' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))}."

@@ -1,4 +1,4 @@
-"""Words of the report: how figures are written, which arms are compared, what an arm kept of the baseline."""
+"""Words and numbers of the report: which arms are compared, what an arm kept of the baseline, how values are written."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ DASH = "\N{EN DASH}"
 
 
 def is_reseeded_baseline(arms: dict[str, dict], name: str) -> bool:
-    """Whether an arm is the baseline with other seeds: its distance is the noise floor."""
-    arm, baseline = arms[name], arms.get(BASELINE)
-    return (
-        name != BASELINE
-        and baseline is not None
-        and arm["strategy"] == baseline["strategy"]
-        and not has_baselines_seeds(arm)
-    )
+    """Whether an arm is the baseline with other seeds: its distance to the baseline is the noise floor."""
+    baseline = arms.get(BASELINE)
+    same = baseline is not None and arms[name]["strategy"] == baseline["strategy"]
+    return name != BASELINE and same and not has_baselines_seeds(arms[name])
 
 
 def has_baselines_seeds(arm: dict) -> bool:
     """Whether the arm was compared with the baseline token by token."""
-    return arm.get("token_agreement_with_baseline") is not None or "images_differing_from_baseline" in arm
+    return arm.get("token_agreement_with_baseline") is not None
 
 
 def is_simulated(arm: dict) -> bool:
-    """Whether scales were accepted at given rates: then the speed means something, the images nothing."""
+    """Whether scales are accepted at given rates: then the speed is meaningful, the images are not."""
     return "Simulated(" in arm["strategy"]
 
 
 def is_plain(arm: dict) -> bool:
-    """Whether one model decoded alone."""
+    """Whether one model decodes alone."""
     return arm["strategy"].startswith("Baseline(")
 
 
@@ -39,7 +35,7 @@ def noise_floor(arms: dict[str, dict]) -> float | None:
 
 
 def compared_arms(arms: dict[str, dict]) -> list[str]:
-    """The arms that are measured against the baseline on the same seeds."""
+    """The arms that are compared with the baseline on the same seeds."""
     return [name for name in arms if name != BASELINE and not is_reseeded_baseline(arms, name)]
 
 
@@ -59,7 +55,7 @@ def distance(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A figure, or a dash where there is none."""
+    """A value, or a dash where there is none."""
     return DASH if value is None else f"{value:,.{digits}f}"
 
 
@@ -69,11 +65,6 @@ def share(value: float | None) -> str:
         return DASH
     text = f"{100 * value:.1f}"
     return f"{'> 99.9' if text == '100.0' and value < 1 else text.removesuffix('.0')} %"
-
-
-def side_by_side(side: int) -> str:
-    """The size of a square."""
-    return f"{side} \N{MULTIPLICATION SIGN} {side}"
 
 
 def images(count: int) -> str:
@@ -86,38 +77,37 @@ def which(names: list[str], arms: dict[str, dict]) -> str:
     others = [name for name in arms if name not in names]
     if len(others) > 1:
         return ", ".join(names)
-    return f"all arms but {others[0]}" if others else "all arms"
+    return f"all arms except {others[0]}" if others else "all arms"
 
 
 def sameness(arm: dict) -> dict[str, str]:
-    """How the arm's tokens stand to the baseline's, against what its strategy promises.
+    """How the arm's tokens compare with the baseline's, against what its strategy promises.
 
     Returns:
         kind ("exact", "rounded", "distribution", "lossy", "plain", "simulated", "other" or "fault") and words that
         complete "this arm …".
     """
+
+    def state(kind: str, words: str) -> dict[str, str]:
+        return {"kind": kind, "words": words}
+
     if is_simulated(arm):
-        return {"kind": "simulated", "words": "accepts scales at given rates: its speed is a simulation"}
+        return state("simulated", "uses simulated acceptance: only its speed is meaningful")
     if not has_baselines_seeds(arm):
-        return {"kind": "other", "words": "draws other seeds than the baseline"}
-    agreement, differing = arm.get("token_agreement_with_baseline"), arm.get("images_differing_from_baseline", 0)
-    tokens = f"{share(agreement)} of the baseline's tokens"
-    if agreement is None:  # a run of an earlier version
-        tokens = f"all of the baseline's tokens in {arm['images'] - differing:,} of {images(arm['images'])}"
-    if not arm["lossless"] and is_plain(arm):
-        return {"kind": "plain", "words": f"is one model alone: it has {tokens}"}
+        return state("other", "uses other seeds than the baseline")
+    tokens = f"{share(arm['token_agreement_with_baseline'])} of its tokens match the baseline's"
+    differing, count = arm["images_differing_from_baseline"], arm["images"]
     if not arm["lossless"]:
-        return {"kind": "lossy", "words": f"is lossy: it kept {tokens}"}
+        return state("plain", f"is one model alone: {tokens}") if is_plain(arm) else state("lossy", f"is lossy: {tokens}")
     if not arm["exact"]:
-        return {"kind": "distribution", "words": f"is lossless in distribution (other draws: {tokens})"}
+        return state("distribution", f"is lossless in distribution (it draws its own tokens: {tokens})")
     if differing and "near_tie_images" not in arm:
-        return {"kind": "rounded", "words": f"is lossless but for the rounding of a reduced precision ({tokens})"}
+        return state("rounded", f"is lossless up to rounding in reduced precision ({tokens})")
     beyond = differing - arm.get("near_tie_images", 0)
     if beyond > 0:
-        verb = "differs" if beyond == 1 else "differ"
-        words = f"promises the baseline's tokens, but {images(beyond)} {verb} by more than a near-tie: this is a fault"
-        return {"kind": "fault", "words": words}
+        words = f"{images(beyond)} {'differs' if beyond == 1 else 'differ'} by more than a near-tie: this is a fault"
+        return state("fault", f"should reproduce the baseline's tokens, but {words}")
     if differing:
-        words = f"is lossless up to near-ties in rounding ({images(differing)} of {arm['images']:,}; {tokens})"
-        return {"kind": "exact", "words": words}
-    return {"kind": "exact", "words": f"is lossless: all {images(arm['images'])} have the baseline's tokens"}
+        words = f"{differing:,} of {images(count)} {'differs' if differing == 1 else 'differ'}; {tokens}"
+        return state("exact", f"is lossless up to near-ties in rounding ({words})")
+    return state("exact", f"is lossless: all {images(count)} have the baseline's tokens")

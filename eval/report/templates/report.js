@@ -30,7 +30,7 @@
     try {
       await navigator.clipboard.writeText(source.textContent);
       button.textContent = "Copied";
-    } catch {  // a page that was not served securely: leave it to the reader's own keys
+    } catch {  // a page that was not served securely: let the reader press the keys
       getSelection().selectAllChildren(source);
       button.textContent = "Selected: press Ctrl+C";
     }
