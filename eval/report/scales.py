@@ -177,7 +177,9 @@ def times_plots(run: Run) -> list[dict]:
         return "" if not value else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
     rows = [
-        [f"{arm}, {part}", *map(cell, (*values, sum(values)))] for arm, of in stacks.items() for part, values in of.items()
+        [f"{arm}, {part}", *map(cell, (*values, sum(values)))]
+        for arm, of in stacks.items()
+        for part, values in of.items()
     ]
     shown = {arm: stacks[arm] for arm in shown_arms(run, list(stacks), SHOWN)}
     title = f"Time per batch of {run.metrics['batch_size']}, in {unit}"

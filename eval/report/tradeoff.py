@@ -11,7 +11,17 @@ from matplotlib.transforms import Bbox
 
 from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, new_figure, to_svg
 from eval.report.run import Run
-from eval.report.words import BASELINE, distance, is_plain, is_reseeded_baseline, metric_names, noise_floor, sameness
+from eval.report.words import (
+    BASELINE,
+    FAR,
+    SPEED,
+    is_plain,
+    is_reseeded_baseline,
+    metric_names,
+    noise_floor,
+    sameness,
+    shown,
+)
 
 NAMED = 8  # with more points than this they are numbered instead of named
 Points = Mapping[str, tuple[float, float]]  # speed and distance by arm
@@ -24,7 +34,7 @@ def points(arms: dict[str, dict]) -> dict[str, tuple[float, float]]:
     """
     found = {BASELINE: (1.0, 0.0)} if BASELINE in arms else {}
     for name, arm in arms.items():
-        speed, far = arm.get("speed_relative_to_baseline"), arm.get("frechet_distance_to_baseline")
+        speed, far = arm.get(SPEED), arm.get(FAR)
         if name == BASELINE or is_reseeded_baseline(arms, name) or speed is None or far is None:
             continue
         if sameness(arm)["kind"] not in ("fault", "simulated"):
@@ -57,14 +67,14 @@ def section(run: Run) -> dict | None:
     label, floor, best = metric_names(run.arms)[0], noise_floor(run.arms), frontier(found)
     plain = [name for name in found if is_plain(run.arms[name])]
     rows = [
-        {"number": number, "name": name, "speed": f"{speed:.2f}", "far": distance(far), "best": name in best}
+        {"number": number, "name": name, "speed": shown(SPEED, speed), "far": shown(FAR, far), "best": name in best}
         for number, (name, (speed, far)) in enumerate(found.items(), 1)
     ]
     summary = "; ".join(f"{row['name']} {row['speed']} times as fast, {row['far']}" for row in rows)
     return {
         "svg": _svg(found, best, plain, run.colours, floor, label.partition(" (")[0]),
         "label": label,
-        "alt": f"{label} to the baseline against speed: {summary}; noise floor {distance(floor)}. On the frontier: "
+        "alt": f"{label} to the baseline against speed: {summary}; noise floor {shown(FAR, floor)}. On the frontier: "
         f"{', '.join(best)}.",
         "floor": floor,
         "rows": rows,
@@ -86,7 +96,7 @@ def _svg(
         axes.axhspan(axes.get_ylim()[0], floor, color=MUTED, alpha=0.12, linewidth=0)
         lines.append(axes.axhline(floor, color=MUTED, linewidth=1.2, linestyle="--"))
         corner = (axes.get_xlim()[0], floor)
-        text = f"noise floor {distance(floor)}"
+        text = f"noise floor {shown(FAR, floor)}"
         lines.append(axes.annotate(text, corner, (4, 4), textcoords="offset points", color=MUTED, size=11))
     axes.axvline(1, color=LINE, linewidth=1.2)
     axes.plot(*zip(*(found[name] for name in best)), color=INK, linewidth=1.4, zorder=1.5)
@@ -117,9 +127,7 @@ def _limit(axes: Axes, found: Points, floor: float | None) -> None:
         axes.set_ylim(-0.07 * top, 1.15 * top)
 
 
-def _label_points(
-    figure: Figure, axes: Axes, found: Points, texts: Mapping[str, str], drawn: list[Artist]
-) -> None:
+def _label_points(figure: Figure, axes: Axes, found: Points, texts: Mapping[str, str], drawn: list[Artist]) -> None:
     """Writes each point's text beside it, where it covers no other text, no point, and nothing drawn before."""
     figure.draw_without_rendering()
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in map(axes.transData.transform, found.values())]

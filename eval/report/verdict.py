@@ -9,14 +9,15 @@ from eval.report.tradeoff import frontier, points
 from eval.report.words import (
     BASELINE,
     DASH,
+    FAR,
+    SPEED,
     compared_arms,
-    distance,
     images,
     metric_names,
     noise_floor,
-    number,
     sameness,
     share,
+    shown,
 )
 
 LINES = 5  # arms that have a sentence of their own; the table lists all
@@ -30,7 +31,6 @@ PROMISES = {
     "plain": "one model alone",
     "fault": "should be 100 %: a fault",
 }
-SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
 
 
 def section(run: Run) -> dict:
@@ -104,14 +104,18 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     within = [name for name, value in far.items() if None not in (floor, value) and value <= floor]
     if within:
         arm = _best(run, within, SPEED, max)
-        text = f"{_speed(run.arms[arm])}, with {label} of {distance(far[arm])} to the baseline, within the noise floor "
-        text += f"of {distance(floor)}"
+        text = (
+            f"{_speed(run.arms[arm])}, with {label} of {shown(FAR, far[arm])} to the baseline, within the noise floor "
+        )
+        text += f"of {shown(FAR, floor)}"
         if count > 1:
             fastest = "it is the only one" if len(within) == 1 else f"it is the fastest of the {len(within)}"
             text += f"; of {count} lossy arms, {fastest} within the noise floor"
     elif floor is not None and any(value is not None for value in far.values()):
         arm = _best(run, names, FAR, min)
-        text = f"has {label} of {distance(far[arm])} to the baseline, above the noise floor of {distance(floor)}, and "
+        text = (
+            f"has {label} of {shown(FAR, far[arm])} to the baseline, above the noise floor of {shown(FAR, floor)}, and "
+        )
         text += _speed(run.arms[arm])
         text += f"; it is the closest of {count} lossy arms, all above the noise floor" if count > 1 else ""
     else:
@@ -120,7 +124,7 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
         if far[arm] is None:
             text += "; this run measured no distance"
         else:
-            text += f", with {label} of {distance(far[arm])} to the baseline; this run has no noise floor to compare it with"
+            text += f", with {label} of {shown(FAR, far[arm])} to the baseline; this run has no noise floor to compare it with"
         text += f"; it is the fastest of {count} lossy arms" if count > 1 else ""
     return arm, text
 
@@ -161,14 +165,14 @@ def _tiles(run: Run, first: str) -> list[dict]:
     speed = f"{arm[SPEED]:.2f} \N{MULTIPLICATION SIGN}" if arm.get(SPEED) is not None else DASH
     tiles = [_tile("Speed", speed, f"relative to the baseline, at batch size {run.metrics['batch_size']}")]
     if kind != "simulated":  # its images are meaningless
-        note = "no noise floor measured" if floor is None else f"noise floor {distance(floor)}"
+        note = "no noise floor measured" if floor is None else f"noise floor {shown(FAR, floor)}"
         agreement = share(arm.get("token_agreement_with_baseline"))
         tiles += [
-            _tile(f"{metric_names(run.arms)[0]} to the baseline", distance(arm.get(FAR)), note),
+            _tile(f"{metric_names(run.arms)[0]} to the baseline", shown(FAR, arm.get(FAR)), note),
             _tile("Tokens matching the baseline", agreement, PROMISES.get(kind, ""), kind == "fault"),
         ]
-    calls = f"baseline {number(run.arms[BASELINE]['target_calls_mean'], 2)}"
-    tiles.append(_tile("Target calls per image", number(arm["target_calls_mean"], 2), calls))
+    calls = f"baseline {shown('target_calls_mean', run.arms[BASELINE])}"
+    tiles.append(_tile("Target calls per image", shown("target_calls_mean", arm), calls))
     return [tile for tile in tiles if tile["value"] != DASH]
 
 
@@ -176,10 +180,10 @@ def _tiles_of_one_arm(run: Run) -> list[dict]:
     """Key metrics of a run that compares nothing."""
     arm, (label, score) = next(iter(run.arms.values())), metric_names(run.arms)
     tiles = [
-        _tile("Images per second", number(arm.get("images_per_second"), 1),
+        _tile("Images per second", shown("images_per_second", arm),
               f"per process, at batch size {run.metrics['batch_size']}"),
-        _tile(f"{label} to the real images", distance(arm.get("frechet_distance_to_reference")), ""),
-        _tile(score, number(arm.get("inception_score_mean"), 2), ""),
+        _tile(f"{label} to the reference", shown("frechet_distance_to_reference", arm), ""),
+        _tile(score, shown("inception_score_mean", arm.get("inception_score_mean")), ""),
     ]  # fmt: skip
     return [tile for tile in tiles if tile["value"] != DASH]
 
@@ -192,6 +196,6 @@ def _line(run: Run, name: str) -> str:
     if arm.get(SPEED) is not None:
         parts.append(f"runs at {arm[SPEED]:.2f} times the baseline's speed")
     if arm.get(FAR) is not None and state["kind"] != "simulated":
-        beside = f" (noise floor {distance(floor)})" if floor is not None else ""
-        parts.append(f"has {_article(run)} of {distance(arm[FAR])} to the baseline{beside}")
+        beside = f" (noise floor {shown(FAR, floor)})" if floor is not None else ""
+        parts.append(f"has {_article(run)} of {shown(FAR, arm[FAR])} to the baseline{beside}")
     return f"{state['words']}; it {' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))}."

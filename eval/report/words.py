@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from eval.metrics.metric import Column, Metric
+from eval.metrics.registry import columns
+from eval.report.run import Run
+
 BASELINE = "baseline"
+INCEPTION = "inception-v3-compat"
+ORIGINAL = {"fid": "FID", "kid": "KID"}  # names that are the original network's alone
 DASH = "\N{EN DASH}"
+SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
+COLUMNS = {column.key: column for column in columns()}
 
 
 def is_reseeded_baseline(arms: dict[str, dict], name: str) -> bool:
@@ -30,7 +38,7 @@ def is_plain(arm: dict) -> bool:
 
 def noise_floor(arms: dict[str, dict]) -> float | None:
     """Distance between two baseline runs that differ in nothing but the seeds, if the run measured it."""
-    floors = [arm.get("frechet_distance_to_baseline") for name, arm in arms.items() if is_reseeded_baseline(arms, name)]
+    floors = [arm.get(FAR) for name, arm in arms.items() if is_reseeded_baseline(arms, name)]
     return next((floor for floor in floors if floor is not None), None)
 
 
@@ -39,24 +47,40 @@ def compared_arms(arms: dict[str, dict]) -> list[str]:
     return [name for name in arms if name != BASELINE and not is_reseeded_baseline(arms, name)]
 
 
+def other_network(arms: dict[str, dict]) -> str | None:
+    """The network whose features were measured; None where it is the original Inception's, or nothing was."""
+    extractor = next((arm["feature_extractor"] for arm in arms.values() if "feature_extractor" in arm), INCEPTION)
+    return None if extractor == INCEPTION else extractor
+
+
 def metric_names(arms: dict[str, dict]) -> tuple[str, str]:
     """Names of the distance and of the score: plain only where the features are the original Inception's."""
-    extractor = next((arm["feature_extractor"] for arm in arms.values() if arm.get("feature_extractor")), None)
-    if extractor in (None, "inception-v3-compat"):
-        return "FID", "Inception Score"
-    return f"Fréchet distance ({extractor})", f"Inception Score ({extractor})"
+    network = other_network(arms)
+    return (f"Fréchet distance ({network})", f"Inception Score ({network})") if network else ("FID", "Inception Score")
 
 
-def distance(value: float | None) -> str:
-    """A distance in three digits or so; rounding may leave a zero slightly negative."""
-    if value is None:
-        return DASH
-    return f"{max(value, 0):.3f}" if value < 1 else f"{value:.2f}"
+def metric_title(metric: Metric, run: Run) -> str:
+    """Heading of a metric's columns: what it depends on stands in it."""
+    if metric.name == "speed":
+        return f"{metric.title}, batch size {run.metrics['batch_size']}"
+    if metric.needs != "features":
+        return metric.title
+    network = other_network(run.arms)
+    return f"{metric.title} ({network})" if network else ORIGINAL.get(metric.name, metric.title)
 
 
-def number(value: float | None, digits: int) -> str:
-    """A value, or a dash where there is none."""
-    return DASH if value is None else f"{value:,.{digits}f}"
+def shown(column: Column | str, value: object) -> str:
+    """A value as the report shows it: with the registry's digits, a share in per cent, a dash where there is none.
+
+    Args:
+        column: of the registry, or its key.
+        value: of the column; or an arm, whose value is then shown with its spread.
+    """
+    column = COLUMNS[column] if isinstance(column, str) else column
+    values = value if isinstance(value, dict) else {column.key: value}
+    if column.is_share:
+        return share(values.get(column.key))
+    return column.text(values, DASH, spread=True)
 
 
 def share(value: float | None) -> str:
@@ -98,7 +122,9 @@ def sameness(arm: dict) -> dict[str, str]:
     tokens = f"{share(arm['token_agreement_with_baseline'])} of its tokens match the baseline's"
     differing, count = arm["images_differing_from_baseline"], arm["images"]
     if not arm["lossless"]:
-        return state("plain", f"is one model alone: {tokens}") if is_plain(arm) else state("lossy", f"is lossy: {tokens}")
+        return (
+            state("plain", f"is one model alone: {tokens}") if is_plain(arm) else state("lossy", f"is lossy: {tokens}")
+        )
     if not arm["exact"]:
         return state("distribution", f"is lossless in distribution (it draws its own tokens: {tokens})")
     if differing and "near_tie_images" not in arm:
