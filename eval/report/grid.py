@@ -47,13 +47,8 @@ def section(run: Run) -> dict | None:
     def cell(arm: str, index: int) -> dict:
         file, mine = files[arm, index], files[BASELINE, index]
         if arm == BASELINE:
-            return {
-                "arm": arm,
-                "note": "target model alone",
-                "differs": False,
-                "source": picture(file),
-                "difference": None,
-            }
+            own = {"note": "target model alone", "differs": False, "difference": None}
+            return own | {"arm": arm, "source": picture(file)}
         same = _same_tokens(manifests[arm][index])
         note = "same tokens" if same else f"differs by {found[index][arm]:.1f}\u00a0%"
         shown = difference(file, mine, factor)
@@ -99,10 +94,8 @@ def differences(run: Run, arms: list[str], manifests: dict[str, dict]) -> dict[i
     """
     found: dict[int, dict[str, float]] = {}
     for index, row in manifests[BASELINE].items():
-        rows = {arm: manifests[arm].get(index) for arm in arms}
-        if any(
-            other is None or (other["label"], other["seed"]) != (row["label"], row["seed"]) for other in rows.values()
-        ):
+        rows = {arm: manifests[arm].get(index, {}) for arm in arms}
+        if any(other.get(key) != row[key] for other in rows.values() for key in ("label", "seed")):
             continue
         differing = [arm for arm, other in rows.items() if not _same_tokens(other)]
         mine = pixels(run.out / BASELINE / row["file"]) if differing else None

@@ -75,14 +75,19 @@ def _table(run: Run, metrics: Sequence[Metric]) -> dict | None:
     if any(column.key in reference for column in columns):
         name = f"reference: {reference['images']:,} real images"
         rows[name] = [shown(column, reference).replace(DASH, "") for column in columns]
-    return {"groups": groups, "starts": [group[0] for group in groups.values()], "rows": rows} if columns else None
+    starts = [columns.index(group[0]) for group in groups.values()]
+    return {"groups": groups, "starts": starts, "rows": rows} if columns else None
 
 
 def _repeats(run: Run) -> dict | None:
     """Mean and range over the repeats of every metric that the tables show; None without repeats."""
     repeats = {name: arm["repeats"] for name, arm in run.arms.items() if "repeats" in arm}
     rows = [
-        [name, column.title, *(shown(column.key, of[column.key][what]) for what in ("mean", "min", "max"))]
+        [
+            name,
+            metric_title(metric, run) if column.title == metric.title else column.title,
+            *(shown(column.key, of[column.key][what]) for what in ("mean", "min", "max")),
+        ]
         for name, of in repeats.items()
         for metric in METRICS
         for column in metric.columns

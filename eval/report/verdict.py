@@ -71,62 +71,51 @@ def _best(run: Run, names: list[str], metric: str, best: Callable) -> str:
 def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
     """A sentence on each arm with a fault, and one on the lossless, the lossy and the simulated arms."""
     states = {name: sameness(run.arms[name]) for name in compared}
-    of_kind = {kind: [name for name in compared if states[name]["kind"] in kinds]
-               for kind, kinds in {"Lossless": LOSSLESS, "Lossy": LOSSY, "Simulated": ("simulated",)}.items()}  # fmt: skip
-    sentences = [
-        {"title": "Fault", "arm": name, "text": f"{state['words']}."}
-        for name, state in states.items()
-        if state["kind"] == "fault"
-    ]
-    for title, names in of_kind.items():
-        if not names:
-            continue
-        if title == "Lossy":
-            arm, text = _lossy(run, names)
-        else:
-            arm = _best(run, names, SPEED, max)
-            text = _speed(run.arms[arm])
-            if title == "Lossless":
-                text = f"{_kept(run.arms[arm])} and {text}"
-                text += f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else ""
-            else:
-                text += ", given a draft with these acceptance rates; its images are meaningless"
-        sentences.append({"title": title, "arm": arm, "text": f"{text}."})
-    if any(text.startswith("speed:") for name in compared for text in run.arms[name].get("warnings", [])):
-        sentences.append({"title": "Caution", "arm": "", "text": "There are too few batches to quote the speeds."})
-    return sentences
+    found = [("Fault", name, state["words"]) for name, state in states.items() if state["kind"] == "fault"]
+    for title, kinds, sentence in (
+        ("Lossless", LOSSLESS, _lossless),
+        ("Lossy", LOSSY, _lossy),
+        ("Simulated", ("simulated",), _simulated),
+    ):
+        names = [name for name in compared if states[name]["kind"] in kinds]
+        if names:
+            found.append((title, *sentence(run, names)))
+    if any(text.startswith("speed:") for name in compared for text in run.arms[name]["warnings"]):
+        found.append(("Caution", "", "There are too few batches to quote the speeds"))
+    return [{"title": title, "arm": arm, "text": f"{text}."} for title, arm, text in found]
+
+
+def _lossless(run: Run, names: list[str]) -> tuple[str, str]:
+    arm = _best(run, names, SPEED, max)
+    text = f"{_kept(run.arms[arm])} and {_speed(run.arms[arm])}"
+    return arm, text + (f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else "")
+
+
+def _simulated(run: Run, names: list[str]) -> tuple[str, str]:
+    arm = _best(run, names, SPEED, max)
+    return arm, f"{_speed(run.arms[arm])}, given a draft with these acceptance rates; its images are meaningless"
 
 
 def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     """The fastest arm within the noise floor, else the closest one; without a floor or distances the fastest."""
-    floor, label, count = noise_floor(run.arms), _article(run), len(names)
+    floor, count = noise_floor(run.arms), len(names)
     far = {name: run.arms[name].get(FAR) for name in names}
     within = [name for name, value in far.items() if None not in (floor, value) and value <= floor]
-    if within:
-        arm = _best(run, within, SPEED, max)
-        text = (
-            f"{_speed(run.arms[arm])}, with {label} of {shown(FAR, far[arm])} to the baseline, within the noise floor "
-        )
-        text += f"of {shown(FAR, floor)}"
-        if count > 1:
-            fastest = "it is the only one" if len(within) == 1 else f"it is the fastest of the {len(within)}"
-            text += f"; of {count} lossy arms, {fastest} within the noise floor"
-    elif floor is not None and any(value is not None for value in far.values()):
-        arm = _best(run, names, FAR, min)
-        text = (
-            f"has {label} of {shown(FAR, far[arm])} to the baseline, above the noise floor of {shown(FAR, floor)}, and "
-        )
-        text += _speed(run.arms[arm])
-        text += f"; it is the closest of {count} lossy arms, all above the noise floor" if count > 1 else ""
+    above = floor is not None and any(value is not None for value in far.values()) and not within
+    arm = _best(run, names, FAR, min) if above else _best(run, within or names, SPEED, max)
+    speed, of_floor = _speed(run.arms[arm]), f"the noise floor of {shown(FAR, floor)}"
+    near = f"{_article(run)} of {shown(FAR, far[arm])} to the baseline"
+    if above:
+        text, place = f"has {near}, above {of_floor}, and {speed}", f"the closest of {count} lossy arms, none within it"
+    elif within:
+        ones = "the only one" if len(within) == 1 else f"the fastest of the {len(within)}"
+        text, place = f"{speed}, with {near}, within {of_floor}", f"{ones} within it, of {count} lossy arms"
+    elif far[arm] is None:
+        text, place = f"{speed}; this run measures no distance", f"the fastest of {count} lossy arms"
     else:
-        arm = _best(run, names, SPEED, max)
-        text = _speed(run.arms[arm])
-        if far[arm] is None:
-            text += "; this run measured no distance"
-        else:
-            text += f", with {label} of {shown(FAR, far[arm])} to the baseline; this run has no noise floor to compare it with"
-        text += f"; it is the fastest of {count} lossy arms" if count > 1 else ""
-    return arm, text
+        text = f"{speed}, with {near}; this run has no noise floor to compare it with"
+        place = f"the fastest of {count} lossy arms"
+    return arm, text + (f"; it is {place}" if count > 1 else "")
 
 
 def _kept(arm: dict) -> str:

@@ -1,4 +1,4 @@
-"""Words and numbers of the report: which arms are compared, what an arm kept of the baseline, how values are written."""
+"""Words and numbers of the report: which arms are compared, what they keep of the baseline, how values are shown."""
 
 from __future__ import annotations
 
@@ -122,9 +122,8 @@ def sameness(arm: dict) -> dict[str, str]:
     tokens = f"{share(arm['token_agreement_with_baseline'])} of its tokens match the baseline's"
     differing, count = arm["images_differing_from_baseline"], arm["images"]
     if not arm["lossless"]:
-        return (
-            state("plain", f"is one model alone: {tokens}") if is_plain(arm) else state("lossy", f"is lossy: {tokens}")
-        )
+        kind, words = ("plain", "is one model alone") if is_plain(arm) else ("lossy", "is lossy")
+        return state(kind, f"{words}: {tokens}")
     if not arm["exact"]:
         return state("distribution", f"is lossless in distribution (it draws its own tokens: {tokens})")
     if differing and "near_tie_images" not in arm:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.report.grid import SHOWN_ARMS, choose, differences, grid_context
-from eval.report.page import load_run
-from eval.report.pictures import amplification, difference, picture
+from eval.report.grid import SHOWN_ARMS, amplification, choose, difference, differences, picture, section
+from eval.report.run import load_run
 from tests.eval.finished_run import arms, write_run
 
 
@@ -19,8 +18,8 @@ def opened(source):
 
 def test_grid_shows_the_most_different_first_and_typical_ones_of_many_classes(reported):
     run = load_run(reported)
-    context = grid_context(run)
-    assert [half["title"] for half in context["halves"]] == ["The images that differ most", "Typical images"]
+    context = section(run)
+    assert [half["title"] for half in context["halves"]] == ["Largest differences", "Typical differences"]
     found = {index: {"a": float(index)} for index in range(40)}
     labels = {index: str(index // 10) for index in found}
     most, typical = choose(found, labels)
@@ -43,8 +42,8 @@ def test_images_with_other_seeds_or_missing_partners_are_left_out(reported):
     assert differences(load_run(reported), ["speculative"], manifests) == {0: {"speculative": 0.0}}
 
 
-def test_differences_are_amplified_by_the_factor_that_is_told(reported):
-    context = grid_context(load_run(reported))
+def test_differences_are_amplified_by_the_factor_that_the_page_gives(reported):
+    context = section(load_run(reported))
     factor, case = context["factor"], context["halves"][0]["cases"][0]
     assert factor in (1, 2, 4, 8, 16, 32)
     baseline, *others = case["cells"]
@@ -54,7 +53,7 @@ def test_differences_are_amplified_by_the_factor_that_is_told(reported):
         theirs = np.asarray(opened(cell["source"]).convert("RGB"), int)
         shown = np.asarray(opened(cell["difference"]).convert("RGB"), int)
         assert np.array_equal(shown, np.minimum(abs(theirs - mine) * factor, 255)), cell["arm"]
-    assert f"amplified {factor} time" in (reported / "report.html").read_text()
+    assert f"amplified {factor} times" in (reported / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("largest", "factor"), [(255.0, 1), (128.0, 1), (127.0, 2), (3.0, 32), (0.0, 1)])
@@ -82,7 +81,7 @@ def test_of_many_arms_those_on_the_frontier_are_shown(tmp_path):
     for index in range(10):
         run[f"slow_{index}"] = run["lossy"] | {"speed_relative_to_baseline": 0.5, "images": 8}
     run |= {name: arm | {"images": 8} for name, arm in run.items()}
-    context = grid_context(load_run(write_run(tmp_path / "run", run)))
+    context = section(load_run(write_run(tmp_path / "run", run)))
     shown = [cell["arm"] for cell in context["halves"][0]["cases"][0]["cells"]]
     assert len(shown) == 1 + SHOWN_ARMS and shown[:3] == ["baseline", "speculative", "lossy"]
     assert len(context["left_out"]) == 12 - SHOWN_ARMS

@@ -1,20 +1,18 @@
-"""eval.report.page: what the page says is what the run holds, in words that do not promise more."""
+"""eval.report.page: the page says what is in the run, in words that do not promise more."""
 
 import base64
 import json
 import re
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from eval.report.distances import distances_context
+from eval.report import reproduce, table, verdict
 from eval.report.page import SECTIONS, write_report
-from eval.report.repeat import repeat_context
 from eval.report.run import Run
-from eval.report.table import table_context
-from eval.report.verdict import verdict_context
-from eval.report.words import DASH, distance, metric_names, noise_floor, sameness, share
+from eval.report.words import COLUMNS, DASH, FAR, metric_names, noise_floor, sameness, share, shown
 from tests.eval.finished_run import arms, figures, write_run
 
 
@@ -66,7 +64,7 @@ def test_page_is_self_contained(page, reported):
 
 
 def test_page_has_every_section_and_unique_identifiers(page):
-    assert [attrs["id"] for attrs in page.all("section")] == [name for name, _, _ in SECTIONS]
+    assert [attrs["id"] for attrs in page.all("section")] == list(SECTIONS)
     identifiers = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(identifiers) == len(set(identifiers))
     references = {attrs[name][1:] for _, attrs in page.tags for name in ("href", "xlink:href") if name in attrs}
@@ -79,7 +77,7 @@ def test_images_are_the_files_bytes_and_have_alternative_texts(page, reported):
     files = {file.read_bytes() for file in reported.rglob("*.png")}
     for image in images:
         assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) in files
-        assert re.fullmatch(r"(Disc|Ring|Bar|Cross), image \d+, drawn by \w+: .+", image["alt"])
+        assert re.fullmatch(r"(Disc|Ring|Bar|Cross), image \d+, decoded by \w+: .+", image["alt"])
     assert not any("baseline_reseeded" in image["alt"] for image in images), "other seeds are not the same image"
     for attrs in [attrs for _, attrs in page.tags if attrs.get("role") == "img"]:
         assert len(attrs["aria-label"]) > 30
@@ -102,23 +100,23 @@ def test_text_from_the_run_cannot_become_markup(tmp_path):
     assert html.count("<script") == 1
 
 
-def test_figures_of_another_network_are_never_called_fid(page):
+def test_metrics_of_another_network_are_never_called_fid(page):
     assert "Fréchet distance (fashion-mnist-128)" in page.text
     assert "Inception Score (fashion-mnist-128)" in page.text
     assert not re.search(r"\bFID\b", page.text)
     assert re.search(r"Inception Score (?!\(fashion-mnist-128\))", page.text) is None
     inception = {name: arm | {"feature_extractor": "inception-v3-compat"} for name, arm in arms().items()}
     assert metric_names(inception) == ("FID", "Inception Score")
-    assert "has an FID of 0.000 to" in verdict_context(run_of(inception))["lines"][0]["clauses"]
+    assert "has an FID of 0.000 to" in verdict.section(run_of(inception))["lines"][0]["text"]
 
 
 def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(page):
     assert (
         "speculative is lossless: all 40 images have the baseline's tokens; it needs 4.51 target calls instead of 6, "
         "runs at 0.87 times the baseline's speed and has a Fréchet distance (fashion-mnist-128) of 0.000 "
-        "to the baseline, beside a noise floor of 0.104." in page.text
+        "to the baseline (noise floor 0.104)." in page.text
     )
-    assert "lossy is lossy: it kept 48.2 % of the baseline's tokens" in page.text
+    assert "lossy is lossy: 48.2 % of its tokens match the baseline's" in page.text
 
 
 @pytest.mark.parametrize(
@@ -128,11 +126,11 @@ def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(pa
         (
             {"images_differing_from_baseline": 2, "near_tie_images": 2},
             "exact",
-            "up to near-ties in rounding (2 images of",
+            "up to near-ties in rounding (2 of 1,000 images differ",
         ),
         ({"images_differing_from_baseline": 3, "near_tie_images": 2}, "fault", "1 image differs"),
         ({"exact": False}, "distribution", "lossless in distribution"),
-        ({"lossless": False, "exact": False}, "lossy", "it kept > 99.9 % of"),
+        ({"lossless": False, "exact": False}, "lossy", "> 99.9 % of its tokens match"),
     ],
 )
 def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
@@ -143,7 +141,9 @@ def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
 
 
 def tokens_tile(arms):
-    (tile,) = (tile for tile in verdict_context(run_of(arms))["tiles"] if tile["title"] == "Tokens as the baseline")
+    (tile,) = (
+        tile for tile in verdict.section(run_of(arms))["tiles"] if tile["title"] == "Tokens matching the baseline"
+    )
     return tile
 
 
@@ -154,16 +154,16 @@ def test_reduced_precision_is_neither_a_fault_nor_other_seeds():
     del run["speculative"]["near_tie_images"]
     tile = tokens_tile(run)
     assert not tile["fault"] and "reduced precision" in tile["note"]
-    words = verdict_context(run_of(run))["lines"][0]["words"]
-    assert "is lossless but for the rounding of a reduced precision (90 % of the baseline's tokens)" in words
+    words = verdict.section(run_of(run))["lines"][0]["text"]
+    assert "is lossless up to rounding in reduced precision (90 % of its tokens match the baseline's)" in words
 
 
 def test_a_broken_promise_is_shown_as_a_fault(tmp_path):
     run = arms()
     run["speculative"] |= {"token_agreement_with_baseline": 0.99, "images_differing_from_baseline": 5}
     assert tokens_tile(run)["fault"]
-    first = verdict_context(run_of(run))["verdict"][0]
-    assert (first["title"], first["arm"]) == ("Fault", "speculative") and "5 images differ" in first["after"]
+    first = verdict.section(run_of(run))["verdict"][0]
+    assert (first["title"], first["arm"]) == ("Fault", "speculative") and "5 images differ" in first["text"]
     page = written(tmp_path, run)
     assert any("fault" in attrs.get("class", "") for attrs in page.all("div"))
 
@@ -177,30 +177,52 @@ def test_noise_floor_is_the_baseline_with_other_seeds_only():
     assert noise_floor(run) is None
 
 
-def test_warnings_stand_in_place_and_are_not_repeated(page):
-    context = table_context(run_of(arms()))
-    assert [warning["arms"] for warning in context["shared"]] == ["all arms", "all arms but baseline"]
+def test_warnings_are_in_place_and_not_repeated(page):
+    context = table.section(run_of(arms()))
+    assert [warning["arms"] for warning in context["shared"]] == ["all arms", "all arms except baseline"]
     assert [warning["text"] for warning in context["shared"]] == figures()["warnings"]
-    assert [row["warnings"] for row in context["rows"]] == [[], [], [], ["a warning of this arm alone"], []]
+    assert list(context["warnings"].values()) == [[], [], [], ["a warning of this arm alone"], []]
     assert page.text.count("Fréchet distance to the baseline: 40 images") == 1
     assert "Warning, handoff: a warning of this arm alone" in page.text
     assert "Warning, all distances and scores: their features come from fashion-mnist-128" in page.text
     simulated = arms()["lossy"] | {"strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))"}
-    context = table_context(run_of({"baseline": figures(), "sim": simulated}))
-    assert context["simulated"] == ["sim"] and context["rows"][1]["kind"] == "simulated"
+    context = table.section(run_of({"baseline": figures(), "sim": simulated}))
+    assert context["simulated"] == ["sim"] and context["kinds"] == {"sim": "simulated"}
 
 
-def test_every_measure_stands_beside_its_arm(page):
-    rows = {row["name"]: row["cells"] for row in distances_context(run_of(arms()))["rows"]}
-    assert rows["lossy"] == (
-        "0.261", "3.210 ± 0.420", DASH, "81.2 %", "64 %", "1 of 40", "21.35", "0.8132", "4.49 %",
-    )  # fmt: skip
-    assert rows["speculative"] == (
-        "0.000", "0.000 ± 0.000", DASH, DASH, DASH, "40 of 40", DASH, "1.0000", "0.00 %",
-    )  # fmt: skip
-    assert "Kernel distance (fashion-mnist-128) × 1,000" in page.text and "KID" not in page.text  # noqa: RUF001
-    assert "beside the noise floor, 0.104" in page.text and "Against the reference" in page.text
-    assert distances_context(run_of({"baseline": figures()})) is None
+def test_every_metric_is_beside_its_arm(page):
+    tables = table.section(run_of(arms()))["tables"]
+    rows = tables["Further metrics"]["rows"]
+    assert rows["lossy"] == [
+        "3.210 ± 0.420", "81.2 %", "64 %", "1", "21.35", "0.8132", "4.5 %",
+    ]  # fmt: skip
+    assert rows["speculative"] == ["0.000 ± 0.000", DASH, DASH, "40", DASH, "1.0000", "0 %"]
+    assert tables["Main metrics"]["rows"]["lossy"][:2] == ["2.64", "4.61"]
+    assert "Kernel distance (fashion-mnist-128)" in page.text and "KID" not in page.text
+    assert "The noise floor is 0.104" in page.text and "Precision and recall compare with the reference" in page.text
+    assert list(table.section(run_of({"baseline": figures()}))["tables"]) == ["Main metrics"]
+
+
+def test_tables_derive_from_the_registry(page):
+    """Every column of the registry that an arm has is on the page, with its title and description."""
+    having = {key for arm in arms().values() for key, value in arm.items() if value is not None}
+    columns = [column for column in COLUMNS.values() if column.title and column.key in having]
+    headings = {attrs["title"] for attrs in page.all("th") if "title" in attrs}
+    assert len(columns) > 15 and headings == {column.description for column in columns}
+    assert all(column.title in page.text for column in columns)
+
+
+def test_the_reseeded_baseline_says_what_it_is(page):
+    assert "The baseline with other seeds: its distance to the baseline is the noise floor." in page.text
+
+
+def test_a_section_is_a_module_and_a_template_and_imports_no_page():
+    folder = Path(verdict.__file__).parent
+    for name in SECTIONS:
+        assert callable(import_module(f"eval.report.{name}").section)
+        assert (folder / "templates" / "sections" / f"{name}.html.j2").is_file()
+    for file in folder.glob("*.py"):
+        assert file.name == "page.py" or "report.page" not in file.read_text(), file
 
 
 def test_repeats_are_shown_with_their_range(tmp_path):
@@ -209,32 +231,33 @@ def test_repeats_are_shown_with_their_range(tmp_path):
     run["lossy"]["repeats"] = run["baseline"]["repeats"] = {"count": 3, "images": 1000}
     run["lossy"]["repeats"] = run["lossy"]["repeats"] | {"frechet_distance_to_baseline": spread}
     page = written(tmp_path, run)
-    assert "Each of 3 repeats holds 1,000 images" in page.text
-    assert "lossy distance to the baseline 0.310 0.280 0.335" in page.text
+    assert "Each of the 3 repeats has 1,000 images" in page.text
+    assert "lossy distance to baseline 0.310 0.280 0.335" in page.text
 
 
 def test_a_run_without_a_config_still_makes_a_page(tmp_path):
     written(tmp_path, {"baseline": figures()})
     (tmp_path / "config.yaml").unlink()
     page = Page(write_report(tmp_path).read_text())
-    assert "The same from its configuration" not in page.text and "a made-up processor" in page.text
+    assert "The same run from its configuration" not in page.text and "a made-up processor" in page.text
     (tmp_path / "config.yaml").write_text("trainer: {}\nmodel:\n  class_path: x\n")
     assert "python -m lightning_modules predict --config" in Page(write_report(tmp_path).read_text()).text
 
 
 def test_rounding_never_flatters():
     assert [share(value) for value in (1.0, 0.99999, 0.482, 0.0, None)] == ["100 %", "> 99.9 %", "48.2 %", "0 %", DASH]
-    assert [distance(value) for value in (-2e-7, 0.1044, 2.271, None)] == ["0.000", "0.104", "2.27", DASH]
+    assert [shown(FAR, value) for value in (-2e-7, 0.1044, 2.271, None)] == ["0.000", "0.104", "2.271", DASH]
 
 
 def test_smallest_run_still_makes_a_page(tmp_path):
     """One arm, metrics switched off, classes without names."""
-    minimal = {"strategy": "Baseline(model='target')", "lossless": True, "exact": True, "images": 4}
-    page = written(tmp_path, {"baseline": minimal})
-    assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "arms", "repeat"]
+    of_images = ("inception", "frechet", "feature")
+    minimal = {key: value for key, value in figures(images=4).items() if not key.startswith(of_images)}
+    page = Page(write_report(write_run(tmp_path, {"baseline": minimal})).read_text())
+    assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "table", "scales", "reproduce"]
 
 
-def test_config_and_environment_stand_on_the_page(page, reported):
+def test_config_and_environment_are_on_the_page(page, reported):
     assert "python eval/fid.py --pair tiny --images_per_class 10" in page.text
     assert "eval/fid.py --config" in page.text and "images_per_class: 10" in page.text
     assert "0123456789abcdef" * 4 in page.text and "a made-up processor" in page.text
@@ -244,7 +267,7 @@ def test_config_and_environment_stand_on_the_page(page, reported):
     assert not list(reported.glob("*.partial"))
 
 
-def test_what_measured_is_told_where_it_is_not_what_decoded():
+def test_the_machine_that_measured_is_named_where_another_decoded():
     decoded = {"command": "python eval/fid.py", "python": "3.11", "versions": {"torch": "2"}, "threads": 1}
     measured = decoded | {"device": "cuda", "threads": 8, "weights_sha256": {"inception": "ab"}}
     run = run_of({"baseline": figures()}, environment=decoded, measured_on=measured)
@@ -255,20 +278,20 @@ def test_what_measured_is_told_where_it_is_not_what_decoded():
         "feature_extractor_sha256": {"inception": "ab"},
     }
     run = Run(Path("run"), run.metrics, "", {})
-    assert repeat_context(run)["facts"] == facts
+    assert reproduce.section(run)["facts"] == facts
     run.metrics["measured_on"] = measured | {"command": "python eval/measure.py"}
-    assert repeat_context(run)["facts"] == facts | {
+    assert reproduce.section(run)["facts"] == facts | {
         "measured by": "python eval/measure.py", "measured on": {"threads": 8},
     }  # fmt: skip
-    assert json.loads(repeat_context(run)["facts_json"]) == repeat_context(run)["facts"]
+    assert json.loads(reproduce.section(run)["facts_json"]) == reproduce.section(run)["facts"]
 
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda out: (out / "metrics.json").unlink(), "holds no metrics.json"),
-        (lambda out: (out / "metrics.json").write_text("{"), "is no valid JSON"),
-        (lambda out: (out / "metrics.json").write_text(json.dumps({"arms": {}})), "holds no arms"),
+        (lambda out: (out / "metrics.json").unlink(), "expected metrics.json, got no such file"),
+        (lambda out: (out / "metrics.json").write_text("{"), "expected JSON, got invalid text"),
+        (lambda out: (out / "metrics.json").write_text(json.dumps({"arms": {}})), "expected arms, got none"),
     ],
 )
 def test_an_unfinished_run_is_named(run_folder, break_it, message):
