@@ -83,14 +83,11 @@ def _repeats(run: Run) -> dict | None:
     """Mean and range over the repeats of every metric that the tables show; None without repeats."""
     repeats = {name: arm["repeats"] for name, arm in run.arms.items() if "repeats" in arm}
     rows = [
-        [
-            name,
-            metric_title(metric, run) if column.title == metric.title else column.title,
-            *(shown(column.key, of[column.key][what]) for what in ("mean", "min", "max")),
-        ]
-        for name, of in repeats.items()
+        [name, title, *(shown(column, repeats[name][column.key][what]) for what in ("mean", "min", "max"))]
+        for name in repeats
         for metric in METRICS
         for column in metric.columns
-        if column.title and column.key in of
+        if column.title and column.key in repeats[name]
+        for title in [metric_title(metric, run) if column.title == metric.title else column.title]
     ]
     return {**next(iter(repeats.values())), "rows": rows} if rows else None
