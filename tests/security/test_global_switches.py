@@ -49,10 +49,10 @@ def test_a_switch_has_no_effect_and_stays_as_it_was(pair, switch, request):
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [[True, 2], np.array([1, 2], dtype=np.uint64), torch.tensor([1, 2], dtype=torch.uint64), [2**63, 0], [1.0, 2]],
-)
+UINT64 = torch.tensor([1, 2], dtype=torch.uint64)
+
+
+@pytest.mark.parametrize("wrong", [[True, 2], UINT64, UINT64.numpy(), [2**63, 0], [1.0, 2]])
 def test_what_is_no_64_bit_int_is_refused_as_label_and_as_seed(pair, wrong):
     for name, arguments in (("labels", (wrong, [1, 2])), ("seeds", ([1, 2], wrong))):
         with pytest.raises(TypeError, match=f"{name}: expected a list or 1-D tensor of 64-bit ints"):
