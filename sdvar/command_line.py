@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # as argparse and jsonargparse word them
 UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.IGNORECASE)
@@ -72,25 +72,22 @@ def _option_names(parser: argparse.ArgumentParser) -> set[str]:
 class OneLineErrors:
     """Mixin for a parser of argparse or jsonargparse: an invalid command line is reported in one line (see `explain`).
 
-    Exits with status 2; raises jsonargparse.ArgumentError instead if the parser has ``exit_on_error=False``.
+    Exits with status 2; raises argparse.ArgumentError instead if the parser has ``exit_on_error=False``.
     """
 
-    prog: str
-    exit_on_error: bool
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        parser: argparse.ArgumentParser = getattr(ex, "subcommand_parser", None) or self
+    def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
         line = explain(parser, message)
-        if self.exit_on_error:
-            stop(parser.prog.replace(" [options]", ""), line)
-        super().error(line, ex)  # type: ignore[misc]
+        if not self.exit_on_error:
+            raise argparse.ArgumentError(None, line) from ex
+        stop(parser.prog.replace(" [options]", ""), line)
 
 
 class ArgumentParser(OneLineErrors, argparse.ArgumentParser):
     """argparse's, but descriptions keep their line breaks, options have no abbreviations, and errors take one line."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        shared = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        shared: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(*args, **shared | kwargs)
 
 

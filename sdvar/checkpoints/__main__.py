@@ -11,6 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sdvar.checkpoints.converting import convert
+from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.inspecting import inspect
 from sdvar.command_line import ArgumentParser
 
 EXAMPLES = {
@@ -26,7 +34,7 @@ EXAMPLES = {
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
 PROG = "python -m sdvar.checkpoints"
-WIDTH = 140  # where stdout is no terminal
+WIDTH = 140  # of the table if stdout is not a terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,13 +72,6 @@ def _examples(*commands: str) -> str:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from sdvar.checkpoints.errors import CheckpointError
-    from sdvar.checkpoints.inspecting import inspect
-
     table = Table()
     for title in ("file", "kind", "MB", "depth", "width", "heads", "pyramid", "dtype", "parameters"):
         table.add_column(
@@ -91,9 +92,7 @@ def _inspect(options: argparse.Namespace) -> int:
             table.add_row(escape(one.file), one.kind, f"{one.megabytes:,.1f}", *shown, f"{one.parameters:,}")
             notes += [f"{one.file}: {one.note}"] if one.note else []
     if table.row_count:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=WIDTH)
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
         console.print(table)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False, markup=False)
@@ -101,10 +100,6 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    import torch
-
-    from sdvar.checkpoints.converting import convert
-
     kind = KINDS.get(options.kind)
     try:
         dtype = getattr(torch, options.dtype)

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.wrapped import TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
+from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
 from sdvar.pyramid import ScalePyramid
 
 KNOWN_PYRAMIDS = {680: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 2240: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)}
-HEAD_WIDTH = 64  # of the released models; only asked where no tensor tells the number of heads
+HEAD_WIDTH = 64  # of the released models; used only where no tensor gives the number of heads
 HOW_TO_USE = {VAR_KIND: "give it as the draft or the target", TOKENIZER_KIND: "give it as the tokenizer"}
 
 Weights = Mapping[str, Tensor]
@@ -28,7 +28,7 @@ def var_arguments(name: str, weights: Weights) -> dict[str, Any]:
         weights: tensors by their released names; they may be on the meta device.
 
     Raises:
-        CheckpointError: if they describe none.
+        CheckpointError: if they do not describe one.
     """
     _expect(
         name, weights, VAR_KIND,
@@ -71,12 +71,12 @@ def tokenizer_arguments(name: str, weights: Weights) -> dict[str, Any]:
 
 
 def var_pyramid(name: str, weights: Weights, given: ScalePyramid | None) -> ScalePyramid:
-    """The pyramid of a VAR: off ``lvl_1L``, else off the number of positions if a released model has it, else given.
+    """The pyramid of a VAR: from ``lvl_1L``, else from a released model's number of positions, else as given.
 
     Args:
         name: what messages call the weights.
         weights: those of a VAR, see `var_arguments`.
-        given: the pyramid, where the user gave one.
+        given: the user's pyramid, if any.
 
     Raises:
         CheckpointError: if there is none, or the tensors and the given one disagree.
@@ -104,7 +104,7 @@ def var_pyramid(name: str, weights: Weights, given: ScalePyramid | None) -> Scal
     return pyramid
 
 
-def given_pyramid(patch_nums: Sequence[int] | None) -> ScalePyramid | None:
+def given_pyramid(patch_nums: Sequence[int] | ScalePyramid | None) -> ScalePyramid | None:
     """The user's ``patch_nums`` as a pyramid; errors as `ScalePyramid`."""
     if patch_nums is None or isinstance(patch_nums, ScalePyramid):
         return patch_nums

@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdvar.checkpoints import checksums
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import Source, name_of, read
+from sdvar.checkpoints.files import SUMS, Source, listed, name_of, read
 from sdvar.checkpoints.filling import derived
 from sdvar.checkpoints.inspecting import placeholder_pyramid
 from sdvar.checkpoints.loading import load_tokenizer, load_var
-from sdvar.checkpoints.wrapped import UNKNOWN_KIND, VAR_KIND, kind_of, state_dicts
+from sdvar.checkpoints.state_dicts import UNKNOWN_KIND, VAR_KIND, kind_of, state_dicts
 
 
 def convert(
@@ -63,9 +62,9 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{out}: there is no folder {out.parent}; make it first")
     if out.exists() and (out.is_dir() or not overwrite):
         raise CheckpointError(f"{out}: exists; choose another name or give --overwrite to replace the file")
-    if checksums.listed(out):
+    if listed(out):
         raise CheckpointError(
-            f"{out}: {out.parent / checksums.LIST} lists the SHA-256 of another file of this name; choose another name "
+            f"{out}: {out.parent / SUMS} lists the SHA-256 of another file of this name; choose another name "
             "or remove it from the list"
         )
 

@@ -1,22 +1,28 @@
-"""Reading a checkpoint file: safely, and mapped from the disk instead of copied where the format allows it."""
+"""Reading a checkpoint file: its SHA-256 is checked, no code runs, and it is memory-mapped where the format allows."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import pickle
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from sdvar.checkpoints import checksums
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.hub import local_file
 
 Source = str | os.PathLike | Mapping[str, Any]
+SUMS = "SHA256SUMS"
+CHUNK = 2**22  # bytes read at a time
 ZIP = b"PK\x03\x04"  # how a .pth of torch >= 1.6 begins; older ones cannot be mapped
 
 
@@ -28,11 +34,11 @@ def name_of(source: Source) -> str:
 def read(source: Source, verify: bool = True) -> Any:
     """What a source holds: tensors by name, or a training checkpoint around them.
 
-    The tensors of a ``.safetensors`` file and of a zipped ``.pth`` are views of the mapped file.
+    Tensors of a ``.safetensors`` file and of a zipped ``.pth`` are views of the mapped file.
 
     Args:
-        source: a mapping, which is returned as it is; a file, or a name that `hub.local_file` knows.
-        verify: compare the file with a known SHA-256, which reads all of it.
+        source: a mapping, which is returned unchanged; a file; or a name that `hub.local_file` knows.
+        verify: compare the file with its known SHA-256; this reads all of it.
 
     Raises:
         TypeError: for anything else.
@@ -46,9 +52,12 @@ def read(source: Source, verify: bool = True) -> Any:
             "give its state_dict()"
         )
     name, path = name_of(source), local_file(source)
-    if path.is_dir():
-        raise CheckpointError(f"{name}: a folder; give the .pth or .safetensors file in it")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise CheckpointError(f"{name}: a folder; give the .pth or .safetensors file in it")
+        if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
+            raise CheckpointError(f"{name}: not a regular file but a pipe, socket or device; give a file on a disk")
         with path.open("rb") as file:
             start = file.read(len(ZIP))
     except FileNotFoundError:
@@ -58,16 +67,13 @@ def read(source: Source, verify: bool = True) -> Any:
     if not start:
         raise CheckpointError(f"{name}: cannot be read as a checkpoint: the file is empty. Download or copy it again")
     if verify:
-        checksums.verify(path, name)
+        _verify(path, name)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, name)
     return _read_torch(path, name, mapped=start == ZIP)
 
 
 def _read_safetensors(path: Path, name: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(path)  # maps the file
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
@@ -82,7 +88,7 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
         # weights_only: a checkpoint must not be able to run code
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
-        # torch's own message advises to switch weights_only off, which would run whatever the file holds
+        # torch's message advises turning weights_only off, which would run code from the file
         refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused:
             raise CheckpointError(
@@ -93,3 +99,55 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
             f"{name}: cannot be read as a checkpoint ({type(error).__name__}); it is damaged, cut off or no file of "
             "torch.save. Download or copy it again; a safetensors file is named .safetensors"
         ) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hex, in one pass; computed once per process for a file that does not change."""
+    state = path.stat()
+    return _sha256(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+def _verify(path: Path, name: str) -> None:
+    """Raises CheckpointError if the file differs from its sum in ``SHA256SUMS`` beside it or in the hub's cache.
+
+    Flipped bits and corrupt downloads of the right length load without an error, so every known sum is checked.
+    """
+    for expected, where, advice in _known(path):
+        if (found := sha256(path)) != expected:
+            raise CheckpointError(
+                f"{name}: the SHA-256 is {found}, but {expected} by {where}; the file is damaged or another "
+                f"one. {advice}"
+            )
+
+
+def listed(path: Path) -> str | None:
+    """The sum that a ``SHA256SUMS`` beside the file (lines of sha256sum) lists for it, if there is one."""
+    sums = path.parent / SUMS
+    if not sums.is_file():
+        return None
+    for line in sums.read_text(errors="replace").splitlines():
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", line)
+        if match and match[2] == path.name:
+            return match[1].lower()
+    return None
+
+
+def _known(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Each known sum: the sum, who lists it, what to do about a difference."""
+    if expected := listed(path):
+        yield expected, str(path.parent / SUMS), "Copy it again, or correct the list if it was replaced"
+    # The hub's cache links a snapshot's file to blobs/<etag>. The etag of a large file is its SHA-256, that of a small
+    # one a shorter git hash. Only the first link counts: a blob may itself link into a store with other names.
+    blob = Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        yield blob.name, "the hub", f"Delete {blob} and run the same command again"
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, inode: int, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))  # hashlib.file_digest needs Python 3.11
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Tensors into a model: what must be there, in which precision, without a second copy of the weights."""
+"""Tensors into a model: which must be there, in which precision, without a second copy of the weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from sdvar.checkpoints.configuration import Weights
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.models.transformer import VAR
 
+Model = TypeVar("Model", bound=nn.Module)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # buffers whose content follows from the configuration; a file may leave them out
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")
@@ -23,7 +24,7 @@ def derived(key: str) -> bool:
     return key.rsplit(".", 1)[-1] in DERIVED
 
 
-def empty_model(name: str, make: Callable[..., nn.Module], arguments: dict[str, Any], weights: Weights) -> nn.Module:
+def empty_model(name: str, make: Callable[..., Model], arguments: dict[str, Any], weights: Weights) -> Model:
     """The model of a configuration on the meta device, where it takes no memory; its tensors fit the weights'.
 
     Raises:
@@ -32,7 +33,7 @@ def empty_model(name: str, make: Callable[..., nn.Module], arguments: dict[str, 
     try:
         with torch.device("meta"):
             model = make(**arguments)
-    except Exception as error:  # what the layers say of sizes that they do not take
+    except Exception as error:  # the layers' own errors about invalid sizes
         raise CheckpointError(
             f"{name}: its tensors describe a {make.__name__} that cannot be built ({error}); the file is damaged or of "
             "another architecture"
@@ -56,10 +57,10 @@ def empty_model(name: str, make: Callable[..., nn.Module], arguments: dict[str, 
     return model
 
 
-def fill(name: str, model: nn.Module, weights: Weights, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+def fill(name: str, model: Model, weights: Weights, device: str | torch.device, dtype: torch.dtype) -> Model:
     """Gives a model from `empty_model` its tensors, converted one by one; in eval mode, without gradients.
 
-    The model never shares memory with the weights: a mapped file may be changed while the model lives. Weights on the
+    The model shares no memory with the weights: a mapped file may change while the model lives. Weights on the
     meta device, which have no values, make a model on the meta device.
 
     Raises:
@@ -114,7 +115,7 @@ def _finite(value: Tensor) -> bool:
     return value.numel() == 0 or all(math.isfinite(end) for end in value.aminmax())
 
 
-def _derived_buffer(model: nn.Module, key: str, shape: torch.Size) -> Tensor:
+def _derived_buffer(model: Any, key: str, shape: torch.Size) -> Tensor:
     if key == "lvl_1L":
         return model.pyramid.scale_of_position()[None]
     if key == "attn_bias_for_masking":

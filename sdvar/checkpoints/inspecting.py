@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.files import Source, name_of, read
 from sdvar.checkpoints.filling import derived, empty_model
 from sdvar.checkpoints.hub import local_file
-from sdvar.checkpoints.wrapped import TOKENIZER_KIND, VAR_KIND, kind_of, state_dicts
+from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, state_dicts
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pyramid import ScalePyramid
@@ -59,7 +60,9 @@ def inspect(source: Source) -> list[Description]:
 
 
 def _describe(name: str, weights: Weights, megabytes: float | None) -> Description:
-    kind, arguments, pyramid, note = kind_of(weights), {}, None, ""
+    kind, note = kind_of(weights), ""
+    arguments: dict[str, Any] = {}
+    pyramid = None
     try:
         if kind == VAR_KIND:
             arguments = var_arguments(name, weights)
@@ -80,7 +83,7 @@ def _describe(name: str, weights: Weights, megabytes: float | None) -> Descripti
         depth=arguments.get("depth"),
         width=arguments.get("width", arguments.get("base_channels")),
         heads=arguments.get("heads"),
-        pyramid=pyramid and pyramid.patch_nums,
+        pyramid=pyramid.patch_nums if pyramid else None,
         dtypes=tuple(str(dtype).removeprefix("torch.") for dtype, _ in dtypes.most_common()),
         parameters=sum(value.numel() for key, value in weights.items() if not derived(key)),
         note=note,

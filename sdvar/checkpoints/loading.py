@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import torch
-from torch import nn
 
-from sdvar.checkpoints.configuration import (
-    Weights,
-    given_pyramid,
-    tokenizer_arguments,
-    var_arguments,
-    var_pyramid,
-)
+from sdvar.checkpoints.configuration import Weights, given_pyramid, tokenizer_arguments, var_arguments, var_pyramid
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.files import Source, name_of, read
-from sdvar.checkpoints.filling import DTYPES, empty_model, fill
-from sdvar.checkpoints.wrapped import TOKENIZER_KIND, VAR_KIND, choose
+from sdvar.checkpoints.filling import DTYPES, Model, empty_model, fill
+from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
@@ -30,7 +24,7 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 
 def load_var(
     source: Source,
-    patch_nums: Sequence[int] | None = None,
+    patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> VAR:
@@ -44,16 +38,16 @@ def load_var(
         device, dtype: of the result. For bfloat16 and float16 the blocks' matrices take that dtype, all else float32.
 
     Raises:
-        CheckpointError: if the source cannot be read, is no VAR, or disagrees with ``patch_nums``.
+        CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums``.
         ValueError, TypeError: for another dtype, or arguments of the wrong kind.
     """
     _check_dtype(dtype)
-    return _Opened.var(source, given_pyramid(patch_nums)).fill(device, dtype)
+    return _opened_var(source, given_pyramid(patch_nums)).fill(device, dtype)
 
 
 def load_tokenizer(
     source: Source,
-    patch_nums: Sequence[int] | None = None,
+    patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> VQVAE:
@@ -65,7 +59,7 @@ def load_tokenizer(
         device, dtype: of the result; float64, or float32 for every other dtype: f-hat is summed in full precision.
 
     Raises:
-        CheckpointError: if the source cannot be read, is no tokenizer, or ``patch_nums`` is missing or does not fit.
+        CheckpointError: if the source cannot be read, is not a tokenizer, or ``patch_nums`` is missing or does not fit.
         ValueError, TypeError: for another dtype, or arguments of the wrong kind.
     """
     _check_dtype(dtype)
@@ -74,7 +68,7 @@ def load_tokenizer(
         raise CheckpointError(
             f"{name_of(source)}: a tokenizer's file does not hold its pyramid; give patch_nums, as (1, 2, 3)"
         )
-    return _Opened.tokenizer(source, pyramid).fill(device, dtype)
+    return _opened_tokenizer(source, pyramid).fill(device, dtype)
 
 
 def load_pair(
@@ -83,13 +77,13 @@ def load_pair(
     draft: Source | None = None,
     target: Source | None = None,
     tokenizer: Source | None = None,
-    patch_nums: Sequence[int] | None = None,
+    patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ModelPair:
     """The models of a decode: a bundled pair by name, or three checkpoints.
 
-    That the three belong together is found out before any weights are loaded.
+    Whether the three belong together is checked before any weights are loaded.
 
     Args:
         pair: name of a bundled pair, such as "tiny".
@@ -103,22 +97,24 @@ def load_pair(
     """
     _check_dtype(dtype)
     given = {"draft": draft, "target": target, "tokenizer": tokenizer}
-    missing = [name for name, source in given.items() if source is None]
+    sources = {name: source for name, source in given.items() if source is not None}
     if pair is not None:
-        if len(missing) < 3:
+        if sources:
             raise ValueError("load_pair: give either a bundled pair's name or draft, target and tokenizer, not both")
-        given = bundled_files(pair)
-    elif missing:
+        sources = {**bundled_files(pair)}
+    elif missing := [name for name in given if name not in sources]:
         raise ValueError(f"load_pair: {', '.join(missing)} missing; give draft, target and tokenizer, or a pair's name")
     pyramid = given_pyramid(patch_nums)
-    opened = {name: _Opened.var(given[name], pyramid) for name in ("target", "draft")}
-    opened["tokenizer"] = _Opened.tokenizer(given["tokenizer"], opened["target"].model.pyramid)
+    big, small = (_opened_var(sources[name], pyramid) for name in ("target", "draft"))
+    images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
     try:
-        ModelPair(**{name: part.model for name, part in opened.items()})
+        ModelPair(small.model, big.model, images.model)
     except ValueError as error:
-        named = ", ".join(f"{name} {opened[name].name}" for name in given)
-        raise CheckpointError(f"{named}: no pair: {error}. Give models that were trained on one tokenizer") from error
-    return ModelPair(**{name: part.fill(device, dtype) for name, part in opened.items()})
+        raise CheckpointError(
+            f"draft {small.name}, target {big.name}, tokenizer {images.name}: no pair: {error}. Give models that were "
+            "trained on one tokenizer"
+        ) from error
+    return ModelPair(small.fill(device, dtype), big.fill(device, dtype), images.fill(device, dtype))
 
 
 def bundled_files(pair: str) -> dict[str, Path]:
@@ -137,27 +133,27 @@ def bundled_files(pair: str) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A source that was read and fits a model, which is still without values."""
+class _Opened(Generic[Model]):
+    """A source that was read and fits a model, which has no values yet."""
 
     name: str
     weights: Weights
-    model: nn.Module
+    model: Model
 
-    @classmethod
-    def var(cls, source: Source, pyramid: ScalePyramid | None) -> _Opened:
-        name, weights = choose(name_of(source), read(source), VAR_KIND)
-        arguments = var_arguments(name, weights) | {"patch_nums": var_pyramid(name, weights, pyramid)}
-        return cls(name, weights, empty_model(name, VAR, arguments, weights))
-
-    @classmethod
-    def tokenizer(cls, source: Source, pyramid: ScalePyramid) -> _Opened:
-        name, weights = choose(name_of(source), read(source), TOKENIZER_KIND)
-        arguments = tokenizer_arguments(name, weights) | {"patch_nums": pyramid}
-        return cls(name, weights, empty_model(name, VQVAE, arguments, weights))
-
-    def fill(self, device: str | torch.device, dtype: torch.dtype) -> nn.Module:
+    def fill(self, device: str | torch.device, dtype: torch.dtype) -> Model:
         return fill(self.name, self.model, self.weights, device, dtype)
+
+
+def _opened_var(source: Source, pyramid: ScalePyramid | None) -> _Opened[VAR]:
+    name, weights = choose(name_of(source), read(source), VAR_KIND)
+    arguments = var_arguments(name, weights) | {"patch_nums": var_pyramid(name, weights, pyramid)}
+    return _Opened(name, weights, empty_model(name, VAR, arguments, weights))
+
+
+def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:
+    name, weights = choose(name_of(source), read(source), TOKENIZER_KIND)
+    arguments = tokenizer_arguments(name, weights) | {"patch_nums": pyramid}
+    return _Opened(name, weights, empty_model(name, VQVAE, arguments, weights))
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

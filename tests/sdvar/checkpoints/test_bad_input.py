@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -114,3 +115,17 @@ def refuse_pair(folder: Path, draft: dict[str, Tensor], target: dict[str, Tensor
         save_file(state, folder / f"{name}.safetensors")
     paths = {name: folder / f"{name}.safetensors" for name in files}
     assert words in one_error(lambda: sdvar.load_pair(**paths), *(f"{name} {path}" for name, path in paths.items()))
+
+
+@pytest.mark.parametrize("name", ["pipe.pth", "pipe.safetensors"])
+def test_a_pipe_does_not_wait_for_a_writer(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    message = one_error(lambda: sdvar.load_var(tmp_path / name), str(tmp_path / name))
+    assert "not a regular file but a pipe" in message
+
+
+def test_a_tensor_expanded_from_a_few_bytes(tmp_path):
+    """The file has a kilobyte; a copy of the tensor would take 512 GB."""
+    file = written(tmp_path / "expanded.pth", var_with(pos_1LC=torch.zeros(1, 1, 1).expand(1, 2**31, 64)))
+    message = one_error(lambda: sdvar.load_var(file), str(file))
+    assert "pos_1LC of shape (1, 2147483648, 64) takes 549,755,813,888 bytes, but only 4 are stored" in message

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sdvar
-from sdvar.checkpoints import checksums, loading
+from sdvar.checkpoints import files, loading
 from tests.sdvar.checkpoints.bad_files import SMALL, VAR, VAR_PTH, VAR_SAFE, one_error, written
 
 
@@ -51,8 +51,8 @@ def test_the_bundled_files_are_compared_with_their_list(tmp_path, monkeypatch):
 def test_a_sum_is_computed_once_for_an_unchanged_file(tmp_path):
     file = written(tmp_path / "a.bin", b"abc" * 9_000_000)  # several reads
     assert sdvar.checkpoints.sha256(file) == hashlib.sha256(b"abc" * 9_000_000).hexdigest()
-    calls = checksums._sha256.cache_info().misses
+    calls = files._sha256.cache_info().misses
     sdvar.checkpoints.sha256(file)
-    assert checksums._sha256.cache_info().misses == calls
+    assert files._sha256.cache_info().misses == calls
     written(file, b"other")
     assert sdvar.checkpoints.sha256(file) == hashlib.sha256(b"other").hexdigest()

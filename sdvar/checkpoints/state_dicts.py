@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
 
 VAR_KIND, TOKENIZER_KIND, UNKNOWN_KIND = "VAR", "tokenizer", "unknown"
-# where training scripts put weights; of several of one kind the first is taken
+# where training scripts put weights; the first of each kind is taken
 PLACES = (("trainer", "var_wo_ddp"), ("trainer", "vae_local"), ("model",), ("state_dict",))
 WRAPPERS = frozenset(("module", "_orig_mod"))  # parts of a key that data parallelism and torch.compile add
 
@@ -25,14 +26,14 @@ def kind_of(weights: Mapping[str, Tensor]) -> str:
 
 
 def state_dicts(name: str, loaded: Any) -> dict[str, dict[str, Tensor]]:
-    """All state dicts of what a file held, by their place ("" for the whole), without the wrappers' parts of keys.
+    """All state dicts in a file's content, by place ("" for the whole), without the wrappers' parts of keys.
 
     Args:
         name: what messages call the file.
         loaded: tensors by name, or a mapping that holds such a mapping at one of `PLACES`; the rest of it is ignored.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or an entry is not a named tensor with storage of its own size.
     """
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
@@ -40,7 +41,7 @@ def state_dicts(name: str, loaded: Any) -> dict[str, dict[str, Tensor]]:
         )
     found = {}
     for place in PLACES:
-        value = loaded
+        value: Any = loaded
         for part in place:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
@@ -84,6 +85,14 @@ def _unwrapped(name: str, state: Mapping[Any, Any]) -> dict[str, Tensor]:
         bare = ".".join(part for part in key.split(".") if part not in WRAPPERS)
         if bare in weights:
             raise CheckpointError(f"{name}: holds {bare} twice, once as {key}; save the state_dict() of one model")
+        if value.layout == torch.strided and not value.is_meta:
+            # A tensor expanded from a few bytes would take its full size as soon as it is copied.
+            size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+            if size > stored:
+                raise CheckpointError(
+                    f"{name}: {key} of shape {tuple(value.shape)} takes {size:,} bytes, but only {stored:,} are stored "
+                    "for it; save it with .contiguous()"
+                )
         weights[bare] = value
     return weights
 
