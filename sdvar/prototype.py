@@ -69,8 +69,8 @@ class SDVAR:
         """Draft ``gamma`` scales, verify them in one target pass; the images are the target's own for that g_seed.
 
         Args:
-            gamma: scales drafted a round, at least 1.
-            verbose: show every round on stderr, or where the logging of the program shows INFO lines.
+            gamma: scales drafted per round, at least 1.
+            verbose: log every round: to the program's own handlers if one takes INFO lines, else to stderr.
 
         Returns:
             float32 (B, 3, H, W) in [0, 1].
@@ -150,7 +150,9 @@ def infer(
         g_seed = int(torch.randint(2**63 - 1, ()))
     seeds, random_classes = from_g_seed(g_seed, B, pair.num_classes)
     labels = random_classes if label_B is None else check_label_B(label_B, B, pair.num_classes)
-    return decode(pair, labels, seeds, strategy, sampling).images
+    images = decode(pair, labels, seeds, strategy, sampling).images
+    assert images is not None  # for the type checker: decode was asked for them
+    return images
 
 
 def from_g_seed(g_seed: int, B: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -182,7 +184,7 @@ def check_label_B(label_B: Tensor | int, B: int, classes: int) -> Tensor:
     if label_B.is_floating_point() or label_B.is_complex() or label_B.dtype == torch.bool:
         raise TypeError(f"label_B: expected a tensor of ints, got one of {label_B.dtype}")
     if label_B.shape != (B,):
-        raise ValueError(f"label_B: expected one label an image, shape ({B},), got shape {tuple(label_B.shape)}")
+        raise ValueError(f"label_B: expected one label per image, shape ({B},), got shape {tuple(label_B.shape)}")
     outside = label_B[(label_B < 0) | (label_B > classes)]
     if len(outside):
         raise ValueError(
@@ -193,9 +195,9 @@ def check_label_B(label_B: Tensor | int, B: int, classes: int) -> Tensor:
 
 @contextmanager
 def shown_rounds(verbose: bool) -> Iterator[None]:
-    """Within the block, if ``verbose``, the lines of the logger "sdvar.rounds" are shown; afterwards all is as before.
+    """Within the block, if ``verbose``, the logger "sdvar.rounds" is at level INFO; afterwards it is as before.
 
-    They go to the program's own log handlers where one of these takes INFO lines, else to stderr.
+    Lines go to the program's own log handlers if one of them takes INFO lines, else to stderr.
     """
     if not isinstance(verbose, bool):
         raise TypeError(f"verbose: expected True or False, got {verbose!r}")

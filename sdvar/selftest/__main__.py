@@ -13,7 +13,13 @@ import math
 import sys
 from collections.abc import Sequence
 
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import sdvar
 from sdvar.command_line import ArgumentParser
+from sdvar.selftest import CheckResult, SDVARParallelV1Tester
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -22,12 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python -m sdvar.selftest --help`."""
     options = parse(arguments)
 
-    import torch
-
-    import sdvar
-    from sdvar.selftest import SDVARParallelV1Tester
-
-    # as in decoding to files: f-hat must not depend on the convolution that a batch size selects
+    # as in decoding to files: f-hat must not depend on the convolution chosen for a batch size
     torch.backends.cudnn.allow_tf32 = False
     files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
     pair_name = options.pair if options.pair or any(files.values()) else "tiny"
@@ -51,20 +52,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …; cuda if there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights; default %(default)s")
     parser.add_argument("--batch_size", type=_positive, default=2, metavar="B", help="images; default %(default)s")
-    parser.add_argument("--gamma", type=_positive, default=2, metavar="G", help="scales a round; default %(default)s")
+    parser.add_argument("--gamma", type=_positive, default=2, metavar="G", help="scales per round; default %(default)s")
     return parser.parse_args(arguments)
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an int >= 1, got {text!r}")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:  # a number beyond 64 bits fails in the midst of a check
+        raise argparse.ArgumentTypeError(f"expected an int from 1 to 999999999, got {text!r}")
     return int(text)
 
 
 def find_device(asked: str | None) -> str:
-    """The device to run on, or ValueError if it is none or not there."""
-    import torch
-
+    """The device to run on; ValueError if the name is invalid or there is no such device."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked is None:
         return "cuda" if count else "cpu"
@@ -76,22 +75,19 @@ def find_device(asked: str | None) -> str:
     return asked
 
 
-def print_table(results: Sequence, title: str) -> None:
-    """A row a check, on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
+def print_table(results: Sequence[CheckResult], title: str) -> None:
+    """Print one row per check on stdout."""
     table = Table(title=f"Selftest of {title}")
     table.add_column("check", no_wrap=True)
     table.add_column("passed", no_wrap=True)
-    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("number", justify="right", no_wrap=True)
     table.add_column("limit", justify="right", no_wrap=True)
     table.add_column("what it means", min_width=40)
     for result in results:
         style = None if result.passed else "bold red"
         numbers = ("-" if math.isnan(value) else f"{value:.2g}" for value in (result.figure, result.limit))
         table.add_row(result.test_name, "yes" if result.passed else "NO", *numbers, result.message, style=style)
-    # a file or a pipe has no width of its own: wide enough that no name or number is cut
+    # A file or a pipe has no width. 120 columns cut no name or number.
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
     failures = sum(not result.passed for result in results)
     print(f"{len(results) - failures} of {len(results)} checks passed")

@@ -16,12 +16,12 @@ from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
 from sdvar.selftest.cache_error import cache_error, largest_value
 from sdvar.selftest.model_checks import SAMPLING, batch
-from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, judged, precision, relative_error
+from sdvar.selftest.result import NEAR_TIES, Measured, relative_error, rounding, tokenizer_rounding
 
 
 @dataclass(frozen=True)
 class Overrule(Acceptance):
-    """Replaces a token of every drafted scale, so that caches have to be cut whatever the models agree on.
+    """Replaces a token of every drafted scale, so that caches are truncated however well the models agree.
 
     Args:
         accepted: whether the round goes on after such a scale.
@@ -32,8 +32,8 @@ class Overrule(Acceptance):
     def judge(self, proposal: Proposal) -> Verdict:
         tokens = proposal.drafted.clone()
         tokens[:, 0] = (tokens[:, 0] + 1) % proposal.codebook.shape[0]
-        stands = torch.full_like(tokens[:, 0], self.accepted, dtype=torch.bool)
-        return Verdict(tokens, stands, tokens == proposal.drafted)
+        accepted = torch.full_like(tokens[:, 0], self.accepted, dtype=torch.bool)
+        return Verdict(tokens, accepted, tokens == proposal.drafted)
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,21 @@ class NotedGaps(Coupled):
         return verdict
 
 
-def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
-    figures, cuts = [], 0
+def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """After rejections both caches contain what the committed scales give."""
+    figures, rejections = [], 0
     for rule in (Coupled(), Overrule(accepted=True), Overrule(accepted=False)):
         state = DecodeState(pair, *batch(pair, B), SAMPLING)
         Speculative(gamma, rule).run(state)
         figures.append(cache_error(state) / max(1.0, largest_value(state)))
-        cuts += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
+        rejections += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
     figure = torch.tensor(figures).max().item()
-    meaning = f"cached keys and values against a fresh pass over the committed scales, after {cuts} rejections"
-    return judged("cache_after_truncation", figure, ROUNDING[precision(pair.target)], meaning)
+    meaning = f"cached keys and values against a fresh pass over the committed scales, after {rejections} rejections"
+    return Measured(figure, rounding(pair), meaning)
 
 
-def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """f-hat is the sum of one contribution per committed scale."""
     state = DecodeState(pair, *batch(pair, B), SAMPLING)
     Speculative(gamma).run(state)
     quantizer, pyramid, maps = pair.tokenizer.quantize, pair.pyramid, state.maps
@@ -77,30 +79,36 @@ def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
         relative_error(maps.f_hat, expected),
         relative_error(maps.committed_inputs(range(B), 0, len(pyramid)), inputs),
     )
-    meaning = "f-hat and the inputs after a decode against the sum of one contribution a committed scale"
-    return judged("f_hat_updated_once", figure, ROUNDING[precision(pair.tokenizer)], meaning)
+    meaning = "f-hat and the inputs after a decode against the sum of one contribution per committed scale"
+    return Measured(figure, tokenizer_rounding(pair), meaning)
 
 
-def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """With the target as its own draft every scale is accepted, in ceil(K / (gamma + 1)) target calls."""
     same = ModelPair(pair.target, pair.target, pair.tokenizer)  # the loaded target again, no copy
     rule = NotedGaps()
     stats = decode(same, *batch(pair, B), Speculative(gamma, rule), SAMPLING, images=False).stats
     calls = -(-len(pair.pyramid) // (gamma + 1))
-    falls = int((stats.drafted_scales - stats.accepted_scales).sum())
+    rejections = int((stats.drafted_scales - stats.accepted_scales).sum())
     problems = []
-    if falls > len(rule.gaps):
-        problems.append(f"{falls} scales were refused, with {len(rule.gaps)} tokens that differ")
-    if not 0 <= int(stats.target_calls.sum()) - calls * B <= falls:  # a round that ends early costs one more at most
-        problems.append(f"target calls {stats.target_calls.tolist()}, not {calls} an image and at most {falls} more")
+    if rejections > len(rule.gaps):
+        problems.append(f"{rejections} scales were rejected, with {len(rule.gaps)} tokens that differ")
+    if (
+        not 0 <= int(stats.target_calls.sum()) - calls * B <= rejections
+    ):  # a round that ends early costs one more at most
+        problems.append(
+            f"target calls {stats.target_calls.tolist()}, not {calls} per image and at most {rejections} more"
+        )
     meaning = (
-        f"largest score gap of a refused token: {len(rule.gaps)} of {int(stats.drafted_tokens.sum())} refused; "
-        f"target calls {stats.target_calls.min()} to {stats.target_calls.max()}, {calls} if all stands"
+        f"largest score gap of a rejected token: {len(rule.gaps)} of {int(stats.drafted_tokens.sum())} rejected; "
+        f"target calls {stats.target_calls.min()} to {stats.target_calls.max()}, {calls} if everything is accepted"
     )
-    limit = NEAR_TIES[precision(pair.target)]
-    return judged("draft_equals_target", max([0.0, *rule.gaps]), limit, meaning, problems)
+    limit = NEAR_TIES[pair.target.dtype]
+    return Measured(max([0.0, *rule.gaps]), limit, meaning, problems)
 
 
-def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """Speculative decoding with `Coupled` gives the baseline's tokens."""
     labels, seeds = batch(pair, B)
     baseline = decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens
     ours = decode(pair, labels, seeds, Speculative(gamma), SAMPLING, images=False).tokens
@@ -111,18 +119,20 @@ def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
         f"largest score gap where an image first differs from the baseline: {len(gaps)} of {B} images differ, "
         f"{agreement:.2%} of all tokens agree"
     )
-    dtype = precision(pair.target)
+    dtype = pair.target.dtype
     if dtype in (torch.bfloat16, torch.float16):
         meaning += (
             f"; {str(dtype)[6:]} rounds a logit of 32 by {32 * torch.finfo(dtype).eps:g}, twice that is the limit"
         )
     figure = gaps.max().item() if len(gaps) else 0.0
-    return judged("coupled_equals_baseline", figure, NEAR_TIES[dtype], meaning)
+    return Measured(figure, NEAR_TIES[dtype], meaning)
 
 
-def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """Images are finite, in range, of the right size, and the same each time."""
     labels, seeds = batch(pair, B)
-    images, again = (decode(pair, labels, seeds, Speculative(gamma), SAMPLING).images for _ in range(2))
+    results = [decode(pair, labels, seeds, Speculative(gamma), SAMPLING).images for _ in range(2)]
+    images, again = [each for each in results if each is not None]
     side = pair.tokenizer.image_size
     problems = []
     if images.shape != (B, 3, side, side) or images.dtype != torch.float32:
@@ -133,4 +143,4 @@ def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> CheckResult:
         problems.append(f"pixels from {images.min():.3g} to {images.max():.3g}, expected 0 to 1")
     figure = (images - again).abs().max().item()
     meaning = f"pixel difference between two runs; {B} finite images of {side} x {side} in [0, 1]"
-    return judged("image_end_to_end", figure, 0.0, meaning, problems)
+    return Measured(figure, 0.0, meaning, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
-from sdvar.selftest.result import ROUNDING, CheckResult, judged, precision, relative_error
+from sdvar.selftest.result import Measured, relative_error, rounding, tokenizer_rounding
 
-SAMPLING = Sampling()  # guided and unfiltered: the filters are no part of what is checked
+SAMPLING = Sampling()  # guided and unfiltered: the filters are not checked here
 
 
 def batch(pair: ModelPair, B: int) -> tuple[Tensor, Tensor]:
@@ -25,8 +25,13 @@ def batch(pair: ModelPair, B: int) -> tuple[Tensor, Tensor]:
     return images * pair.num_classes // B % pair.num_classes, images
 
 
+def inputs_of_tokens(pair: ModelPair, labels: Tensor, seeds: Tensor, model: str = "target") -> Tensor:
+    """(B, L - n_0, C_vae): `VQVAE.var_inputs` of the tokens that a model decodes alone."""
+    return pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(model), SAMPLING, images=False).tokens)
+
+
 class Pass(NamedTuple):
-    """What one pass of a model was given.
+    """The inputs of one pass of a model.
 
     Attributes:
         inputs: (rows, positions without scale 0, C_vae).
@@ -39,10 +44,11 @@ class Pass(NamedTuple):
 
 def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number: int) -> Pass:
     """Run a strategy and return one of the target's passes, as its own modules saw it."""
+    target: Any = pair.target
     inputs, hidden = [], []
     hooks = [
-        pair.target.word_embed.register_forward_pre_hook(lambda module, args: inputs.append(args[0])),
-        pair.target.blocks[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0])),
+        target.word_embed.register_forward_pre_hook(lambda module, args: inputs.append(args[0])),
+        target.blocks[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0])),
     ]
     try:
         strategy.run(state)
@@ -52,11 +58,11 @@ def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number:
     return Pass(inputs[number], hidden[number])
 
 
-def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def build_combined_query(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """A verification has n_0 + n_1 + … positions; its inputs are those of the drafted tokens."""
     labels, seeds = batch(pair, B)
     pyramid, n_0 = pair.pyramid, pair.pyramid.tokens[0]
-    drafted = decode(pair, labels, seeds, Baseline("draft"), SAMPLING, images=False).tokens
-    expected = pair.tokenizer.var_inputs(drafted)
+    expected = inputs_of_tokens(pair, labels, seeds, "draft")
     figure, problems, lengths = 0.0, [], []
     for draft_length in sorted({0, min(1, len(pyramid) - 1), min(gamma, len(pyramid) - 1)}):
         strategy = Speculative(draft_length) if draft_length else Baseline()
@@ -75,13 +81,14 @@ def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
         f"positions of a pass over scales {', '.join(lengths)}; its inputs against the down-sampled f-hat of the "
         "drafted tokens"
     )
-    return judged("build_combined_query", figure, ROUNDING[precision(pair.tokenizer)], meaning, problems)
+    return Measured(figure, tokenizer_rounding(pair), meaning, problems)
 
 
-def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """Splitting the logits of one pass over several scales gives those of one pass per scale."""
     labels, seeds = batch(pair, B)
     pyramid, scales, images = pair.pyramid, len(pair.pyramid), range(B)
-    inputs = pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens)
+    inputs = inputs_of_tokens(pair, labels, seeds)
     figures = []
     for which in ("target", "draft"):
         one_by_one = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
@@ -93,19 +100,20 @@ def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
                 alone = _inputs_of(pair, inputs, scale, scale + 1)
                 wanted = one_by_one.logits(images, alone, scale, scale + 1, wanted_from=scale)
                 figures.append(relative_error(part, wanted))
-    meaning = f"logits of passes over {gamma + 1} scales, cut by scale, against one pass a scale; both models"
-    return judged("split_logits_by_stage", _largest(figures), ROUNDING[precision(pair.target)], meaning)
+    meaning = f"logits of passes over {gamma + 1} scales, split by scale, against one pass per scale; both models"
+    return Measured(_largest(figures), rounding(pair), meaning)
 
 
-def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def guidance_branches(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """The class and the null branch differ from the first input on and are combined as in VAR."""
     labels, seeds = batch(pair, B)
     pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
-    inputs = pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens)
+    inputs = inputs_of_tokens(pair, labels, seeds)
     last = min(gamma + 1, scales)
     inputs = _inputs_of(pair, inputs, 0, last)
     stepper = DecodeState(pair, labels, seeds, SAMPLING).stepper("target")
-    problems = []
-    start = stepper.workspace.conditioning.start
+    workspace: Any = stepper.workspace
+    start, problems = workspace.conditioning.start, []
     if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():
         problems.append("the first input is the same for the class and the null class")
     guided = stepper.logits(range(B), inputs, 0, last, wanted_from=0)
@@ -117,10 +125,11 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     meaning = (
         "guided logits against (1 + t) class - t null of separate passes; the branches differ from the first input on"
     )
-    return judged("guidance_branches", figure, ROUNDING[precision(target)], meaning, problems)
+    return Measured(figure, rounding(pair), meaning, problems)
 
 
-def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> Measured:
+    """A scale sees all of itself and of the scales before it, and nothing else."""
     pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
     problems = []
     of_position = torch.tensor([k for k, side in enumerate(pyramid.patch_nums) for _ in range(side * side)])
@@ -133,7 +142,7 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
                 break
 
     labels, seeds = batch(pair, B)
-    inputs = pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens)
+    inputs = inputs_of_tokens(pair, labels, seeds)
     inputs, n_0 = _inputs_of(pair, inputs, 0, last), pyramid.tokens[0]
     conditioning = target.condition(labels)
     logits = target.forward_span(conditioning, inputs, 0, last)
@@ -148,9 +157,9 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
             if (moved[:, here] == logits[:, here]).all(-1).any():
                 problems.append(f"positions of scale {scale} do not see a token of their own scale")
     # below the rounding of reduced precision: both passes take the same kernels on the same shapes
-    limit = min(1e-6, ROUNDING[precision(target)])
+    limit = min(1e-6, rounding(pair))
     meaning = "change of earlier scales' logits when a later scale's input changes; a scale sees all of itself"
-    return judged("block_causal_mask", _largest(leaks), limit, meaning, dict.fromkeys(problems))
+    return Measured(_largest(leaks), limit, meaning, list(dict.fromkeys(problems)))
 
 
 def _inputs_of(pair: ModelPair, inputs: Tensor, first: int, last: int) -> Tensor:

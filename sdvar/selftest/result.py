@@ -1,16 +1,17 @@
-"""What a check returns, and how large a figure may be."""
+"""What a check returns, and the limits of its number."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sdvar.decoding.compare import NEAR_TIE
-from sdvar.models.tokenizer import VQVAE
-from sdvar.models.transformer import VAR
+from sdvar.pair import ModelPair
 
 # Rounding: largest difference over largest number. Two ways of computing the same thing differ by about 10 eps in
 # float64 and float32 and by 1 to 2 eps in the others, whose sums are kept in float32 (depth 8 and 30). Stale keys, a
@@ -26,9 +27,9 @@ class CheckResult:
 
     Attributes:
         test_name: the tester's method, without ``test_``.
-        passed: whether the figure is within the limit and nothing else is wrong.
-        figure, limit: what was measured and the most that it may be; NaN where the check could not run.
-        message: what the figure is, and what is wrong if something is.
+        passed: whether the number is within the limit and nothing else is wrong.
+        figure, limit: the measured number and its largest allowed value; NaN if the check could not run.
+        message: what the number is, and what is wrong if something is.
     """
 
     test_name: str
@@ -38,26 +39,45 @@ class CheckResult:
     message: str
 
 
-def judged(test_name: str, figure: float, limit: float, meaning: str, problems: Sequence[str] = ()) -> CheckResult:
-    """The result of a check that ran: ``problems`` are faults that the figure does not show."""
-    within = figure <= limit  # False for NaN
-    faults = [*problems, *([] if within else [f"{figure:.2g} is above the limit"])]
-    message = f"{'; '.join(faults)}. {meaning}" if faults else meaning
-    return CheckResult(test_name, not faults, figure, limit, message)
+class Measured(NamedTuple):
+    """What a check measured.
+
+    Attributes:
+        figure, limit: see `CheckResult`.
+        meaning: what the number is.
+        problems: faults that the number does not show.
+    """
+
+    figure: float
+    limit: float
+    meaning: str
+    problems: Sequence[str] = ()
+
+    def judged(self, test_name: str) -> CheckResult:
+        """The result of the check of that name."""
+        within = self.figure <= self.limit  # False for NaN
+        faults = [*self.problems, *([] if within else [f"{self.figure:.2g} is above the limit"])]
+        message = f"{'; '.join(faults)}. {self.meaning}" if faults else self.meaning
+        return CheckResult(test_name, not faults, self.figure, self.limit, message)
 
 
 def failed(test_name: str, error: Exception) -> CheckResult:
-    """The result of a check that raised."""
-    return CheckResult(test_name, False, float("nan"), float("nan"), f"{type(error).__name__}: {error}")
+    """The result of a check that raised an error."""
+    return CheckResult(test_name, False, math.nan, math.nan, f"{type(error).__name__}: {error}")
 
 
-def precision(model: VAR | VQVAE) -> torch.dtype:
-    """The dtype of a VAR's matrices or of a tokenizer, which sets how much rounding there is."""
-    return model.blocks[0].ffn.fc1.weight.dtype if isinstance(model, VAR) else model.quantize.embedding.weight.dtype
+def rounding(pair: ModelPair) -> float:
+    """The limit of relative errors in what the target computes."""
+    return ROUNDING[pair.target.dtype]
+
+
+def tokenizer_rounding(pair: ModelPair) -> float:
+    """The limit of relative errors in f-hat and in the inputs made from it."""
+    return ROUNDING[pair.tokenizer.quantize.embedding.weight.dtype]
 
 
 def relative_error(ours: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference over the largest absolute number expected (over 1 if that is smaller); NaN if any."""
+    """Largest absolute difference over the largest absolute number expected (at least 1); NaN if there is one."""
     if ours.shape != expected.shape:
         raise ValueError(f"expected shape {tuple(expected.shape)}, got {tuple(ours.shape)}")
     if not ours.numel():

@@ -107,8 +107,8 @@ def no_truncation(monkeypatch):
     monkeypatch.setattr(Stepper, "truncate", lambda self, images, scale: None)
 
 
-def truncation_after_a_fall_only(monkeypatch):
-    """Silent: a scale that stands with replaced tokens leaves keys that were computed from the drafted ones."""
+def truncation_after_a_rejection_only(monkeypatch):
+    """Silent: a scale accepted with replaced tokens leaves keys that were computed from the drafted ones."""
     judge = Rounds._judge
 
     def forgetful(self, images, *drafted):
@@ -215,7 +215,7 @@ def pixels(change):
         (triangular_mask, ("split_logits_by_stage", "cache_after_truncation"), "above the limit"),
         (mask_that_hides_nothing, ("block_causal_mask", "split_logits_by_stage"), "above the limit"),
         (mask_that_the_model_does_not_use, ("block_causal_mask",), "above the limit"),
-        (truncation_after_a_fall_only, ("cache_after_truncation",), "above the limit"),
+        (truncation_after_a_rejection_only, ("cache_after_truncation",), "above the limit"),
         (truncation_one_scale_late, ("cache_after_truncation",), "above the limit|Error"),
         (no_truncation, ("cache_after_truncation",), "above the limit|Error"),
         (f_hat_updated_twice, ("f_hat_updated_once",), "above the limit"),
@@ -225,7 +225,7 @@ def pixels(change):
         (start_token_besides_the_first_scale, ("build_combined_query",), "Error"),
         (logits_split_one_position_late, ("split_logits_by_stage",), "above the limit"),
         (draft_accepted_unseen, ("coupled_equals_baseline",), "above the limit"),
-        (nothing_accepted, ("draft_equals_target",), "scales were refused"),
+        (nothing_accepted, ("draft_equals_target",), "scales were rejected"),
         (draft_with_its_own_noise, ("coupled_equals_baseline", "image_end_to_end"), "above the limit"),
         (pixels(lambda images: images * torch.nan), ("image_end_to_end",), "NaN"),
         (pixels(lambda images: images * 3), ("image_end_to_end",), "expected 0 to 1"),
@@ -247,7 +247,7 @@ def test_a_fault_fails_its_check(tester, monkeypatch, broken, checks, named):
         (triangular_mask, "block_causal_mask"),
         (triangular_mask, "split_logits_by_stage"),
         (mask_that_hides_nothing, "split_logits_by_stage"),
-        (truncation_after_a_fall_only, "cache_after_truncation"),
+        (truncation_after_a_rejection_only, "cache_after_truncation"),
         (null_branch_copied, "guidance_branches"),
         (draft_accepted_unseen, "coupled_equals_baseline"),
     ],
@@ -264,7 +264,7 @@ def test_memory_that_was_never_written_does_not_hide_a_fault(tester, monkeypatch
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(100))
     assert run(tester, "cache_after_truncation").passed
-    truncation_after_a_fall_only(monkeypatch)
+    truncation_after_a_rejection_only(monkeypatch)
     figure = run(tester, "cache_after_truncation").figure
     monkeypatch.setattr(torch, "empty", empty)
     assert figure == run(tester, "cache_after_truncation").figure
