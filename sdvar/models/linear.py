@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ class Linear(nn.Linear):
         in_features, out_features, bias: as nn.Linear.
         packed: keep a second copy of bfloat16 weights in the order in which oneDNN multiplies, else it reorders them
             in every call, which takes as long as the product itself for the few tokens of a coarse scale. The copy is
-            made again when the weights have changed, but not after a change through ``weight.data``.
+            made again when torch counts a change of the weights; after any other, see `refresh`.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, packed: bool = False) -> None:
@@ -47,7 +49,7 @@ class Linear(nn.Linear):
         if torch.compiler.is_compiling():  # the compiler has its own way to pack weights and to fuse what follows
             return False
         plain = x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
-        return plain and x.dtype in ONEDNN and not trains and x.numel() > 0
+        return plain and x.dtype in onednn_dtypes() and not trains and x.numel() > 0
 
     def _reordered(self) -> Tensor:
         weight = self.weight
@@ -61,7 +63,7 @@ class Linear(nn.Linear):
     def copies(self) -> bool:
         """Whether a second copy of the weights is made when they are first multiplied."""
         on_cpu = self.weight.device.type == "cpu"
-        return self.packed and on_cpu and self.weight.dtype == torch.bfloat16 and torch.bfloat16 in ONEDNN
+        return self.packed and on_cpu and self.weight.dtype == torch.bfloat16 and torch.bfloat16 in onednn_dtypes()
 
     @property
     def copy_bytes(self) -> int:
@@ -76,14 +78,31 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_copy": None}  # it can be neither pickled nor copied
 
 
-def _onednn_dtypes() -> set[torch.dtype]:
-    """Those that oneDNN multiplies on this machine with this build of torch."""
-    return {dtype for dtype in (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() and _runs(dtype)}
+def refresh(model: nn.Module) -> None:
+    """Drop the second copies of a model's weights after a change that torch does not count.
+
+    Such changes are those under inference mode, through ``weight.data`` and through a NumPy view. All others are seen.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            layer._copy = None
+
+
+@functools.cache
+def onednn_dtypes() -> frozenset[torch.dtype]:
+    """Those that oneDNN multiplies on this machine with this build of torch.
+
+    Probed on first use, not at import: the probe starts OpenMP's threads, which do not survive a fork of the process.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return frozenset()
+    with torch.autocast("cpu", enabled=False):
+        return frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if _runs(dtype))
 
 
 def _runs(dtype: torch.dtype) -> bool:
     try:
-        x = torch.eye(32, dtype=dtype)
+        x = torch.eye(32, dtype=dtype, device="cpu")
         if dtype == torch.bfloat16:
             if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
                 return False
@@ -94,6 +113,3 @@ def _runs(dtype: torch.dtype) -> bool:
         return torch.allclose(product, F.gelu(F.linear(x, x, x[0]), approximate="tanh"), atol=1e-2)
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):  # another build or version of torch
         return False
-
-
-ONEDNN = _onednn_dtypes()

@@ -84,7 +84,32 @@ def test_noise_made_for_several_scales_at_once_is_the_same(monkeypatch):
         assert same_tokens(sdvar.decode(pair, [1, 2], [4, 5], sdvar.Speculative(2)), expected)
 
 
-@pytest.mark.skipif(torch.bfloat16 not in linear.ONEDNN, reason="no bfloat16 products by oneDNN here")
+@torch.no_grad()
+@pytest.mark.parametrize("where", ["inference mode", "data", "NumPy view"])
+def test_the_copy_is_refreshed_after_a_change_that_torch_does_not_count(monkeypatch, where):
+    """On any CPU: oneDNN's two functions are stood in for by a plain copy and a plain product."""
+    monkeypatch.setattr(linear, "onednn_dtypes", lambda: {torch.bfloat16})
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight, rows: weight.clone())
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda x, w, b, *_: torch.nn.functional.linear(x, w, b))
+    model = torch.nn.Sequential(linear.Linear(64, 32, packed=True)).bfloat16()
+    x, weight = torch.randn(5, 64).bfloat16(), model[0].weight
+    before = model(x)
+    assert model[0].copy_bytes == weight.nbytes
+    if where == "inference mode":
+        with torch.inference_mode():
+            weight.zero_()
+    elif where == "data":
+        weight.data.zero_()
+    else:
+        weight.detach().view(torch.int16).numpy()[:] = 0
+    assert not weight.any()
+    linear.refresh(model)
+    assert model[0].copy_bytes == 0
+    assert not torch.equal(model(x), before)
+    assert torch.equal(model(x), torch.nn.functional.linear(x, weight, model[0].bias))
+
+
+@pytest.mark.skipif(torch.bfloat16 not in linear.onednn_dtypes(), reason="no bfloat16 products by oneDNN here")
 class TestBfloat16OnACPU:
     @torch.no_grad()
     def test_the_copy_of_the_weights_follows_them(self):
