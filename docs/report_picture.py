@@ -1,4 +1,4 @@
-"""The picture of docs/report.md: a run's whole report, as Chromium shows it, in columns.
+"""The picture in docs/report.md: a run's whole report, as Chromium renders it, in columns.
 
 python docs/report_picture.py runs/fid docs/images/report.png
 """

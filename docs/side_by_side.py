@@ -1,4 +1,4 @@
-"""The picture of the README: one column a class, one row an arm, from a run's first image of each class.
+"""The picture in the README: one column per class, one row per arm, from a run's first image of each class.
 
 python docs/side_by_side.py runs/fid docs/images/side_by_side.png
 """

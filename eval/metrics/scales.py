@@ -52,7 +52,7 @@ def _seconds(tables: ArmTables) -> Values:
 
 SCALES = Metric(
     name="scales",
-    title="Scale by scale",
+    title="Scales and rounds",
     help="rounds and time by scale",
     needs="tables",
     compute=compute,

@@ -46,7 +46,7 @@ def test_every_metric_of_the_run_is_there(decoded):
     assert arms["lossy"]["identical_images"] < 20 and 0 < arms["lossy"]["psnr_mean"] < 100
     assert arms["speculative"]["identical_images"] == 20 - arms["speculative"]["images_differing_from_baseline"]
     page = (decoded / "report.html").read_text()
-    assert "Nearness in every measure" in page and "Each of 2 repeats holds 10 images" in page
+    assert "Further metrics" in page and "Each of the 2 repeats has 10 images" in page
 
 
 def test_the_same_command_line_measures_the_same(decoded, copied_run):

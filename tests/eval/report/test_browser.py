@@ -48,7 +48,7 @@ def test_page_loads_fits_and_can_be_walked_by_keyboard(page, reported, width, da
     assert page.errors == []
     assert found["scroll"] <= found["inner"] == width, "the page scrolls sideways"
     assert found["outside"] == 0 and found["broken"] == 0
-    assert found["images"] == 12 * 4 + 12 * 3, "pictures, and differences of all arms but the baseline"
+    assert found["images"] == 12 * 4 + 12 * 3, "pictures, and differences of all arms except the baseline"
     assert found["pixelated"] and found["smallest"] >= 60
     assert found["deaf"] == 0 and found["focusable"] > 60
     headings = page.value(HEADINGS)
