@@ -1,4 +1,4 @@
-"""A clock for one decode: which part of the work took how long, and which passes of the models ran."""
+"""Time: of work on a device as a whole, and, by a clock in a decode, of its parts and of the models' passes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import torch
 
 PARTS = ("draft", "target", "sampling", "tokenizer")
 _UNTIMED = nullcontext()
+
+
+def now(device: torch.device) -> float:
+    """Seconds of a steady clock, read once all work given to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Pass(NamedTuple):
