@@ -1,23 +1,26 @@
-"""Does a batch fit? An estimate of the bytes that a decode takes beyond the weights, and what the machine has left."""
+"""Memory: an estimate of the bytes that a decode takes beyond the weights, what is free, and the measured peak."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 import sdvar
-from eval.benchmarking.roofline import VARSize
-from sdvar.models.linear import Linear
 
 LARGEST_BATCH = 256  # that "auto" tries
-# Bytes for each number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
+# Bytes per number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
 # both branches, the guided ones, their copies in the filters, and the generator's 64-bit words. Measured, rounded up.
 PICK_BYTES = 128
-# Feature maps at full resolution and width that the tokenizer's decoder holds at once, its convolutions' space counted.
+# Feature maps at full resolution and width in the tokenizer's decoder at once, its convolutions' workspace counted.
 TOKENIZER_MAPS = 10
+_STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, images: bool = True) -> int:
@@ -31,19 +34,17 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
     """
     plain = isinstance(strategy, sdvar.Baseline)
     models = [getattr(pair, strategy.model)] if plain else [pair.draft, pair.target]
-    pyramid, rows = pair.pyramid, 2 * batch
+    pyramid, rows, vocabulary = pair.pyramid, 2 * batch, pair.target.codebook_size
     widest = max(pyramid.tokens) if plain else pyramid.length
-    sizes = [VARSize.of(model) for model in models]
-    caches = sum(size.cache_bytes(rows, pyramid.length) for size in sizes)
-    hidden = max(
-        rows * widest * (4 * size.width * size.head_bytes + 2 * size.hidden * size.block_bytes) for size in sizes
-    )
-    raw = rows * widest * pair.target.codebook_size * sizes[-1].head_bytes
-    picked = batch * max(pyramid.tokens) * pair.target.codebook_size * PICK_BYTES
-    noise = 0 if plain else batch * pyramid.length * pair.target.codebook_size * sizes[-1].head_bytes  # kept for later
+    number = models[-1].logits_dtype.itemsize
+    costs = [model.cost() for model in models]
+    caches = sum(cost.cache_bytes(rows, pyramid.length) for cost in costs)
+    hidden = max(cost.activation_bytes(rows, widest) for cost in costs)
+    raw = rows * widest * vocabulary * number
+    picked = batch * max(pyramid.tokens) * vocabulary * PICK_BYTES
+    noise = 0 if plain else batch * pyramid.length * vocabulary * number  # kept for later rounds
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
-    layers = [layer for model in models for layer in model.modules() if isinstance(layer, Linear)]
-    copies = sum(layer.weight.nbytes for layer in layers if layer.copies and not layer.copy_bytes)
+    copies = sum(model.pending_bytes() for model in models)
     return caches + copies + noise + max(hidden + raw, raw + picked, decoder)
 
 
@@ -56,8 +57,8 @@ def _tokenizer_bytes(tokenizer: sdvar.VQVAE, batch: int) -> int:
 def free_bytes(device: torch.device) -> int:
     """Bytes that the device can still give this process."""
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + held
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
     info = Path("/proc/meminfo")
     if info.is_file():
         lines = dict(line.split(":") for line in info.read_text().splitlines())
@@ -71,7 +72,7 @@ def largest_batch(needed: Callable[[int], int], free: int) -> int:
 
     Args:
         needed: bytes that a batch takes.
-        free: bytes that there are.
+        free: bytes that are available.
     """
     batch = LARGEST_BATCH
     while batch and needed(batch) > free:
@@ -82,23 +83,30 @@ def largest_batch(needed: Callable[[int], int], free: int) -> int:
 def check_batch(batch: int, needed: Callable[[int], int], free: int) -> None:
     """Raise ValueError, naming the bytes and a batch that fits, unless the batch fits."""
     if needed(batch) > free:
-        raise too_large(batch, needed(batch), free, largest_batch(needed, free))
+        fitting = largest_batch(needed, free)
+        advice = f"{fitting} fits" if fitting else "not even 1 fits: use smaller models or a lower --precision"
+        raise ValueError(
+            f"batch_size: {batch} needs about {needed(batch):,} bytes beyond the weights, {free:,} are free; {advice}"
+        )
 
 
-def too_large(batch: int, needed: int, free: int, fitting: int) -> ValueError:
-    """The error for a batch that does not fit, for which ``fitting`` would (0: none)."""
-    advice = f"{fitting} fits" if fitting else "not even 1 fits: take smaller models or a lower --precision"
-    return ValueError(
-        f"batch_size: {batch} needs about {needed:,} bytes beyond the weights, {free:,} are free; {advice}"
-    )
+@contextmanager
+def naming_the_batch(batch: int, needed: Callable[[int], int]) -> Iterator[None]:
+    """Turns running out of memory into a ValueError that names the batch; other errors pass through.
 
-
-def ran_out(batch: int, needed: int) -> ValueError:
-    """The error for a batch that was estimated to fit and did not."""
-    advice = f"try {batch // 2}" if batch > 1 else "take smaller models or a lower --precision"
-    return ValueError(
-        f"batch_size: {batch} ran out of memory, though about {needed:,} bytes for it were free; {advice}"
-    )
+    Args:
+        batch: that was estimated to fit.
+        needed: bytes that a batch takes.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = f"try {batch // 2}" if batch > 1 else "use smaller models or a lower --precision"
+        raise ValueError(
+            f"batch_size: {batch} ran out of memory, though about {needed(batch):,} bytes for it were free; {advice}"
+        ) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -106,3 +114,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
+    """Peak memory of some work, in bytes beyond what was in use before it.
+
+    On CUDA what torch allocated. On a CPU resident memory, by Linux's high-water mark, which can be reset; None on
+    other systems.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    _return_free_memory()
+    try:
+        _REFS.write_text("5")
+        before = _resident("VmRSS")
+        work()
+        return max(0, _resident("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _return_free_memory() -> None:
+    """The C library keeps freed memory; the next run would reuse it and seem to take none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _resident(name: str) -> int:
+    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())[1])

@@ -1,4 +1,4 @@
-"""The models of a benchmark: loaded, or of a released size with random weights."""
+"""The models of a benchmark or a plan: loaded, or of a released size with random weights; and where they run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from torch import nn
 
 import sdvar
 from eval.benchmarking.memory import free_bytes
-from eval.benchmarking.roofline import state_bytes
 from eval.cli.engine_options import engine_of
 from lightning_modules import pair_source
 from lightning_modules.pair_source import PairFiles
+from sdvar.models.cost import state_bytes
 
 PYRAMID_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 PYRAMID_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 WIDTH_PER_DEPTH = 64
 
 
+def choose_device(accelerator: str) -> torch.device:
+    """Where models run under ``--accelerator``: auto, cpu, cuda or gpu; ValueError if there is no such device."""
+    available = torch.cuda.is_available()
+    if accelerator in ("cuda", "gpu") and not available:
+        raise ValueError("accelerator: expected a GPU for cuda, got none from torch; --accelerator cpu needs none")
+    return torch.device("cpu" if accelerator == "cpu" or not available else "cuda")
+
+
 def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dict[str, str]]:
-    """The pair that the options name, on the device, and what identifies its weights, by model.
+    """The pair that the options name, on the device, run as they say, and what identifies its weights, by model.
+
+    Sets the threads of the process; TF32 is the caller's, see `sdvar.engine.tf32_allowed`.
 
     Raises:
         ValueError: naming the option.
     """
-    dtype = pair_source.DTYPES[options.precision]
+    engine, dtype = engine_of(options), pair_source.DTYPES[options.precision]
+    torch.set_num_threads(engine.threads)
     if options.random_weights:
         pair, weights = random_pair(options.random_weights, dtype, device), {}
     else:
@@ -35,8 +46,7 @@ def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dic
         pair, weights = pair_source.load(source, options.precision), pair_source.digests(source)
         for model in (pair.draft, pair.target, pair.tokenizer):
             model.to(device)
-    engine_of(options).apply(pair)
-    return pair, weights
+    return engine.apply(pair), weights
 
 
 def random_pair(sizes: list[str], dtype: torch.dtype, device: torch.device) -> sdvar.ModelPair:
@@ -44,7 +54,7 @@ def random_pair(sizes: list[str], dtype: torch.dtype, device: torch.device) -> s
 
     Args:
         sizes: target and draft, such as "d30" and "d16".
-        dtype: of the blocks; no copy of them in another is made.
+        dtype: of the blocks, which are made in it: no copy in another dtype exists.
         device: where they are made.
 
     Raises:
@@ -55,7 +65,7 @@ def random_pair(sizes: list[str], dtype: torch.dtype, device: torch.device) -> s
     needed, free = sum(map(state_bytes, (*empty, tokenizer))), free_bytes(device)
     if needed > free:
         raise ValueError(
-            f"random_weights: {','.join(sizes)} takes {needed:,} bytes in {dtype}, {free:,} are free; take smaller "
+            f"random_weights: {','.join(sizes)} takes {needed:,} bytes in {dtype}, {free:,} are free; use smaller "
             "models or a lower --precision"
         )
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The original VAR code, run from a checkout that the user has; the project holds none of it.
+"""The original VAR code, run from a checkout of the user; none of it is in this project.
 
 What is used of it: `models.build_vae_var`, `VAR.autoregressive_infer_cfg` and the names of the weights.
 """
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import sdvar
-from eval.benchmarking.roofline import state_bytes
-from eval.benchmarking.runners import Runner
+from eval.benchmarking.measuring import Runner
 from sdvar.decoding.timing import Clock
+from sdvar.engine import tf32_allowed
+from sdvar.models.cost import state_bytes
 
 SHORT = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 _TOP_LEVEL = ("models", "dist")  # the modules of the checkout
@@ -40,7 +41,7 @@ def load_original(path: str, pair: sdvar.ModelPair) -> Original:
         pair: whose target and tokenizer it takes.
 
     Raises:
-        ValueError: if the path is no such checkout, or the original has no models of these sizes.
+        ValueError: if the path is not such a checkout, or the original has no models of these sizes.
     """
     build = _builder(path)
     target, tokenizer = pair.target, pair.tokenizer
@@ -69,7 +70,7 @@ def load_original(path: str, pair: sdvar.ModelPair) -> Original:
             theirs.load_state_dict(ours.state_dict())
         except RuntimeError as error:
             raise ValueError(
-                f"original: its {name} does not take our weights: {' '.join(str(error).split())}"
+                f"original: its {name} does not accept our weights: {' '.join(str(error).split())}"
             ) from None
         theirs.float().eval().requires_grad_(False)
     return original
@@ -85,14 +86,16 @@ def _builder(path: str) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module("models").build_vae_var
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"original: {path!r} is no checkout of the VAR code that runs here: {error}") from None
+        raise ValueError(
+            f"original: expected a checkout of the VAR code that runs here, got {path!r}: {error}"
+        ) from None
     finally:
         sys.path.remove(folder)
 
 
 @contextlib.contextmanager
 def _keeping_initialisation() -> Iterator[None]:
-    """Its builder switches the initialisation of torch's layers off, for good; this switches it on again."""
+    """Its builder disables the initialisation of torch's layers for good; this restores it."""
     layers = [cls for cls in vars(nn).values() if isinstance(cls, type) and issubclass(cls, nn.Module)]
     before = {cls: vars(cls).get("reset_parameters") for cls in layers}
     try:
@@ -134,7 +137,7 @@ class OriginalRunner(Runner):
         sampling, cast = self.sampling, self.autocast
         with (
             torch.inference_mode(),
-            _tf32(self.tf32),
+            tf32_allowed(self.tf32),
             torch.autocast(labels.device.type, enabled=cast is not None, dtype=cast or torch.bfloat16),
         ):
             return self.original.var.autoregressive_infer_cfg(
@@ -194,13 +197,3 @@ def compare_tokens(original: Original, pair: sdvar.ModelPair, labels: Tensor, se
         "largest_gap": differing.max().item() if len(differing) else None,
         "equal_up_to_near_ties": near_ties == len(differing),
     }
-
-
-@contextlib.contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution

@@ -1,37 +1,32 @@
-"""The least that a machine can take: bytes that must move, operations that must be done, and the time of both.
+"""The roofline: the least time that a machine takes for the bytes that must move and the operations that must be done.
 
-Formulae and what is left out of them: docs/benchmarks.md.
+Formulas and what is left out of them: docs/benchmarks.md. Those of a model's passes are its own, see
+`sdvar.models.protocol.PassCosts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sdvar
-from sdvar.decoding.timing import Pass
-from sdvar.models.linear import Linear
+from sdvar.decoding.timing import Pass, Stretch, now
+from sdvar.models.cost import state_bytes
+from sdvar.models.protocol import Cost
 
-
-class Cost(NamedTuple):
-    """What one pass takes at least.
-
-    Attributes:
-        bytes: read and written.
-        operations: floating point, a multiplication and an addition are two.
-    """
-
-    bytes: int
-    operations: int
+# On a GPU large enough that the launch does not count; on a CPU the copy exceeds the caches.
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
+LEAST_TRIES, LEAST_SECONDS = 3, 0.4
 
 
 class Ceilings(NamedTuple):
-    """What a machine reached.
+    """The rates that a machine reaches.
 
     Attributes:
         bytes_per_second: of a large copy, read and written bytes together.
@@ -41,91 +36,90 @@ class Ceilings(NamedTuple):
     bytes_per_second: float
     operations_per_second: dict[str, float]
 
+    def seconds(self, cost: Cost, dtype: torch.dtype) -> float:
+        """The longer of the time for the bytes and the time for the operations in that dtype."""
+        return max(cost.bytes / self.bytes_per_second, cost.operations / self.operations_per_second[dtype_name(dtype)])
 
-@dataclass(frozen=True)
-class VARSize:
-    """What the cost of a VAR depends on.
+
+class Roofline:
+    """The least time of the passes of a pair on a machine.
 
     Args:
-        depth, width, hidden: blocks, C, width inside the MLP.
-        codebook_size, latent_channels: V, C_vae.
-        shared_adaln: one AdaLN projection for all blocks.
-        block_bytes, head_bytes: of one number of the blocks (the KV cache as well), and of head, embeddings and
-            the head's AdaLN.
+        pair: the models.
+        ceilings: of the machine.
     """
 
-    depth: int
-    width: int
-    hidden: int
-    codebook_size: int = 4096
-    latent_channels: int = 32
-    shared_adaln: bool = False
-    block_bytes: int = 4
-    head_bytes: int = 4
+    def __init__(self, pair: sdvar.ModelPair, ceilings: Ceilings) -> None:
+        self.ceilings, self.tokenizer = ceilings, pair.tokenizer
+        self.models = {"draft": pair.draft, "target": pair.target}
+        self.costs = {name: model.cost() for name, model in self.models.items()}
+        self._of_tokenizer: dict[int, tuple[Cost, float]] = {}  # by batch; counting takes a while
 
-    @classmethod
-    def of(cls, model: sdvar.VAR) -> VARSize:
-        """The sizes of a model."""
-        first = model.blocks[0]
-        return cls(
-            depth=model.depth,
-            width=model.width,
-            hidden=first.ffn.fc1.out_features,
-            codebook_size=model.codebook_size,
-            latent_channels=model.latent_channels,
-            shared_adaln=model.shared_ada_lin is not None,
-            block_bytes=first.attn.mat_qkv.weight.element_size(),
-            head_bytes=model.head.weight.element_size(),
-        )
+    def of_pass(self, work: Pass) -> tuple[Cost, float]:
+        """Cost of a pass and its least time in seconds; for ``first == last`` of a decode's conditioning."""
+        costs = self.costs[work.model]
+        if work.first == work.last:
+            cost = costs.conditioning(work.rows)
+        else:
+            cost = costs.span(work.rows, work.first, work.last, work.visible_from, work.logits_from)
+        return cost, self.ceilings.seconds(cost, self.models[work.model].dtype)
 
-    @property
-    def block_weights(self) -> int:
-        """Numbers in the matrices of one block without AdaLN: 4 C² of attention, 2 C hidden of the MLP."""
-        return 4 * self.width**2 + 2 * self.width * self.hidden
+    def of_tokenizer(self, batch: int) -> tuple[Cost, float]:
+        """Cost and least time in seconds of decoding a batch of f-hats into images."""
+        if batch not in self._of_tokenizer:
+            cost = tokenizer_cost(self.tokenizer, batch)
+            self._of_tokenizer[batch] = cost, self.ceilings.seconds(cost, decoder_dtype(self.tokenizer))
+        return self._of_tokenizer[batch]
 
-    @property
-    def adaln_weights(self) -> int:
-        """Numbers in the AdaLN matrices of all blocks: 6 C² each, or once where they share it."""
-        return 6 * self.width**2 * (1 if self.shared_adaln else self.depth)
+    def of_decode(self, stretches: Sequence[Stretch], batch: int, images: bool) -> dict[str, Any]:
+        """Sums over one decode: seconds, also by part, bytes and operations.
 
-    def cache_bytes(self, rows: int, tokens: int) -> int:
-        """Bytes of the keys and values of some tokens in all layers."""
-        return 2 * self.depth * rows * tokens * self.width * self.block_bytes
+        Args:
+            stretches: of the decode.
+            batch: its images.
+            images: whether the tokenizer's decoder ran.
+        """
+        works = [(stretch.part, self.of_pass(stretch.work)) for stretch in stretches if stretch.work is not None]
+        if images:
+            works.append(("tokenizer", self.of_tokenizer(batch)))
+        parts: dict[str, float] = defaultdict(float)
+        for part, (_, least) in works:
+            parts[part] += least
+        total = Cost(sum(cost.bytes for _, (cost, _) in works), sum(cost.operations for _, (cost, _) in works))
+        return {"seconds": sum(parts.values()), "parts_seconds": dict(parts), **total._asdict()}
 
 
-def pass_cost(size: VARSize, pyramid: sdvar.ScalePyramid, work: Pass) -> Cost:
-    """What one pass takes at least; for ``first == last`` the conditioning of a decode."""
-    width, rows = size.width, work.rows
-    if work.first == work.last:
-        head = 2 * width**2
-        operations = 2 * rows * (size.adaln_weights + head)
-        return Cost(size.adaln_weights * size.block_bytes + head * size.head_bytes, operations)
-    tokens = pyramid.span_tokens(work.first, work.last)
-    wanted = pyramid.span_tokens(work.logits_from, work.last)
-    start = pyramid.offsets[work.visible_from]
-    visible = sum(pyramid.tokens[k] * (pyramid.offsets[k + 1] - start) for k in range(work.first, work.last))
-    head = width * size.codebook_size
-    embedding = width * size.latent_channels
-    moved = size.depth * size.block_weights * size.block_bytes
-    moved += (head + embedding + tokens * width) * size.head_bytes  # the last are the positions'
-    moved += size.cache_bytes(rows, pyramid.span_tokens(work.visible_from, work.first))  # keys read
-    moved += size.cache_bytes(rows, tokens)  # keys written
-    operations = size.depth * (2 * tokens * size.block_weights + 4 * width * visible)
-    operations += 2 * tokens * embedding + 2 * wanted * head
-    return Cost(moved, rows * operations)
+def measure_ceilings(device: torch.device, dtypes: Iterable[torch.dtype]) -> Ceilings:
+    """Measures both rates in this process, the best of several tries each.
+
+    Args:
+        device: where the models are.
+        dtypes: of the weights.
+    """
+    rates = {dtype_name(dtype): _matrix_rate(device, dtype) for dtype in dict.fromkeys(dtypes)}
+    return Ceilings(_copy_rate(device), rates)
 
 
 def tokenizer_cost(tokenizer: sdvar.VQVAE, images: int) -> Cost:
     """What the decoder takes at least for some images: its weights read, the images written, its products."""
-    meta = {key: value.to("meta") for key, value in tokenizer.state_dict().items()}
+    meta = {f"tokenizer.{key}": value.to("meta") for key, value in tokenizer.state_dict().items()}
     side, dtype = tokenizer.pyramid.patch_nums[-1], tokenizer.quantize.embedding.weight.dtype
     f_hat = torch.empty(1, tokenizer.latent_channels, side, side, dtype=dtype, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.func.functional_call(_FromFHat(tokenizer), {f"tokenizer.{k}": v for k, v in meta.items()}, (f_hat,))
-    parts = (tokenizer.post_quant_conv, tokenizer.decoder)
-    weights = sum(state_bytes(part) for part in parts)
+        torch.func.functional_call(_FromFHat(tokenizer), meta, (f_hat,))
+    weights = state_bytes(tokenizer.post_quant_conv) + state_bytes(tokenizer.decoder)
     pixels = 3 * tokenizer.image_size**2 * f_hat.element_size()
-    return Cost(weights + images * (pixels + f_hat.numel() * f_hat.element_size()), images * counter.get_total_flops())
+    return Cost(weights + images * (pixels + f_hat.nbytes), images * counter.get_total_flops())
+
+
+def decoder_dtype(tokenizer: sdvar.VQVAE) -> torch.dtype:
+    """The dtype of the tokenizer's decoder."""
+    return tokenizer.decoder.conv_out.weight.dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "bfloat16" for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 class _FromFHat(nn.Module):
@@ -137,28 +131,27 @@ class _FromFHat(nn.Module):
         return self.tokenizer.decode_f_hat(f_hat)
 
 
-def state_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights and buffers."""
-    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
+def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    side = MATRIX_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    products: list[Callable[[], object]] = [lambda: torch.mm(a, b)]
+    if device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        # torch.mm in float32 uses another library, which on some processors runs at half the speed
+        products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
+    return 2 * side**3 / min(_best_seconds(device, product) for product in products)
 
 
-def held_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights and buffers, and of the copies of weights that its layers have made."""
-    return state_bytes(model) + sum(layer.copy_bytes for layer in model.modules() if isinstance(layer, Linear))
+def _copy_rate(device: torch.device) -> float:
+    source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    return 2 * source.numel() / _best_seconds(device, lambda: target.copy_(source))
 
 
-def floor_seconds(cost: Cost, ceilings: Ceilings, dtype: torch.dtype) -> float:
-    """The larger of the time that the bytes take and the time that the operations take in that dtype."""
-    rate = ceilings.operations_per_second[dtype_name(dtype)]
-    return max(cost.bytes / ceilings.bytes_per_second, cost.operations / rate)
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """The sum of some costs."""
-    costs = list(costs)
-    return Cost(sum(cost.bytes for cost in costs), sum(cost.operations for cost in costs))
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """ "bfloat16" for torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
+def _best_seconds(device: torch.device, work: Callable[[], object]) -> float:
+    work()
+    taken: list[float] = []
+    while len(taken) < LEAST_TRIES or sum(taken) < LEAST_SECONDS:
+        started = now(device)
+        work()
+        taken.append(now(device) - started)
+    return min(taken)

@@ -1,4 +1,4 @@
-"""Where a pair's draft agrees with its target, on images of other seeds than those that are timed afterwards."""
+"""Where a pair's draft agrees with its target, on images with other seeds than those timed afterwards."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SEED_OFFSET = 2**41  # beyond those of runs, of reseeded arms and of the timing
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was found on n images.
+    """What was measured on n images.
 
     Attributes:
         accepted: bool (n, K), whether the draft's picks of a scale, after the baseline's coarser scales, are all the
             baseline's.
         agreeing: float64 (K,), the share of its tokens that are.
-        differing: of each lossy strategy, the share of all tokens that differ from the baseline's.
+        differing: per lossy strategy, the share of all tokens that differ from the baseline's.
     """
 
     accepted: np.ndarray
@@ -35,12 +35,12 @@ class Agreement:
 def measure_agreement(
     pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: int, together: int, lossy: Sequence[sdvar.Strategy] = ()
 ) -> Agreement:
-    """Decode images with the baseline and see what the draft picks with the same noise.
+    """Decode images with the baseline and compare what the draft picks with the same noise.
 
     Args:
         pair, sampling: what decodes.
         images: n.
-        together: images in one batch, at most.
+        together: images per batch, at most.
         lossy: strategies whose tokens are compared with the baseline's.
     """
     accepted, agreeing = [], []
@@ -62,7 +62,7 @@ def measure_agreement(
 
 
 def simulated_agreement(rates: Sequence[float], images: int) -> Agreement:
-    """Drafted scales that stand with given probabilities, one a scale, whatever they hold."""
+    """Drafted scales accepted with given probabilities, one per scale, whatever their tokens."""
     accepted = np.random.default_rng(0).random((images, len(rates))) < np.array(rates)
     return Agreement(accepted, accepted.mean(0), {})
 

@@ -11,8 +11,8 @@ from eval.planning.costs import CostTable
 from eval.planning.expected import SpanModel
 from eval.planning.replay import mean_seconds
 
-KEPT = 3  # of the schedules that the model finds fastest, so many are measured
-DRAWN = 64  # batches that a fixed gamma is replayed on
+KEPT = 3  # schedules to measure, the fastest by the model
+DRAWN = 64  # batches on which a fixed gamma is replayed
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Candidate:
     """A strategy and what is expected of it.
 
     Attributes:
-        name: as arms are called.
+        name: valid as an arm's name.
         strategy: how it decodes.
-        seconds: expected time of a batch, without the tokenizer; None where the model has no answer.
+        seconds: expected per batch, without the tokenizer; None where the model does not cover the strategy.
         differing: expected share of tokens that differ from the baseline's; 0 for lossless ones.
     """
 
@@ -36,9 +36,14 @@ class Candidate:
         """Whether it is the baseline itself."""
         return self.strategy == sdvar.Baseline()
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it drafts the same number of scales in every round."""
+        return isinstance(self.strategy, sdvar.Speculative) and isinstance(self.strategy.schedule, sdvar.Fixed)
+
 
 def lossy_strategies(scales: int) -> list[sdvar.Strategy]:
-    """Those of which the share of tokens that differ is measured: draft tails and a draft's layout."""
+    """The lossy strategies that are searched: the draft alone for the last scales, or for the first ones."""
     return [
         *(spans_strategy((1,) * end, scales) for end in range(scales)),
         *(sdvar.Handoff(entry, first="draft") for entry in range(1, scales)),
@@ -46,7 +51,7 @@ def lossy_strategies(scales: int) -> list[sdvar.Strategy]:
 
 
 def spans_strategy(spans: tuple[int, ...], scales: int) -> sdvar.Strategy:
-    """The strategy that a way to cut the first scales into spans stands for; the draft does the others.
+    """The strategy that verifies the first scales in these spans; the draft does the others.
 
     Without a span of more than one scale nothing is drafted: that is a hand-off, or plain decoding.
     """
@@ -61,16 +66,16 @@ def spans_strategy(spans: tuple[int, ...], scales: int) -> sdvar.Strategy:
 def find_candidates(
     agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid, max_disagreement: float
 ) -> list[Candidate]:
-    """The baseline, every fixed gamma, and the fastest ones by the model that differ by no more than allowed.
+    """The baseline, every fixed gamma, and the fastest by the model that differ by no more than allowed.
 
     Args:
-        agreement: of the pair; with what ``lossy_strategies`` gives where ``max_disagreement`` is above 0.
+        agreement: of the pair; with the shares of ``lossy_strategies`` where ``max_disagreement`` is above 0.
         costs: of the machine.
         pyramid: the token maps.
         max_disagreement: share of tokens that may differ from the baseline's.
 
     Returns:
-        All that should be measured, the fastest by the model first. At least one of them drafts.
+        What to measure, the fastest by the model first. At least one of them drafts.
     """
     model, scales = SpanModel(agreement.accepted, costs), len(pyramid)
     found: list[Candidate] = []
@@ -101,20 +106,20 @@ def _fixed(agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid) 
 
 
 def _reusing(modelled: list[Candidate]) -> list[Candidate]:
-    """The first schedule of spans with a round that can begin with picks of the target, and drafts these then.
+    """The first schedule of spans in which a round can draft picks of the target, doing so.
 
-    How often they stand does not follow from what is recorded of the draft, so this one is only measured.
+    How often they are accepted does not follow from the record of the draft, so it is only measured.
     """
     spans = [one for one in modelled if isinstance(getattr(one.strategy, "gamma", None), sdvar.Spans)]
     for one in spans:
-        if max(one.strategy.gamma.scales) > 2:  # shorter ones have nothing left to draft after a scale that fell
+        if max(one.strategy.gamma.scales) > 2:  # shorter ones have nothing left to draft after a rejection
             reusing = dataclasses.replace(one.strategy, redraft="target")
             return [Candidate(f"{one.name}_reuse", reusing, None, one.differing)]
     return []
 
 
 def _name(strategy: sdvar.Strategy) -> str:
-    """Short, of the letters that an arm's name may have."""
+    """Short, of characters that an arm's name may have."""
     if isinstance(strategy, sdvar.Speculative):
         spans = "spans_" + "_".join(map(str, strategy.gamma.scales))
         return spans if strategy.verify_scales is None else f"{spans}_then_draft"

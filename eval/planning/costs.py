@@ -1,14 +1,66 @@
-"""How long each step takes for groups of each size: a table, from the sizes that were measured."""
+"""The steps of a decode, and a table of how long each takes for groups of each size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 import sdvar
-from eval.planning.steps import Step
+
+
+class Step(NamedTuple):
+    """A piece of work on the scales first <= k < last of a group of images.
+
+    Attributes:
+        op: "draft" or "target", a pass of that model; "begin_draft" or "begin_target", its conditioning; "noise", the
+            random numbers of all scales; "propose", the draft's pick and the input that follows from it; "settle", the
+            target's pick, the rule and the commit of a drafted scale; "commit", a pick and the commit of a scale that
+            no rule judges.
+        first, last: the scales; none for what runs once per decode.
+        wanted: of a pass, the first scale whose logits are made.
+    """
+
+    op: str
+    first: int = 0
+    last: int = 0
+    wanted: int = 0
+
+
+BEGIN_DRAFT, BEGIN_TARGET, NOISE = Step("begin_draft"), Step("begin_target"), Step("noise")
+ONCE = (BEGIN_DRAFT, BEGIN_TARGET, NOISE)  # per decode, for the whole batch
+
+
+def draft_pass(cached: int, scale: int) -> Step:
+    """The draft's logits of one scale, with all that its cache lacks read in the same pass."""
+    return Step("draft", cached, scale + 1, scale)
+
+
+def target_pass(first: int, last: int, wanted: int | None = None) -> Step:
+    """The target's logits of the scales from ``wanted`` on, by default of all that it reads."""
+    return Step("target", first, last, first if wanted is None else wanted)
+
+
+def at(op: str, scale: int) -> Step:
+    """Work on one scale other than a pass."""
+    return Step(op, scale, scale + 1, scale)
+
+
+def every_step(scales: int, handoffs: bool) -> list[Step]:
+    """All steps that rounds and draft tails over ``scales`` scales can consist of, and a hand-off to the target."""
+    cuts = [(first, last) for first in range(scales) for last in range(first + 1, scales + 1)]
+    drafted = range(scales - 1)
+    return [
+        *ONCE,
+        *(draft_pass(first, last - 1) for first, last in cuts),
+        *(target_pass(first, last) for first, last in cuts),
+        *(target_pass(0, entry + 1, entry) for entry in range(1, scales) if handoffs),
+        *(at("commit", scale) for scale in range(scales)),
+        *(at(op, scale) for op in ("propose", "settle") for scale in drafted),
+    ]
 
 
 @dataclass(frozen=True)
@@ -17,7 +69,7 @@ class CostTable:
 
     Attributes:
         batch: images of a decode, B.
-        seconds: for each step float64 (B + 1,), by the number of images; no time for none.
+        seconds: for each step float64 (B + 1,), by the number of images; 0 for none.
     """
 
     batch: int
@@ -37,15 +89,18 @@ def group_sizes(batch: int) -> list[int]:
     return [*(size for size in (1 << i for i in range(batch.bit_length())) if size < batch), batch]
 
 
-def table(measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: sdvar.ScalePyramid, batch: int,
-          padded: bool) -> CostTable:  # fmt: skip
+def cost_table(
+    measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: sdvar.ScalePyramid, batch: int,
+    padded: bool,
+) -> CostTable:  # fmt: skip
     """The table, from seconds at the sizes of `group_sizes`.
 
     Passes that were not measured are estimated from those of the same model, by a fit to positions and query-key pairs.
 
     Args:
-        measured: seconds by step and images; whatever is no pass is there at all sizes, or at the batch alone.
-        steps: what the table shall hold.
+        measured: seconds by step and images. Passes may be missing; other steps are there at all sizes, or at the
+            batch alone.
+        steps: those of the table.
         pyramid: the token maps.
         batch: B.
         padded: whether a group costs what the next measured size does (CUDA graphs), or something between two sizes.
@@ -70,7 +125,7 @@ class _Fit:
         self.least = min((seconds for *_, seconds in points), default=0.0)
         if not points:
             return
-        # divided by the seconds: an error of a tenth counts the same in a short pass and in a long one
+        # relative errors: a tenth counts the same in a short pass and in a long one
         rows = np.array([self._terms(step, size) / seconds for step, size, seconds in points])
         self.weights = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
 
@@ -85,8 +140,6 @@ class _Fit:
 
 def _binomial(batch: int, share: float) -> np.ndarray:
     """Probability of each number of images, 0 .. B: float64 (B + 1,)."""
-    import torch
-
     numbers = torch.arange(batch + 1, dtype=torch.float64)
     share = torch.tensor(share, dtype=torch.float64)
     if share in (0, 1):

@@ -2,9 +2,9 @@
 
 It is exact under the cost table, for images that are independent of each other. All images of a batch wait for each
 other at the end of a span. Within a span each drafted scale of an image is judged once, and the image begins another
-round after it if and only if it fell. So the number of images in the round that starts at a scale is binomial with the
-share of images whose draft of the scale before does not stand, wherever the span began. After a span of more than one
-scale the draft's cache always lacks the last one.
+round after it if and only if it was rejected. So the number of images in the round that starts at a scale is binomial
+with the share of images whose draft of the scale before is rejected, wherever the span began. After a span of more than
+one scale the draft's cache always lacks the last one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from eval.planning.costs import CostTable
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, Step, at, draft_pass, target_pass
+from eval.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 
 
 class SpanModel:
@@ -43,7 +42,7 @@ class SpanModel:
 
         @cache
         def rest(settled: int, cached: int) -> list[tuple[float, tuple[int, ...]]]:
-            """The fastest ways on, from so many settled scales of which the draft's cache holds ``cached``."""
+            """The fastest ways on, with ``settled`` scales done, ``cached`` of them in the draft's cache."""
             if settled == end:
                 return [(self._tail(end, cached), ())]
             ways = (
@@ -56,7 +55,7 @@ class SpanModel:
         return [(self._start(end) + seconds, spans) for seconds, spans in rest(0, 0)]
 
     def seconds(self, spans: Sequence[int]) -> float:
-        """Expected seconds of one schedule; the draft does the scales after its last span."""
+        """Expected seconds of one schedule; the draft does the scales after the last span."""
         settled, cached, total = 0, 0, self._start(sum(spans))
         for span in spans:
             total += self.span(settled, settled + span, cached)
@@ -90,7 +89,7 @@ class SpanModel:
         return begin + self._round(first, stop, cached, everyone) + sum(again)
 
     def _round(self, scale: int, stop: int, cached: int, images: np.ndarray) -> float:
-        """Expected seconds of the round that starts at ``scale`` for images of a kind, bool (n,)."""
+        """Expected seconds of the round that starts at ``scale`` for the images selected by bool (n,)."""
         drafted = range(scale, stop - 1)
         steps = [draft_pass(cached if k == scale else k, k) for k in drafted] + [at("propose", k) for k in drafted]
         total = sum(self._for(step, images) for step in (*steps, target_pass(scale, stop)))

@@ -12,12 +12,22 @@ from statistics import median
 import torch
 
 import sdvar
-from eval.benchmarking.ceilings import now
 from eval.benchmarking.measuring import labels_and_seeds
-from eval.planning.costs import CostTable, group_sizes, table
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, ONCE, Step, draft_pass, every_step
+from eval.planning.costs import (
+    BEGIN_DRAFT,
+    BEGIN_TARGET,
+    NOISE,
+    ONCE,
+    CostTable,
+    Step,
+    cost_table,
+    draft_pass,
+    every_step,
+    group_sizes,
+)
 from sdvar.decoding.speculative import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
+from sdvar.decoding.timing import now
 
 log = logging.getLogger("eval.plan")
 
@@ -29,12 +39,12 @@ Point = tuple[Step, int]
 def measure_costs(
     pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int, seconds: float, handoffs: bool = False
 ) -> CostTable:
-    """The cost table of a batch size, from a state whose caches and canvas hold whole images.
+    """The cost table of a batch size, from a state whose caches and token maps contain whole images.
 
-    Each point is measured again and again, in turns and in an order that is shuffled once, while time remains; its
-    median counts. What cannot be left out is measured once whatever it takes: every step that is no pass, and of the
+    Each step and group size is measured repeatedly, in turns and in an order that is shuffled once, while time remains;
+    its median counts. Some are measured at least once whatever that takes: every step that is not a pass, and of the
     passes the single scales and the whole pyramid, for one image and for the batch. Other passes for which no time
-    remains are estimated, see `eval.planning.costs.table`.
+    remains are estimated, see `eval.planning.costs.cost_table`.
 
     Args:
         pair, sampling: what decodes.
@@ -53,17 +63,17 @@ def measure_costs(
         if index >= len(needed) and time.perf_counter() - started > seconds:
             break
         if point not in measured:
-            probe.seconds(*point)  # what runs for the first time takes longer
+            probe.seconds(*point)  # first runs take longer
         measured[point].append(probe.seconds(*point))
     probe.close()
     every = len(needed) + len(others)
     log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
     medians = {point: median(times) for point, times in measured.items()}
-    return table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
+    return cost_table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
 
 
 def _needed(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
-    """What is measured in any case."""
+    """What is measured whatever it takes."""
     points: list[Point] = []
     scales = max(step.last for step in steps)
     for step in steps:
@@ -85,8 +95,8 @@ def _others(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
 class _Probe:
     """Runs single steps of a decode.
 
-    The caches and the canvas hold whole images. A pass reads and writes what it would in a decode, and writes what is
-    there already, so that the order in which steps are measured does not matter.
+    Caches and token maps contain whole images. A pass reads what it would in a decode and writes what is there
+    already, so the order in which steps are measured does not matter.
     """
 
     def __init__(self, pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int) -> None:
@@ -128,7 +138,7 @@ class _Probe:
         return median(taken[1:])
 
     def _work(self, step: Step, images: list[int]) -> Callable[[], object]:
-        """What is to be timed; what only prepares it is done before."""
+        """The work to time; its preparation is done before."""
         if step.op in ("draft", "target"):
             return lambda: self._pass(step, images)
         if step == NOISE:

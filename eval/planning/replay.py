@@ -1,4 +1,4 @@
-"""The rounds of a lossless decode replayed without models, from which drafted scales stand."""
+"""The rounds of a lossless decode replayed without models, from a record of which drafted scales are accepted."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import sdvar
-from eval.planning.costs import CostTable
-from eval.planning.steps import BEGIN_DRAFT, BEGIN_TARGET, NOISE, Step, at, draft_pass, target_pass
+from eval.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 from sdvar.decoding.state import grouped
 
 
 @dataclass
 class Replay:
-    """What one decode of a batch does.
+    """The steps of one decode of a batch.
 
-    With `sdvar.Coupled` all that is committed is the baseline's, so whether a drafted scale stands depends on the image
-    and the scale alone: the draft's pick after the baseline's coarser scales is the baseline's, or is not. That makes
-    every schedule follow from one table.
+    With `sdvar.Coupled` all that is committed is the baseline's, so whether a drafted scale is accepted depends on the
+    image and the scale alone: the draft's pick after the baseline's coarser scales is the baseline's, or is not. So
+    every schedule follows from one table.
 
     Args:
         strategy: with an exact rule, drafts from the draft model.
@@ -28,8 +27,8 @@ class Replay:
         pyramid: the token maps.
 
     Attributes:
-        steps: what was done, and for how many images.
-        calls, tokens: by model, of each image.
+        steps: in order, each with its number of images.
+        calls, tokens: by model, per image.
     """
 
     strategy: sdvar.Speculative
@@ -75,24 +74,24 @@ class Replay:
         first, last = self.cached["target"][images[0]], scale + length + 1
         self._begin(BEGIN_TARGET)
         self._pass(target_pass(first, last, scale), images)
-        alive = images
+        kept = images
         for k in range(scale, last - 1):
-            if alive:
-                self.steps.append((at("settle", k), len(alive)))
-            fallen = [image for image in alive if not self.accepted[image, k]]
-            alive = [image for image in alive if self.accepted[image, k]]
-            self._end(fallen, k + 1, length, k - scale)
-        if alive:
-            self.steps.append((at("commit", last - 1), len(alive)))
-            self._end(alive, last, length, length)
+            if kept:
+                self.steps.append((at("settle", k), len(kept)))
+            rejected = [image for image in kept if not self.accepted[image, k]]
+            kept = [image for image in kept if self.accepted[image, k]]
+            self._end(rejected, k + 1, length, k - scale)
+        if kept:
+            self.steps.append((at("commit", last - 1), len(kept)))
+            self._end(kept, last, length, length)
 
-    def _end(self, images: list[int], settled: int, length: int, stood: int) -> None:
+    def _end(self, images: list[int], settled: int, length: int, accepted: int) -> None:
         for image in images:
             self.scales[image] = settled
             for cached in self.cached.values():
                 cached[image] = min(cached[image], settled)
             if length:
-                self.gamma[image] = self.strategy.schedule.after(self.gamma[image], length, stood)
+                self.gamma[image] = self.strategy.schedule.after(self.gamma[image], length, accepted)
 
     def _draft_pass(self, images: Iterable[int], scale: int) -> None:
         self._begin(BEGIN_DRAFT)
@@ -122,10 +121,10 @@ def mean_seconds(
         accepted: bool (n, K) of the recorded images.
         pyramid: the token maps.
         costs: of the batch size.
-        batches: how many are drawn; of single images each recorded one is replayed once instead.
+        batches: how many are drawn; for a batch of one each recorded image is replayed once instead.
     """
     if costs.batch == 1:
-        counts: dict[bytes, int] = defaultdict(int)  # images alike need one replay
+        counts: dict[bytes, int] = defaultdict(int)  # equal images need one replay
         for row in accepted:
             counts[row.tobytes()] += 1
         return sum(

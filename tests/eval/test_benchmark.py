@@ -12,6 +12,7 @@ import torch
 
 import sdvar
 from eval import benchmark
+from eval.benchmarking.job import prepare
 from eval.benchmarking.measuring import measure
 from eval.benchmarking.models import random_pair
 from eval.benchmarking.options import parse
@@ -45,8 +46,8 @@ def settings_as_before():
 
 @pytest.fixture(scope="module")
 def measured(pair_files, tmp_path_factory) -> tuple[dict, subprocess.CompletedProcess]:
-    """Two batch sizes of four scales, with simulated acceptance: the first drafted scale always stands, no other."""
-    out = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    """Two batch sizes of four scales, with simulated acceptance of the first drafted scale alone."""
+    out = tmp_path_factory.mktemp("benchmark") / "results.json"
     files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     result = run(
         *files, *ARMS, "--batch_size", "1,3", "--repeats", "2", "--acceptance", "simulated:1,0,0,0", "--out", out
@@ -95,7 +96,7 @@ def test_passes_are_those_of_the_strategies(measured):
         assert [(step["first"], step["last"]) for step in steps] == [(0, 0), (0, 1), (1, 2), (2, 3), (3, 4)]
         assert {step["rows"] for step in steps} == {2 * entry["batch_size"]}
     for entry in entries(measured, "fast"):
-        # drafts 0, 1 and checks 0-2: scale 0 stands, 1 does not; then drafts 2, checks 2-3: it falls; then scale 3
+        # drafts 0, 1, verifies 0-2: scale 0 accepted, 1 rejected; drafts 2, verifies 2-3: rejected; then scale 3
         assert entry["target_calls_mean"] == 3
         target = [step for step in entry["passes_of_the_first_run"] if step["model"] == "target"]
         assert [(step["first"], step["last"]) for step in target[1:]] == [(0, 3), (2, 4), (3, 4)]
@@ -103,10 +104,10 @@ def test_passes_are_those_of_the_strategies(measured):
         assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (2, 2)
 
 
-def test_floors_are_sums_over_the_passes_that_ran(measured):
+def test_rooflines_are_sums_over_the_passes_that_ran(measured):
     ceilings = measured[0]["ceilings"]
     for entry in measured[0]["results"]:
-        floor, steps = entry["floor"], entry["passes_of_the_first_run"]
+        roofline, steps = entry["roofline"], entry["passes_of_the_first_run"]
         least = [
             max(
                 step["bytes"] / ceilings["bytes_per_second"],
@@ -114,9 +115,13 @@ def test_floors_are_sums_over_the_passes_that_ran(measured):
             )
             for step in steps
         ]
-        assert [step["floor_seconds"] for step in steps] == pytest.approx(least)
-        assert sum(least) + floor["parts_seconds"]["tokenizer"] == pytest.approx(floor["seconds"])  # both runs alike
-        assert floor["latency_over_floor"] == pytest.approx(entry["latency_seconds"]["median"] / floor["seconds"])
+        assert [step["roofline_seconds"] for step in steps] == pytest.approx(least)
+        assert sum(least) + roofline["parts_seconds"]["tokenizer"] == pytest.approx(
+            roofline["seconds"]
+        )  # both runs alike
+        assert roofline["latency_over_roofline"] == pytest.approx(
+            entry["latency_seconds"]["median"] / roofline["seconds"]
+        )
 
 
 def test_a_simulated_speed_is_named_so_everywhere(measured):
@@ -127,7 +132,7 @@ def test_a_simulated_speed_is_named_so_everywhere(measured):
         assert ("speed_relative_to_baseline" in entry) == (not simulated)
     assert report["settings"]["simulated_acceptance"] == [1, 0, 0, 0]
     rows = [line for line in result.stdout.splitlines() if "fast" in line]
-    assert sum("simulated" in row for row in rows) == 2  # one a batch size in the table that has speeds
+    assert sum("simulated" in row for row in rows) == 2  # per batch size in the table of speeds
     assert "simulated" not in "".join(line for line in result.stdout.splitlines() if "baseline" in line)
 
 
@@ -195,7 +200,7 @@ def test_the_original_runs_beside_ours(buildable, tmp_path):
     for name in ("draft", "target", "tokenizer"):
         save_file(getattr(buildable, name).state_dict(), tmp_path / f"{name}.safetensors")
         files += [f"--{name}", tmp_path / f"{name}.safetensors"]
-    checkout, out = write_stand_in(tmp_path / "checkout"), tmp_path / "figures.json"
+    checkout, out = write_stand_in(tmp_path / "checkout"), tmp_path / "results.json"
     arguments = ("--strategy", "Baseline", "--batch_size", "3", "--repeats", "1", "--original", checkout, "--out", out)
     result = run(*files, *arguments)
     report = json.loads(out.read_text())
@@ -212,7 +217,7 @@ def test_the_original_runs_beside_ours(buildable, tmp_path):
     assert "a constructor that prints" not in result.stdout
     original = report["results"][1]
     assert original["latency_seconds"]["median"] > 0
-    assert "floor" not in original
+    assert "roofline" not in original
 
 
 def test_wrong_tokens_of_the_original_are_found(buildable, tmp_path):
@@ -232,7 +237,7 @@ def test_a_checkout_that_does_not_fit(tmp_path, pair):
     folder = tmp_path / "other"
     (folder / "models").mkdir(parents=True)
     (folder / "models" / "__init__.py").write_text("")
-    with pytest.raises(ValueError, match="is no checkout of the VAR code that runs here"):
+    with pytest.raises(ValueError, match="expected a checkout of the VAR code that runs here"):
         load_original(str(folder), pair)
     with pytest.raises(ValueError, match=r"width of 64 x depth .* width 48 and 3 heads"):
         load_original(str(write_stand_in(tmp_path / "good")), pair)
@@ -264,7 +269,7 @@ WRONG = {
     "--attention fast": "attention: expected one of auto, math, efficient, flash, products, flex, got 'fast'",
     "--precision 8": "precision: expected one of 64-true",
     "--tokenizer_dtype int8": "tokenizer_dtype: expected one of float64",
-    "--out figures.txt": "out: expected a .json file",
+    "--out results.txt": "out: expected a .json file",
     "--repeats 0": "repeats: expected an int >= 1, got 0",
     "--warmup 0": "warmup: expected an int >= 1, got 0",
     "--strategy Baseline --strategy.reseed true": "a benchmark compares the same seeds",
@@ -283,7 +288,7 @@ def test_a_wrong_option_is_one_clear_error(arguments):
 
 LATE = {
     "--strategy Nope": "expected one of Baseline, Handoff, Speculative, got 'Nope'",
-    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
+    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one per scale, got 2",
     "--acceptance simulated:1 --strategy Baseline": "expected a --strategy Speculative whose rule it replaces",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
     "--batch_size 100000000": "are free; 256 fits",
@@ -302,10 +307,9 @@ def test_what_only_the_models_tell(arguments, capsys):
 
 
 def test_auto_takes_the_largest_batch_that_fits(monkeypatch):
-    monkeypatch.setattr("eval.benchmarking.memory.free_bytes", lambda device: 40 * 2**20)
-    options = parse([*SIZE, "--batch_size", "auto", "--strategy", "Baseline"])
-    job = benchmark.prepare(options)
-    (batch,) = options.batch_size
+    monkeypatch.setattr("eval.benchmarking.job.free_bytes", lambda device: 40 * 2**20)
+    job = prepare(parse([*SIZE, "--batch_size", "auto", "--strategy", "Baseline"]))
+    (batch,) = job.batch_sizes
     assert job.needed(batch) <= 40 * 2**20 < job.needed(2 * batch)
 
 
@@ -323,7 +327,7 @@ def test_running_out_of_memory_names_the_batch(monkeypatch, capsys):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_launches_are_counted(tmp_path):
-    out = tmp_path / "figures.json"
+    out = tmp_path / "results.json"
     run("--accelerator", "cuda", "--graphs", "false", "--batch_size", "2", "--repeats", "1", "--out", out)
     report = json.loads(out.read_text())
     assert all(entry["kernel_launches_per_image"] > 100 for entry in report["results"])

@@ -14,9 +14,9 @@ from eval import fid, plan
 from eval.cli.arms import build_arms
 from eval.cli.options import parse as parse_fid
 from eval.planning.candidates import Candidate
+from eval.planning.comparison import Timed
 from eval.planning.options import parse
-from eval.planning.output import tokens_line, verdict
-from eval.planning.timing import Timed
+from eval.planning.result import tokens_line, verdict
 from tests.paths import ROOT
 
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images", "4", "--batch_size", "3"]
@@ -25,7 +25,7 @@ SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images"
 @pytest.fixture(autouse=True)
 def settings_as_before(monkeypatch):
     """The command sets the threads of the process and logs to its stderr. One turn is enough to see what it says."""
-    monkeypatch.setattr("eval.planning.timing.LEAST_TURNS", 1)
+    monkeypatch.setattr("eval.planning.comparison.LEAST_TURNS", 1)
     threads, logger = torch.get_num_threads(), logging.getLogger("eval.plan")
     yield
     torch.set_num_threads(threads)
@@ -134,7 +134,7 @@ def test_a_wrong_option_is_one_clear_error(arguments):
 
 
 LATE = {
-    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one a scale, got 2",
+    "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one per scale, got 2",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
     "--sampling.temperature 1.1,1.0": "temperature: expected one number or 6, one per scale, got 2",
     "--batch_size 100000000": "are free; 256 fits",
@@ -159,7 +159,7 @@ def test_running_out_of_memory_names_the_batch(monkeypatch, capsys, tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("eval.planning.probe.measure_costs", run_out)
+    monkeypatch.setattr("eval.planning.planner.measure_costs", run_out)
     with pytest.raises(SystemExit) as caught:
         plan.main([*SIZE, "--batch_size", "8"])
     assert caught.value.code == 2

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 import sdvar
-from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, is_out_of_memory, largest_batch
+from eval.benchmarking.memory import (
+    check_batch,
+    decode_bytes,
+    free_bytes,
+    is_out_of_memory,
+    largest_batch,
+    naming_the_batch,
+)
 
 
 def test_a_batch_that_does_not_fit_is_named_with_one_that_does():
@@ -20,7 +27,7 @@ def test_the_largest_batch_is_a_power_of_two(free, batch):
     assert largest_batch(lambda batch: 100 * batch, free) == batch
 
 
-def test_the_estimate_holds_the_caches_of_the_models_that_run():
+def test_the_estimate_contains_the_caches_of_the_models_that_run():
     pyramid = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
     with torch.device("meta"):
         models = [sdvar.VAR(pyramid, depth=depth, width=64 * depth, heads=depth) for depth in (16, 30)]
@@ -47,3 +54,11 @@ def test_running_out_of_memory_is_recognised():
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_running_out_of_memory_names_the_batch_and_other_errors_pass():
+    named = pytest.raises(ValueError, match=r"batch_size: 8 ran out of memory.* 800 bytes .*; try 4")
+    with named, naming_the_batch(8, lambda batch: 100 * batch):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="shapes"), naming_the_batch(8, lambda batch: 0):
+        raise RuntimeError("shapes do not match")

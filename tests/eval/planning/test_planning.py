@@ -11,12 +11,11 @@ import sdvar
 from eval.benchmarking.measuring import labels_and_seeds
 from eval.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from eval.planning.candidates import find_candidates, lossy_strategies, spans_strategy
-from eval.planning.costs import CostTable, group_sizes, table
+from eval.planning.comparison import Timed, choose, faster
+from eval.planning.costs import CostTable, Step, cost_table, draft_pass, every_step, group_sizes, target_pass
 from eval.planning.expected import SpanModel
 from eval.planning.probe import measure_costs
 from eval.planning.replay import Replay, mean_seconds
-from eval.planning.steps import Step, draft_pass, every_step, target_pass
-from eval.planning.timing import Timed, choose, faster
 from sdvar.decoding.timing import Clock
 from tests.random_pairs import close_pair
 
@@ -38,13 +37,13 @@ def random_costs(batch, scales, seed):
     return CostTable(batch, rows)
 
 
-def random_stands(images, scales, seed):
+def random_accepted(images, scales, seed):
     return np.random.default_rng(seed).random((images, scales)) < 0.6
 
 
 @pytest.fixture(scope="module")
 def recorded():
-    """A pair in float64 of which some scales stand, six images, and where the draft agrees on them."""
+    """A pair in float64 of which some drafted scales are accepted, six images, and where the draft agrees on them."""
     pair = close_pair()
     labels, seeds = labels_and_seeds(6, 0, pair.num_classes, pair.device)
     agreement = measure_agreement(pair, SAMPLING, 6, 4, lossy_strategies(4))
@@ -85,19 +84,19 @@ def test_a_replay_does_what_a_decode_does(recorded, strategy):
 @pytest.mark.parametrize("seed", range(4))
 def test_expected_time_is_the_mean_over_all_batches(seed):
     scales, batch = 4, 2
-    stands, costs = random_stands(3, scales, seed), random_costs(batch, scales, seed)
-    model, pyramid = SpanModel(stands, costs), sdvar.ScalePyramid((1, 2, 3, 4))
+    accepted, costs = random_accepted(3, scales, seed), random_costs(batch, scales, seed)
+    model, pyramid = SpanModel(accepted, costs), sdvar.ScalePyramid((1, 2, 3, 4))
     for end in range(1, scales + 1):
         for spans in set(compositions(end)) - {(1,) * scales}:  # that is plain decoding, which has no draft
             strategy = sdvar.Speculative(sdvar.Spans(spans), verify_scales=end)
             rows = itertools.product(range(3), repeat=batch)
-            mean = np.mean([Replay(strategy, stands[list(each)], pyramid).seconds(costs) for each in rows])
+            mean = np.mean([Replay(strategy, accepted[list(each)], pyramid).seconds(costs) for each in rows])
             assert model.seconds(spans) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("batch, seed", [(1, 0), (1, 1), (3, 2), (7, 3)])
 def test_the_search_finds_the_best_of_all(batch, seed):
-    model = SpanModel(random_stands(20, 5, seed), random_costs(batch, 5, seed))
+    model = SpanModel(random_accepted(20, 5, seed), random_costs(batch, 5, seed))
     for end in range(6):
         every = sorted((model.seconds(spans), spans) for spans in compositions(end))
         found = model.search(end, keep=4)
@@ -115,7 +114,7 @@ def test_a_draft_that_is_always_right_and_free_is_used_to_the_end():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_candidates_are_the_baseline_every_fixed_gamma_and_the_best(seed):
-    agreement, costs = Agreement(random_stands(30, 5, seed), None, {}), random_costs(3, 5, seed)
+    agreement, costs = Agreement(random_accepted(30, 5, seed), None, {}), random_costs(3, 5, seed)
     found = find_candidates(agreement, costs, FIVE, 0.0)
     assert {"baseline", *(f"fixed_{gamma}" for gamma in range(1, 5))} < {one.name for one in found}
     modelled = [one.seconds for one in found if one.seconds is not None]
@@ -175,7 +174,7 @@ def test_lossy_shares_are_those_of_real_decodes(recorded):
     assert set(agreement.differing) == set(lossy_strategies(4))
 
 
-def test_simulated_scales_stand_at_the_given_rates():
+def test_simulated_scales_are_accepted_at_the_given_rates():
     found = simulated_agreement([1, 0.5, 0], 4000)
     assert found.accepted.mean(0) == pytest.approx([1, 0.5, 0], abs=0.05)
 
@@ -194,12 +193,12 @@ def test_costs_are_interpolated_between_sizes_and_estimated_where_not_measured()
     unknown = [(target_pass(1, 4), 6), (target_pass(2, 5), 2), (draft_pass(0, 3), 4)]
     fewer = {point: taken for point, taken in measured.items() if point not in unknown}
     for known in (measured, fewer):
-        costs = table(known, steps, FIVE, 6, padded=False)
+        costs = cost_table(known, steps, FIVE, 6, padded=False)
         for step, size in [*unknown, (draft_pass(1, 2), 4)]:
             assert costs.of(step, size) == pytest.approx(seconds(step, size))
         assert costs.of(target_pass(2, 5), 5) == pytest.approx(seconds(target_pass(2, 5), 5))
         assert costs.of(target_pass(2, 5), 0) == 0
-    padded = table(measured, steps, FIVE, 6, padded=True)
+    padded = cost_table(measured, steps, FIVE, 6, padded=True)
     assert (
         padded.of(target_pass(2, 5), 3)
         == padded.of(target_pass(2, 5), 4)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
@@ -15,21 +16,21 @@ from eval.cli.arms import describe
 from eval.cli.engine_options import NAMES
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
-from eval.planning.timing import Timed, ratio
+from eval.planning.comparison import Timed, ratio
 
-WIDTH = 140  # where stdout is no terminal
+WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"
 
 
 def verdict(chosen: Candidate, candidates: list[Candidate], timed: dict[str, Timed]) -> list[str]:
-    """Sentences that say what to use, and how it did.
+    """Sentences that say what to use, and how fast it was.
 
     Args:
         chosen: what is recommended.
         candidates: all, the fastest by the model first.
         timed: what was measured.
     """
-    fixed = min((one for one in candidates if one.name.startswith("fixed_")), key=lambda one: timed[one.name].median)
+    fixed = min((one for one in candidates if one.fixed), key=lambda one: timed[one.name].median)
     lines = []
     if chosen.plain:
         lines.append("Use the baseline: at this batch size on this machine speculation does not pay.")
@@ -78,12 +79,12 @@ def print_plan(
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     say(head)
-    say("drafted scales that stand, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.accepted.mean(0)))
+    say("accepted drafted scales, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.accepted.mean(0)))
     if not simulated:
-        say("tokens that agree, %:         " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
+        say("tokens that agree, %:       " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
     turns = len(timed["baseline"].seconds)
     table = Table(
-        title=f"milliseconds a batch without the tokenizer, medians of {turns} turns; ± is twice the standard error",
+        title=f"milliseconds per batch without the tokenizer, medians of {turns} turns; ± is twice the standard error",
         title_justify="left",
     )
     table.add_column("strategy", no_wrap=True)
@@ -115,13 +116,11 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         file: its path.
         options: of the command.
         strategy: the arm beside the baseline.
-        lines: what the file says about itself.
+        lines: comments at its head.
 
     Raises:
         OSError: if it cannot be written.
     """
-    import yaml
-
     models = {name: options[name] for name in ("pair", "draft", "target", "tokenizer") if options[name] is not None}
     config: dict[str, Any] = {
         **models,

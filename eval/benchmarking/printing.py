@@ -7,33 +7,36 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 140  # where stdout is no terminal
+WIDTH = 140  # where stdout is not a terminal
 DASH = "-"
 PARTS = ("draft", "target", "sampling", "tokenizer", "rest", "whole")
 
 
 def print_tables(report: dict[str, Any]) -> None:
-    """Prints what was measured to stdout; ``report`` is what the JSON file holds."""
+    """Prints what was measured to stdout; ``report`` is the content of the JSON file."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
     settings, ceilings, environment = report["settings"], report["ceilings"], report["environment"]
     rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s {name}" for name, rate in ceilings["operations_per_second"].items())
-    lines = (
+    say(
         f"{report['models']}, {settings['precision']}, on {environment.get('gpu', environment['processor'])} "
-        f"({environment['device']}, threads {environment['threads']})",
-        f"The machine reaches {ceilings['bytes_per_second'] / 1e9:,.0f} GB/s and {rates}; floor is the least time that "
-        "this allows.",
+        f"({environment['device']}, threads {environment['threads']})"
     )
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    say(
+        f"The machine reaches {ceilings['bytes_per_second'] / 1e9:,.0f} GB/s and {rates}; roofline is the least time "
+        "that this allows."
+    )
     console.print(_main_table(report))
-    console.print(f"memory: {report['memory_is']}", soft_wrap=True, highlight=False, markup=False)
+    say(f"memory: {report['memory_is']}")
     console.print(_parts_table(report))
     console.print(_scales_table(report))
     if report["original_tokens"] is not None:
-        tokens = _tokens(report["original_tokens"])
-        console.print(f"original, top_k 1 in float32: {tokens}", soft_wrap=True, highlight=False, markup=False)
+        say(f"original, top_k 1 in float32: {_tokens(report['original_tokens'])}")
 
 
 def _table(title: str, columns: list[str]) -> Table:
@@ -46,11 +49,11 @@ def _table(title: str, columns: list[str]) -> Table:
 
 
 def _main_table(report: dict[str, Any]) -> Table:
-    titles = ["ms", "p10-p90", "images/s", "speed", "floor\nms", "ms /\nfloor", "target\ncalls", "memory\nGB",
-              "launches\nan image"]  # fmt: skip
-    table = _table(f"milliseconds a batch, median of {report['settings']['repeats']} runs", titles)
+    titles = ["ms", "p10-p90", "images/s", "speed", "roofline\nms", "ms /\nroofline", "target\ncalls", "memory\nGB",
+              "launches\nper image"]  # fmt: skip
+    table = _table(f"milliseconds per batch, median of {report['settings']['repeats']} runs", titles)
     for entry in report["results"]:
-        latency, floor, memory = entry["latency_seconds"], entry.get("floor"), entry["memory_bytes"]
+        latency, roofline, memory = entry["latency_seconds"], entry.get("roofline"), entry["memory_bytes"]
         table.add_row(
             str(entry["batch_size"]),
             entry["name"],
@@ -58,8 +61,8 @@ def _main_table(report: dict[str, Any]) -> Table:
             f"{_ms(latency['p10'])}-{_ms(latency['p90'])}",
             f"{entry['images_per_second']:.2f}",
             _speed(entry),
-            _ms(floor["seconds"]) if floor else DASH,
-            f"{floor['latency_over_floor']:.2f}" if floor else DASH,
+            _ms(roofline["seconds"]) if roofline else DASH,
+            f"{roofline['latency_over_roofline']:.2f}" if roofline else DASH,
             f"{entry['target_calls_mean']:.2f}" if "target_calls_mean" in entry else DASH,
             f"{memory['peak'] / 1e9:.2f}" if memory else DASH,
             f"{entry['kernel_launches_per_image']:,.0f}" if "kernel_launches_per_image" in entry else DASH,
@@ -74,12 +77,12 @@ def _speed(entry: dict[str, Any]) -> str:
 
 
 def _parts_table(report: dict[str, Any]) -> Table:
-    table = _table("where they go, mean of runs with a clock inside; behind the stroke the floor", list(PARTS))
+    table = _table("milliseconds of each part / its roofline, mean of runs with a clock inside", list(PARTS))
     for entry in report["results"]:
         if "parts_seconds" in entry:
-            floors = entry["floor"]["parts_seconds"] | {"whole": entry["floor"]["seconds"]}
+            least = entry["roofline"]["parts_seconds"] | {"whole": entry["roofline"]["seconds"]}
             cells = [
-                _ms(entry["parts_seconds"][part]) + (f" / {_ms(floors[part])}" if part in floors else "")
+                _ms(entry["parts_seconds"][part]) + (f" / {_ms(least[part])}" if part in least else "")
                 for part in PARTS
             ]
             table.add_row(str(entry["batch_size"]), entry["name"], *cells)
@@ -88,9 +91,8 @@ def _parts_table(report: dict[str, Any]) -> Table:
 
 def _scales_table(report: dict[str, Any]) -> Table:
     sides = [f"{side}²" for side in report["patch_nums"]]
-    table = _table(
-        "models and sampling by scale; a pass over several scales is shared by their tokens", [*sides, "class"]
-    )
+    title = "milliseconds of models and sampling by scale; a pass over several scales is shared by their tokens"
+    table = _table(title, [*sides, "class"])
     for entry in report["results"]:
         if "scales_seconds" in entry:
             times = (*entry["scales_seconds"], entry["conditioning_seconds"])

@@ -1,4 +1,4 @@
-"""Times the candidates side by side, and says which of them the figures speak for."""
+"""Times the candidates side by side, and chooses among them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import sdvar
-from eval.benchmarking.ceilings import now
-from eval.benchmarking.measuring import labels_and_seeds
+from eval.benchmarking.measuring import labels_and_seeds, rotated
 from eval.planning.agreement import share_differing
+from sdvar.decoding.timing import now
 
 log = logging.getLogger("eval.plan")
 
@@ -26,10 +26,10 @@ class Timed:
 
     Attributes:
         seconds: of each turn, without the tokenizer; all strategies have the same turns.
-        target_calls: passes of the target that an image took part in, mean of each turn.
+        target_calls: passes of the target per image, mean of each turn.
         differing: share of tokens other than the baseline's, of each image.
-        score_gaps: of images with such tokens, under a strategy that should have none: how far the pick was from
-            turning, see `sdvar.first_differences`.
+        score_gaps: of images that differ under an exact strategy: by how much the pick was decided, see
+            `sdvar.first_differences`.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -46,12 +46,12 @@ def compare(
     strategies: Mapping[str, sdvar.Strategy], pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int,
     seconds: float,
 ) -> dict[str, Timed]:  # fmt: skip
-    """Decodes with all strategies in turns, whose order rotates, while time remains; each turn has other seeds.
+    """Decodes with all strategies in turns, whose order rotates, while time remains; each turn has its own seeds.
 
     Args:
         strategies: by name; one is called "baseline".
         pair, sampling, batch: what decodes, and how many images at once.
-        seconds: the time to spend; ``LEAST_TURNS`` are made whatever it takes.
+        seconds: the time to spend; at least ``LEAST_TURNS`` turns are made.
     """
     timed = {name: Timed() for name in strategies}
     order = list(strategies)
@@ -61,13 +61,13 @@ def compare(
         return sdvar.decode(pair, *inputs, strategies[name], sampling, images=False)
 
     for name in order:
-        decode(name, 0)  # what runs for the first time takes longer
+        decode(name, 0)  # first runs take longer
     started = time.perf_counter()
     for turn in range(MOST_TURNS):
         if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
             break
         results = {}
-        for name in (*order[turn % len(order) :], *order[: turn % len(order)]):
+        for name in rotated(order, turn):
             begun = now(pair.device)
             results[name] = decode(name, turn)
             timed[name].seconds.append(now(pair.device) - begun)

@@ -1,0 +1,148 @@
+"""A benchmark from its options to the content of its JSON file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+import sdvar
+from eval.benchmarking import measuring
+from eval.benchmarking.measuring import Runner, StrategyRunner, labels_and_seeds
+from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
+from eval.benchmarking.models import choose_device, load
+from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
+from eval.benchmarking.roofline import Roofline, decoder_dtype, dtype_name, measure_ceilings
+from eval.benchmarking.simulated import with_simulated
+from eval.benchmarking.summary import summarise
+from eval.cli.arms import build_arms
+from eval.cli.engine_options import engine_of
+from lightning_modules.run.environment import describe_environment
+from sdvar.decoding import check_fit
+from sdvar.engine import tf32_allowed
+
+log = logging.getLogger("eval.benchmark")
+
+
+@dataclass
+class Job:
+    """Everything that a benchmark needs, checked.
+
+    Attributes:
+        device, pair: the models, and where they are.
+        weights: what identifies them, by model.
+        batch_sizes: to measure.
+        runners: what is compared, our baseline first.
+        original: the original code's models, if it is measured.
+        needed: bytes that a batch takes.
+    """
+
+    device: torch.device
+    pair: sdvar.ModelPair
+    weights: dict[str, str]
+    batch_sizes: list[int]
+    runners: list[Runner]
+    original: Original | None
+    needed: Callable[[int], int]
+
+
+def prepare(options: Namespace) -> Job:
+    """Loads the models and checks the options against them.
+
+    Raises:
+        ValueError, TypeError, OSError: with one line that says what is wrong.
+    """
+    device = choose_device(options.accelerator)
+    strategies = {arm.name: arm.strategy for arm in build_arms(options.strategy)}
+    sampling = sdvar.Sampling(**options.sampling.as_dict())
+    pair, weights = load(options, device)
+    if options.acceptance is not None:
+        strategies = with_simulated(strategies, options.acceptance, len(pair.pyramid))
+    for strategy in strategies.values():
+        check_fit(strategy, sampling, len(pair.pyramid))
+    runners: list[Runner] = [StrategyRunner(n, s, pair, sampling, options.images) for n, s in strategies.items()]
+    original = load_original(options.original, pair) if options.original is not None else None
+    pair.tokenizer.drop_encoder()
+    if original:
+        runners += original_runners(original, sampling, device, pair.target.dtype)
+
+    def needed(batch: int) -> int:
+        ours = max(decode_bytes(pair, strategy, batch, options.images) for strategy in strategies.values())
+        # the original runs while our caches are kept, and keeps its numbers in float32
+        wider = torch.float32.itemsize // pair.target.dtype.itemsize
+        return ours + (wider * decode_bytes(pair, sdvar.Baseline(), batch) if original else 0)
+
+    free = free_bytes(device)
+    sizes = [largest_batch(needed, free) or 1] if options.batch_size == "auto" else options.batch_size
+    for batch in sizes:
+        check_batch(batch, needed, free)
+    return Job(device, pair, weights, sizes, runners, original, needed)
+
+
+def run(options: Namespace, job: Job) -> dict[str, Any]:
+    """Measures everything; returns the content of the JSON file.
+
+    Raises:
+        ValueError: if memory runs out.
+    """
+    pair, dtype = job.pair, decoder_dtype(job.pair.tokenizer)
+    with tf32_allowed(engine_of(options).tf32):
+        log.info("measuring what the machine reaches")
+        ceilings = measure_ceilings(job.device, (pair.target.dtype, dtype))
+        roofline = Roofline(pair, ceilings)
+        results = [entry for batch in job.batch_sizes for entry in _measure(options, job, batch, roofline)]
+        original_tokens = _compare(options, job) if job.original else None
+    return {
+        "models": _describe(options),
+        "patch_nums": list(pair.pyramid.patch_nums),
+        "settings": {
+            "precision": options.precision,
+            "tokenizer_dtype": dtype_name(dtype),
+            "sampling": options.sampling.as_dict(),
+            "attention": options.attention,
+            "graphs": pair.target.graphs,
+            "compile": options.compile,
+            "images": options.images,
+            "warmup": options.warmup,
+            "repeats": options.repeats,
+            "simulated_acceptance": options.acceptance,
+        },
+        "memory_is": "weights of the models that it runs, and the peak beyond what the process used before, "
+        + ("allocated on the GPU" if job.device.type == "cuda" else "resident"),
+        "ceilings": ceilings._asdict(),
+        "results": results,
+        "original_tokens": original_tokens,
+        "environment": describe_environment(job.device.type, options.threads, job.weights),
+    }
+
+
+def _measure(options: Namespace, job: Job, batch: int, roofline: Roofline) -> list[dict[str, Any]]:
+    pair = job.pair
+    with naming_the_batch(batch, job.needed):
+        measured = measuring.measure(job.runners, batch, pair.num_classes, job.device, options.warmup, options.repeats)
+    baseline, tokens = measured[job.runners[0].name], pair.pyramid.tokens
+    return [
+        summarise(runner, measured[runner.name], baseline, batch, roofline, tokens, options.images)
+        for runner in job.runners
+    ]
+
+
+def _compare(options: Namespace, job: Job) -> dict[str, Any]:
+    if options.precision != "32-true":
+        return {"not_compared": "tokens are compared with --precision 32-true"}
+    log.info("comparing tokens with the original's")
+    inputs = labels_and_seeds(max(job.batch_sizes), 0, job.pair.num_classes, job.device)
+    return compare_tokens(job.original, job.pair, *inputs, options.sampling.cfg)
+
+
+def _describe(options: Namespace) -> str:
+    if options.random_weights:
+        sizes = options.random_weights
+        return f"random weights, target {sizes[0]}, draft {sizes[-1]}"
+    if options.pair:
+        return f"pair {options.pair}"
+    return f"target {options.target}, draft {options.draft}"
