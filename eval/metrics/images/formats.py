@@ -6,6 +6,7 @@ To add one, write a function that reads it and add a `Format` to `FORMATS`; help
 from __future__ import annotations
 
 import csv
+import glob
 import tempfile
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from eval.metrics.images.sets import ArrayImages, FileImages, TableImages, Unifo
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+ROUNDING = 1e-3  # of its largest entry: how far a covariance of float32 features may be from an exact one
 Statistics = dict[str, np.ndarray]  # mean "mu" (C,) and covariance "sigma" (C, C) of features
 
 
@@ -135,20 +137,53 @@ def _checked_images(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def _checked_statistics(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Statistics:
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    """Refuses what is not a mean and a covariance: a distance to it would be a number without meaning."""
+    for name, array in (("mu", mu), ("sigma", sigma)):
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{path}: {name} is {array.dtype}; allowed: float32, float64")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: {name} has values that are not finite")
+    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
         raise ValueError(f"{path}: mu {mu.shape} and sigma {sigma.shape} do not fit; allowed: (C,) and (C, C)")
+    scale = max(float(np.abs(sigma).max()), float(np.finfo(sigma.dtype).tiny))
+    if np.abs(sigma - sigma.T).max() > ROUNDING * scale:
+        raise ValueError(f"{path}: sigma is not symmetric, so it is not a covariance")
+    lowest = float(np.linalg.eigvalsh(sigma.astype(np.float64))[0])
+    if lowest < -ROUNDING * scale:
+        raise ValueError(f"{path}: sigma is not a covariance: its lowest eigenvalue is {lowest:.3g}")
     return {"mu": mu, "sigma": sigma}
 
 
 def _read_parquet(path: Path) -> tuple[Dataset, None]:
     from datasets import Dataset as Table
     from pyarrow import ArrowInvalid, parquet
+    from pyarrow.types import is_binary, is_struct
 
     # Read here, not by the library's loader: its cache on disk outlives the run and goes by a file's name and date.
     try:
-        return TableImages(Table(parquet.read_table(path)), path), None
+        table = Table(parquet.read_table(path))
     except (ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+    images = TableImages(table, path)
+    column = images.table.data.column(0)
+    # `datasets` would fetch an image that is given by its path or URL
+    embedded = "bytes" in [field.name for field in column.type] if is_struct(column.type) else is_binary(column.type)
+    missing = 0 if not embedded else _without_bytes(column)
+    if not embedded or missing:
+        rows = f"{missing} of {len(column)} rows" if embedded else "the rows"
+        raise ValueError(
+            f"{path}: {rows} of {images.column} have no image, only its path or URL; allowed: images within the file"
+        )
+    return images, None
+
+
+def _without_bytes(column) -> int:
+    """Number of rows whose image is not within the table."""
+    from pyarrow.types import is_struct
+
+    if is_struct(column.type):
+        return sum(chunk.flatten()[chunk.type.get_field_index("bytes")].null_count for chunk in column.chunks)
+    return column.null_count
 
 
 def _parquet_class_names(path: Path) -> list[str]:
@@ -170,8 +205,10 @@ def _read_imagefolder(path: Path) -> tuple[Dataset, None]:
     disable_progress_bars()
     # the library's own cache would outlive a change of the images
     cache = tempfile.TemporaryDirectory(prefix="imagefolder-")
+    # the library reads a path as a pattern: `real[1]` would be `real1`
+    pattern = glob.escape(str(path.resolve()))
     try:
-        table = load_dataset("imagefolder", data_dir=str(path), split="all", cache_dir=cache.name)
+        table = load_dataset("imagefolder", data_dir=pattern, split="all", cache_dir=cache.name)
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as an imagefolder: {' '.join(str(error).split())}") from None
     images = TableImages(table, path)

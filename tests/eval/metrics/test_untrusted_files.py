@@ -1,0 +1,96 @@
+"""Files that somebody else made: none runs code, none is believed unchecked, and a path is one path."""
+
+import datasets
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from PIL import Image
+from pyarrow import parquet
+
+from eval.metrics.images.formats import open_images, open_source
+from eval.metrics.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network
+
+
+class Payload:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+@pytest.mark.parametrize("name", [INCEPTION, "vgg16", BUNDLED_EXTRACTOR])
+def test_weights_do_not_run_code(tmp_path, name):
+    mark = tmp_path / "mark"
+    torch.save({"weight": Payload(mark)}, tmp_path / "weights.pth")
+    torch.load(tmp_path / "weights.pth", weights_only=False)
+    assert mark.exists(), "the payload works"
+    mark.unlink()
+    with pytest.raises(ValueError, match=f"weights.pth does not hold the weights of {name}"):
+        load_network(name, tmp_path / "weights.pth")
+    assert not mark.exists()
+
+
+def save_statistics(file, mu=None, sigma=None):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 8))
+    np.savez(
+        file,
+        mu=features.mean(0) if mu is None else mu,
+        sigma=np.cov(features, rowvar=False) if sigma is None else sigma,
+    )
+    return file
+
+
+def test_statistics_of_a_singular_covariance_are_read(tmp_path):
+    features = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    sigma = np.cov(features, rowvar=False).astype(np.float32)
+    assert open_source(save_statistics(tmp_path / "a.npz", sigma=sigma)).statistics["sigma"].shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mu": np.full(8, np.nan)}, "mu has values that are not finite"),
+        ({"sigma": np.full((8, 8), np.inf)}, "sigma has values that are not finite"),
+        ({"sigma": np.eye(8) + 0j}, "sigma is complex128"),
+        ({"mu": np.array(["a"] * 8)}, "mu is <U1"),
+        ({"sigma": np.eye(8, dtype=bool)}, "sigma is bool"),
+        ({"mu": np.array([Payload("nowhere")] * 8)}, "cannot be read as .npz"),
+        ({"sigma": np.eye(7)}, "do not fit"),
+        ({"sigma": np.triu(np.ones((8, 8)))}, "sigma is not symmetric"),
+        ({"sigma": -np.eye(8)}, "its lowest eigenvalue is -1"),
+    ],
+)
+def test_what_is_not_a_mean_and_a_covariance_is_refused(tmp_path, changed, message):
+    file = save_statistics(tmp_path / "a.npz", **changed)
+    with pytest.raises(ValueError, match=message):
+        open_source(file)
+
+
+@pytest.mark.parametrize("where", ["PATH", "https://example.invalid/a.png"])
+def test_images_outside_a_parquet_file_are_refused(tmp_path, where):
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    where = str(tmp_path / "secret.png") if where == "PATH" else where
+    columns = datasets.Features({"image": datasets.Image()})
+    storage = pyarrow.array([{"bytes": None, "path": where}], pyarrow.struct({"bytes": "binary", "path": "string"}))
+    table = pyarrow.table({"image": storage}, schema=columns.arrow_schema)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="1 of 1 rows of image have no image, only its path or URL"):
+        open_images(tmp_path / "a.parquet")
+
+
+def test_a_path_is_not_a_pattern(tmp_path):
+    columns = datasets.Features({"image": datasets.Image()})
+    for name, level in (("real1", 10), ("real[1]", 20)):
+        image = Image.new("RGB", (8, 8), (level, level, level))
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "a.png")
+        table = datasets.Dataset.from_dict({"image": [image]}, features=columns)
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    for source in ("imagefolder:{}/real[1]", "parquet:{}/real[1].parquet", "{}/real[1]", "{}/real[1].parquet"):
+        images = open_images(source.format(tmp_path))
+        assert len(images) == 1 and images[0].unique().tolist() == [20], source
