@@ -28,8 +28,8 @@ PARTS = {  # colour and hatch of a part; hatches of lines alone keep the SVG sma
 def section(run: Run) -> dict | None:
     """Values of the section's template; None where the sides of the scales are unknown.
 
-    A group has plots, its template's key and no more: what a reader must know is in the template. Each plot is a dict:
-    `title`, `alt`, `svg`, `wide`, and `head` and `rows` of its table; the first cell of a row names it.
+    `groups` are lists of plots by name; the template has their headings and texts. A plot is a dict of `title`, `alt`,
+    `svg`, `wide`, and `head` and `rows` of its table; the first cell of a row names it.
     """
     if not run.metrics.get("patch_nums"):
         return None
