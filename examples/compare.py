@@ -1,10 +1,10 @@
 """The first prototype's comparison: the target alone and speculative decoding side by side, same classes, same seeds.
 
 Prints range, mean absolute difference, L2 distance and correlation, and draws baseline | speculative | difference. The
-hand-off without verification (the prototype's test3) stands beside them, to show what a difference looks like.
+hand-off without verification (the prototype's test3) shows what a difference looks like.
 
     python examples/compare.py                                    # the bundled pair, in seconds
-    python examples/compare.py --label_B 1 --gamma 5 --verbose    # another class; what each round drafted and kept
+    python examples/compare.py --label_B 1 --gamma 5 --verbose    # another class; what each round drafted and accepted
     python examples/compare.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
         --label_B 980 --top_k 900 --top_p 0.96 --device cuda
 """
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         print(f"examples/compare.py: error: {error}", file=sys.stderr)
         return 2
-    print_figures(images)
+    print_metrics(images)
     print(f"picture: {options.out}")
     return 0
 
@@ -67,12 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="their class; default %(default)s, a bag",
     )
     add("--g_seed", type=int, default=42, help="seed; default %(default)s")
-    add("--gamma", type=int, default=2, help="scales drafted in a round; default %(default)s")
+    add("--gamma", type=int, default=2, help="scales drafted per round; default %(default)s")
     add("--entry_num", type=int, help="scales from the draft in the hand-off; default: half of the pyramid")
     add("--cfg", type=float, default=1.5, help="guidance; default %(default)s")
     add("--top_k", type=int, default=0, help="keep the k best tokens; default %(default)s, all")
     add("--top_p", type=float, default=0.0, help="keep the likeliest tokens up to this mass; default %(default)s, all")
-    add("--verbose", action="store_true", help="tell what each round drafts and keeps")
+    add("--verbose", action="store_true", help="print what each round drafts and accepts")
     add("--out", type=Path, default=Path("runs/compare.png"), help="picture to draw or replace; default %(default)s")
     return parser
 
@@ -102,7 +102,7 @@ def decode_all(pair: sdvar.ModelPair, options: argparse.Namespace) -> dict[str, 
     return {name: batch.cpu() for name, batch in images.items()}
 
 
-def figures(images: torch.Tensor, baseline: torch.Tensor) -> dict[str, float]:
+def metrics(images: torch.Tensor, baseline: torch.Tensor) -> dict[str, float]:
     """How far images (B, 3, H, W) in [0, 1] are from the baseline's."""
     import torch
 
@@ -117,19 +117,19 @@ def figures(images: torch.Tensor, baseline: torch.Tensor) -> dict[str, float]:
     }
 
 
-def print_figures(images: dict[str, torch.Tensor]) -> None:
-    """A row a figure, a column a method, on stdout."""
-    columns = {name: figures(batch, images["baseline"]) for name, batch in images.items()}
-    print(f"{len(images['baseline'])} images, set against the baseline's")
+def print_metrics(images: dict[str, torch.Tensor]) -> None:
+    """A row per metric, a column per method, on stdout."""
+    columns = {name: metrics(batch, images["baseline"]) for name, batch in images.items()}
+    print(f"{len(images['baseline'])} images, compared with the baseline's")
     print(f"{'':24}" + "".join(f"{name:>14}" for name in columns))
-    for figure in columns["baseline"]:
-        values = (column[figure] for column in columns.values())
+    for metric in columns["baseline"]:
+        values = (column[metric] for column in columns.values())
         cells = (f"{value:14d}" if isinstance(value, int) else f"{value:14.5f}" for value in values)
-        print(f"{figure:24}" + "".join(cells))
+        print(f"{metric:24}" + "".join(cells))
 
 
 def draw(images: dict[str, torch.Tensor], file: Path) -> None:
-    """Draws an image a row: baseline, then each other method and its absolute difference to it."""
+    """Draws a row per image: the baseline, then each other method and its absolute difference from the baseline."""
     import matplotlib
 
     matplotlib.use("agg")

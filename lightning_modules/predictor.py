@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from lightning_modules.decode_statistics import PER_IMAGE, PER_SCALE, DecodeStat
 from lightning_modules.pair_source import PairFiles
 from lightning_modules.run.batch_table import PER_ROUND
 from sdvar.decoding import check_fit
-from sdvar.decoding.timing import Clock, seconds_per_scale
+from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.engine import tf32_allowed
 
 log = logging.getLogger("sdvar.predictor")
@@ -236,10 +235,10 @@ class SDVARPredictor(LightningModule):
     def _decode(self, arm: Arm, batch: dict) -> DecodedBatch:
         seeds = batch["seed"] + RESEED_OFFSET if arm.reseed else batch["seed"]
         clock = Clock(self.device)  # it takes some microseconds a pass; no pass is made to wait
-        started = self._now()
+        started = now(self.device)
         sampling, pair = arm.sampling or self.sampling, self.pairs[arm.draft]
         result = sdvar.decode(pair, batch["label"], seeds, arm.strategy, sampling, clock=clock)
-        seconds = self._now() - started
+        seconds = now(self.device) - started
         if not result.images.isfinite().all():
             bad = batch["index"][(~result.images.isfinite().flatten(1).all(1)).cpu()][0].item()
             raise ValueError(
@@ -251,11 +250,6 @@ class SDVARPredictor(LightningModule):
         per_round = {name: getattr(result.stats, name) for name in PER_ROUND}
         parts = seconds_per_scale(clock.stretches(), self.pair.pyramid.tokens)
         return DecodedBatch(images.cpu(), seeds, result.tokens, per_image, per_scale, per_round, seconds, parts)
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: list[Tensor]) -> DecodedBatch:
         agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline)).cpu()

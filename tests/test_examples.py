@@ -9,7 +9,7 @@ from examples import compare
 
 
 def test_the_prototypes_comparison(tmp_path, capsys):
-    """Lossless: no figure differs from the baseline's; the hand-off's do, and the picture has them all."""
+    """Lossless: no metric differs from the baseline's; the hand-off's do, and the picture has them all."""
     assert compare.main(["--B", "2", "--device", "cpu", "--out", str(tmp_path / "new" / "compare.png")]) == 0
     rows = dict(re.findall(r"^(\w[\w ]+?)  +([-\d].*)$", capsys.readouterr().out, re.MULTILINE))
     values = {name: [float(cell) for cell in cells.split()] for name, cells in rows.items()}
@@ -20,9 +20,9 @@ def test_the_prototypes_comparison(tmp_path, capsys):
     assert (tmp_path / "new" / "compare.png").stat().st_size > 10_000
 
 
-def test_its_figures():
+def test_its_metrics():
     baseline = torch.tensor([[0.0, 0.5], [1.0, 0.5]]).view(2, 1, 1, 2)
-    found = compare.figures(torch.tensor([[0.0, 0.5], [0.6, 0.8]]).view(2, 1, 1, 2), baseline)
+    found = compare.metrics(torch.tensor([[0.0, 0.5], [0.6, 0.8]]).view(2, 1, 1, 2), baseline)
     assert found["mean absolute difference"] == pytest.approx(0.7 / 4)
     assert found["L2 distance"] == pytest.approx(0.5)
     assert found["highest value"] == pytest.approx(0.8) and found["images that differ"] == 1
