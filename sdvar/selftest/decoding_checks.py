@@ -46,7 +46,8 @@ class NotedGaps(Coupled):
         verdict = super().judge(proposal)
         if not verdict.agreed.all():
             logits = proposal.target_logits
-            scores = logits + noise.gumbel(proposal.seeds, "pick", proposal.scale, *logits.shape[1:], logits.dtype)
+            _, positions, entries = logits.shape
+            scores = logits + noise.gumbel(proposal.seeds, "pick", proposal.scale, positions, entries, logits.dtype)
             short = scores.amax(-1) - scores.gather(-1, proposal.drafted[..., None]).squeeze(-1)
             self.gaps.extend(short[~verdict.agreed].tolist())
         return verdict
