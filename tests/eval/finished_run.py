@@ -1,4 +1,4 @@
-"""A finished run made up for the report's tests: invented figures, drawn shapes, no model."""
+"""A finished run made up for the report's tests: invented values, drawn shapes, no model."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ def draw(label, seed):
 
 
 def figures(**changes):
-    """Made-up figures of one arm."""
+    """Made-up values of one arm."""
     return {
         "strategy": "Baseline(model='target')",
         "lossless": True,
@@ -58,7 +58,7 @@ def figures(**changes):
 
 
 def arms():
-    """Made-up figures of the five default arms."""
+    """Made-up values of the five default arms."""
     drafted = {"draft_calls_mean": 4.61, "draft_tokens_mean": 98.0}
     drafted |= {
         "seconds_per_scale": {
@@ -139,7 +139,7 @@ def arms():
 
 
 def other_seeds(arm):
-    """An arm's figures without those that only the baseline's seeds give."""
+    """An arm's values without those that only the baseline's seeds give."""
     of_tokens = ("images_differing_from_baseline", "near_tie_images", "largest_first_difference_gap")
     return {name: value for name, value in arm.items() if name not in of_tokens}
 
@@ -149,7 +149,7 @@ def write_run(out, arms, *, pictures=None, class_names=CLASS_NAMES, patch_nums=P
 
     Args:
         out: the run's folder.
-        arms: figures by arm; an arm's images resemble the baseline's as its share of equal tokens says.
+        arms: values by arm; an arm's images resemble the baseline's as its share of equal tokens says.
         pictures: (N, 32, 32) uint8 to show instead of drawn shapes.
         class_names: names of the classes.
         patch_nums: sides of the scales; without them the report has no plots by scale, and is written faster.
@@ -177,7 +177,7 @@ def write_run(out, arms, *, pictures=None, class_names=CLASS_NAMES, patch_nums=P
         "reference": {"images": 10000, "inception_score_mean": 8.15},
         "environment": {
             "command": "python eval/fid.py --pair tiny --images_per_class 10",
-            "note": "TEST DATA: every figure on this page is made up",
+            "note": "TEST DATA: every value on this page is made up",
             "versions": {"torch": "2.15.0", "torch-fidelity": "0.4.0"},
             "hardware": {"processor": "a made-up processor", "cores": 2},
             "torch_threads": 1,

@@ -1,4 +1,4 @@
-"""eval/measure.py: a finished run gives the same figures again, from its folder alone."""
+"""eval/measure.py: a finished run gives the same metrics again, from its folder alone."""
 
 import csv
 import json
@@ -184,7 +184,7 @@ def test_help_imports_neither_lightning_nor_datasets(command):
     assert "--out" in result.stdout and result.stdout.endswith("set()\n"), result.stderr
 
 
-def test_repeats_hold_the_figures_of_their_own_images(decoded, small_reference):
+def test_repeats_are_measured_on_their_own_images(decoded, small_reference):
     """Parts with seeds of their own, each against the same part of the baseline."""
     from torch.utils.data import Subset
 
