@@ -103,5 +103,5 @@ def _uniform(seeds: Tensor, stream: int, scales: Tensor, place: Tensor, tokens: 
     return ((bits.to(dtype) + 0.5) * 2.0**-32).clamp_(max=1 - 2.0**-24)
 
 
-def _gumbel(*address: object) -> Tensor:
-    return _uniform(*address).neg_().log1p_().neg_().log_().neg_()
+def _gumbel(seeds: Tensor, stream: int, scales: Tensor, place: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+    return _uniform(seeds, stream, scales, place, tokens, dtype).neg_().log1p_().neg_().log_().neg_()

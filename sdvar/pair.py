@@ -38,7 +38,11 @@ class ModelPair:
             values = {name: getattr(getattr(self, name), what) for name in ("draft", "target", "tokenizer")}
             self._same(what, {k: v.patch_nums if isinstance(v, ScalePyramid) else v for k, v in values.items()})
         self._same("num_classes", {name: getattr(self, name).num_classes for name in ("draft", "target")})
-        models = {"draft": self.draft, "target": self.target, "tokenizer": self.tokenizer}
+        models: dict[str, NextScaleModel | VQVAE] = {
+            "draft": self.draft,
+            "target": self.target,
+            "tokenizer": self.tokenizer,
+        }
         self._same("device", {name: model.device for name, model in models.items()})
         for model in models.values():
             if isinstance(model, nn.Module):

@@ -83,7 +83,8 @@ class Sampling:
         return self.filtered(logits).softmax(-1)
 
     def temperature_at(self, scale: int) -> float:
-        return self.temperature[scale] if isinstance(self.temperature, tuple) else self.temperature
+        """The number that divides the guided logits of a scale."""
+        return self.temperature if isinstance(self.temperature, int | float) else self.temperature[scale]
 
 
 def _check_number(name: str, value: object, allowed: Callable[[float], bool], words: str) -> None:
@@ -103,18 +104,20 @@ def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: f
     """
     kth, none = ascending[..., :1], torch.zeros_like(logits, dtype=torch.bool)
     weights = (ascending - ascending[..., -1:]).exp()
-    before, place = 0.0, None
+    before, above = torch.zeros_like(kth), None
     # on a CPU, where asking costs nothing, ties are only looked at if there are any
     if logits.device.type != "cpu" or int((logits >= kth).sum()) > ascending.numel():
         tied = (logits == kth) & ~none.scatter(-1, order, True)  # they come before the k-th, in the order of tokens
         place = tied.cumsum(-1)  # 1, 2, ... for these
         before = place[..., -1:] * weights[..., :1]
+        above = tied, place * weights[..., :1]
     total = weights.sum(-1, keepdim=True) + before
     drop = (weights.cumsum(-1) + before) / total <= 1 - top_p
     drop[..., -1] = False
     keep = none.scatter(-1, order, ~drop)
-    if place is not None:
-        keep |= tied & (place * weights[..., :1] / total > 1 - top_p)
+    if above is not None:
+        tied, mass = above
+        keep |= tied & (mass / total > 1 - top_p)
     return logits.masked_fill(~keep, -math.inf)
 
 

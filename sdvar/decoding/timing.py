@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,7 +67,7 @@ class Clock:
 
     def __init__(self, device: str | torch.device) -> None:
         self._device = torch.device(device)
-        self._marks: list[tuple[str, tuple[int, int], tuple[object, object], Pass | None]] = []
+        self._marks: list[tuple[str, tuple[int, int], tuple[Any, Any], Pass | None]] = []
 
     @contextmanager
     def time(self, part: str, first: int = 0, last: int = 0, work: Pass | None = None) -> Iterator[None]:
@@ -82,7 +82,7 @@ class Clock:
             torch.cuda.synchronize(self._device)
         return [Stretch(part, *span, _seconds(*ends), work) for part, span, ends, work in self._marks]
 
-    def _now(self) -> object:
+    def _now(self) -> Any:
         if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -107,7 +107,7 @@ def seconds_per_scale(stretches: Iterable[Stretch], tokens: Sequence[int]) -> di
         tokens: n_k of all K scales.
 
     Returns:
-        For each of ``PARTS`` K + 1 numbers, in seconds: one a scale, and last what concerns no scale (the models'
+        For each of ``PARTS`` K + 1 numbers, in seconds: one per scale, and last what concerns no scale (the models'
         conditioning, the tokenizer's decoder).
     """
     seconds = {part: [0.0] * (len(tokens) + 1) for part in PARTS}
@@ -121,5 +121,7 @@ def seconds_per_scale(stretches: Iterable[Stretch], tokens: Sequence[int]) -> di
     return seconds
 
 
-def _seconds(start: object, end: object) -> float:
-    return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
+def _seconds(start: Any, end: Any) -> float:
+    if isinstance(start, float):
+        return end - start
+    return start.elapsed_time(end) / 1000

@@ -150,7 +150,8 @@ def _block_mask(mask: Tensor):
     def visible(batch, head, query, key):
         return mask[query, key]
 
-    return create_block_mask(visible, None, None, *mask.shape, device=mask.device)
+    queries, keys = mask.shape
+    return create_block_mask(visible, None, None, queries, keys, device=mask.device)
 
 
 def _log_kernel(kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> None:

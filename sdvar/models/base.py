@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 
 from sdvar.models.cuda_graphs import GraphedWorkspace
@@ -21,14 +23,14 @@ class NextScaleBase:
     capture_seconds: float = 0.0
     _spare: EagerWorkspace | None = None
 
-    def workspace(self: NextScaleModel, images: int, guided: bool) -> EagerWorkspace:
+    def workspace(self, images: int, guided: bool) -> EagerWorkspace:
         """What a decode works in: the workspace that was handed back last, if it fits."""
         spare, self._spare = self._spare, None
         kind = GraphedWorkspace if self.graphs else EagerWorkspace
         if type(spare) is kind and spare.fits(images, guided):
             return spare
         del spare  # before a new one is made, so that two never exist side by side
-        return kind(self, images, guided)
+        return kind(cast(NextScaleModel, self), images, guided)
 
     def hand_back(self, workspace: EagerWorkspace) -> None:
         """Keep a workspace that is no longer used for the next decode; one is kept.
@@ -46,11 +48,11 @@ class NextScaleBase:
         if kernel != "auto":
             raise ValueError(f"attention: expected auto with {type(self).__name__}, got {kernel!r}")
 
-    def set_attention(self, kernel: str) -> None:
+    def set_attention(self, kernel: str) -> Any:
         """Raise ValueError for anything but "auto": the model has one kernel."""
         self.check_attention(kernel, torch.device("cpu"))
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self) -> Any:
         """Nothing: the model runs without torch.compile."""
 
     def cost(self) -> PassCosts:

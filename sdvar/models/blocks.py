@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +18,21 @@ MAX_LOG_SCALE = math.log(100)  # limit of the learned attention scale
 
 
 class SelfAttention(nn.Module):
+    """Multi-head self-attention, its keys normalised and cached.
+
+    Args:
+        width, heads: C, attention heads.
+        qk_norm: cosine attention with a learned scale per head; else attention is scaled by 0.25 / sqrt(d).
+    """
+
+    zero_k_bias: Tensor
+
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
         self.qk_norm = qk_norm
         self.kernel = "auto"
-        if qk_norm:  # cosine attention with a learned scale a head
+        if qk_norm:
             self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0)))
             self.scale = 1.0
         else:
@@ -44,7 +54,7 @@ class SelfAttention(nn.Module):
             learned = self.scale_mul_1H11.float() if v.dtype != torch.float64 else self.scale_mul_1H11
             q = (F.normalize(q.to(learned.dtype), dim=-1) * learned.clamp_max(MAX_LOG_SCALE).exp()).to(v.dtype)
             k = F.normalize(k.to(learned.dtype), dim=-1).to(v.dtype)
-        if cache is not None:
+        if cache is not None and window is not None:
             k, v = cache.update(k, v, window)
         return self.proj(attend(q, k, v, visibility, self.scale, self.kernel).transpose(1, 2).reshape(n, length, width))
 
@@ -66,8 +76,13 @@ class AdaLNProjection(nn.Sequential):
         super().__init__(nn.SiLU(), Linear(width, parts * width))
         self.parts = parts
 
+    @property
+    def matrix(self) -> Tensor:
+        """The weights, (parts * C, C)."""
+        return cast(Linear, self[1]).weight
+
     def forward(self, condition: Tensor) -> Tensor:
-        projected = super().forward(condition.to(self[1].weight.dtype))
+        projected = super().forward(condition.to(self.matrix.dtype))
         return projected.view(condition.shape[0], self.parts, 1, -1).transpose(0, 1)
 
 

@@ -38,7 +38,7 @@ class Linear(nn.Linear):
         if not self._by_onednn(x):
             y = F.linear(x, self.weight, bias)
             return F.gelu(y, approximate="tanh") if gelu else y
-        activation = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
         weight = self._reordered() if self.copies else self.weight
         return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, *activation)
 

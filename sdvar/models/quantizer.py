@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -38,7 +40,7 @@ class PhiBank(nn.Module):
         return int(np.argmin(np.abs(self.ticks - position)))
 
     def for_scale(self, scale: int, scales: int) -> Phi:
-        return self.qresi_ls[self.index(scale, scales)]
+        return cast(Phi, self.qresi_ls[self.index(scale, scales)])
 
 
 class SinglePhi(nn.Module):
@@ -53,13 +55,13 @@ class SinglePhi(nn.Module):
 
 
 class PhiPerScale(nn.ModuleList):
-    """One phi a scale."""
+    """One phi per scale."""
 
     def __init__(self, channels: int, scales: int) -> None:
         super().__init__(Phi(channels) for _ in range(scales))
 
     def for_scale(self, scale: int, scales: int) -> Phi:
-        return self[scale]
+        return cast(Phi, self[scale])
 
 
 class MultiScaleQuantizer(nn.Module):
@@ -69,7 +71,7 @@ class MultiScaleQuantizer(nn.Module):
         pyramid: sides of the token maps; the last is the side S of the feature map f.
         codebook_size: V.
         channels: C_vae, width of a codebook vector.
-        phi_sharing: 0 for one phi a scale, 1 for a single phi, n > 1 for n phis shared by the scales.
+        phi_sharing: 0 for one phi per scale, 1 for a single phi, n > 1 for n phis shared by the scales.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class MultiScaleQuantizer(nn.Module):
         self.channels = channels
         self.embedding = nn.Embedding(codebook_size, channels)
         if phi_sharing == 0:
-            self.quant_resi: nn.Module = PhiPerScale(channels, len(pyramid))
+            self.quant_resi: PhiPerScale | SinglePhi | PhiBank = PhiPerScale(channels, len(pyramid))
         elif phi_sharing == 1:
             self.quant_resi = SinglePhi(channels)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,8 @@ class Level(nn.Module):
             ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(blocks)
         )
         self.attn = nn.ModuleList(SpatialAttention(out_channels) for _ in range(blocks if attention else 0))
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         for i, block in enumerate(self.block):
@@ -124,9 +127,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
-        for level in self.down:
+        for level in cast("Iterable[Level]", self.down):
             h = level(h)
-            if hasattr(level, "downsample"):
+            if level.downsample is not None:
                 h = level.downsample(h)
         return self.conv_out(silu(self.norm_out(self.mid(h))))
 
@@ -149,9 +152,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
-        for level in reversed(self.up):
+        for level in reversed(cast("Sequence[Level]", self.up)):
             h = level(h)
-            if hasattr(level, "upsample"):
+            if level.upsample is not None:
                 h = level.upsample(h)
         return self.conv_out(silu(self.norm_out(h)))
 
@@ -184,10 +187,10 @@ class VQVAE(nn.Module):
         super().__init__()
         pyramid = patch_nums if isinstance(patch_nums, ScalePyramid) else ScalePyramid(tuple(patch_nums))
         self.image_size = pyramid.patch_nums[-1] * 2 ** (len(channel_multipliers) - 1)
-        self.encoder = Encoder(base_channels, channel_multipliers, res_blocks, latent_channels)
+        self.encoder: Encoder | None = Encoder(base_channels, channel_multipliers, res_blocks, latent_channels)
         self.decoder = Decoder(base_channels, channel_multipliers, res_blocks, latent_channels)
         self.quantize = MultiScaleQuantizer(pyramid, codebook_size, latent_channels, phi_sharing)
-        self.quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
+        self.quant_conv: nn.Conv2d | None = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
 
     @property
@@ -223,7 +226,7 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: if the encoder was dropped.
         """
-        if self.encoder is None:
+        if self.encoder is None or self.quant_conv is None:
             raise ValueError("the tokenizer's encoder was dropped (drop_encoder): load the tokenizer again to encode")
         return self.quant_conv(self.encoder(images))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class VAR(nn.Module, NextScaleBase):
     the dtype of the blocks' weights, as in the released code.
     """
 
+    lvl_1L: Tensor
+
     def __init__(
         self,
         patch_nums: ScalePyramid | Sequence[int],
@@ -94,7 +96,8 @@ class VAR(nn.Module, NextScaleBase):
         self.register_buffer("attn_bias_for_masking", bias)  # a key of the released files; passes build their own mask
         self.shared_ada_lin = AdaLNProjection(width, 6) if shared_adaln else None
         self.hidden = round(width * mlp_ratio)
-        self.blocks = nn.ModuleList(Block(width, heads, self.hidden, shared_adaln, qk_norm) for _ in range(depth))
+        blocks = nn.ModuleList(Block(width, heads, self.hidden, shared_adaln, qk_norm) for _ in range(depth))
+        self.blocks = cast("Sequence[Block]", blocks)
         self.head_nm = HeadNorm(width)
         self.head = Linear(width, codebook_size)
 
@@ -266,15 +269,15 @@ class VAR(nn.Module, NextScaleBase):
         for table in (self.pos_start, self.pos_1LC):
             nn.init.trunc_normal_(table, std=std)
         self.head.weight.mul_(head_scale)
-        self.head_nm.ada_lin[1].weight.mul_(adaln_scale)
+        self.head_nm.ada_lin.matrix.mul_(adaln_scale)
         for block in self.blocks:
             block.attn.proj.weight.div_(math.sqrt(2 * self.depth))
             block.ffn.fc2.weight.div_(math.sqrt(2 * self.depth))
         if self.shared_ada_lin is not None:
-            projections = [self.shared_ada_lin[1].weight.view(6, -1)]
+            projections = [self.shared_ada_lin.matrix.view(6, -1)]
             projections += [block.ada_gss.view(6, -1) for block in self.blocks]
         else:
-            projections = [block.ada_lin[1].weight.view(6, -1) for block in self.blocks]
+            projections = [block.ada_lin.matrix.view(6, -1) for block in self.blocks]
         for parts in projections:
             parts[:2].mul_(adaln_gain)
             parts[2:].mul_(adaln_scale)

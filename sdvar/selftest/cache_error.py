@@ -10,15 +10,15 @@ from sdvar.decoding.stepper import Stepper
 
 @torch.no_grad()
 def cache_error(state: DecodeState) -> float:
-    """How far the caches of a state are from what a fresh pass over the committed scales puts into one.
+    """How far the caches of a state are from those of a fresh pass over the committed scales.
 
-    A cache may be behind (hold fewer scales than are committed); it must never be wrong. Positions past what a cache
-    counts as its own are not looked at. To be called between rounds: within one, drafted scales are cached.
+    A cache may be behind (contain fewer scales than are committed); it must never be wrong. Positions past the scales
+    that it counts are ignored. To be called between rounds: within one, drafted scales are cached.
     Not for ``more_smooth``, whose inputs do not follow from the tokens.
 
     Returns:
         The largest absolute difference of a cached key or value, over both models, all layers, guidance branches and
-        images; inf if a cache counts scales that are not committed, NaN if one holds NaN.
+        images; inf if a cache counts scales that are not committed, NaN if one contains NaN.
     """
     errors = [0.0]
     for which in ("draft", "target"):
@@ -32,21 +32,21 @@ def cache_error(state: DecodeState) -> float:
 
 
 def largest_value(state: DecodeState) -> float:
-    """The largest absolute value in both models' caches, of what they hold; the rest was never written, or is stale."""
+    """The largest absolute value in both models' caches, of the scales counted; the rest is unwritten or stale."""
     largest = [0.0]
     for which in ("draft", "target"):
         stepper = state.stepper(which)
         for image in range(state.batch):
-            held = state.pyramid.span(stepper.visible_from, stepper.progress[image].cached)
-            values = stepper.workspace.cache.values[:, image, :, held]
-            largest.append(values.abs().max().item() if values.numel() else 0.0)
+            positions = state.pyramid.span(stepper.visible_from, stepper.progress[image].cached)
+            parts = stepper.workspace.cache.read([image], positions)
+            largest += [part.abs().max().item() for part in parts if part.numel()]
     return max(largest)
 
 
 def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     pyramid, first, last = state.pyramid, stepper.visible_from, stepper.progress[image].cached
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
-    # inputs from the tokens, not from the session's own f-hat: a wrong f-hat has to show as well
+    # inputs from the tokens, not from the state's own f-hat: a wrong f-hat has to show as well
     inputs = state.pair.tokenizer.var_inputs(tokens)
     n_0 = pyramid.tokens[0]
     inputs = inputs[:, pyramid.offsets[max(first, 1)] - n_0 : pyramid.offsets[max(last, 1)] - n_0]
@@ -57,7 +57,6 @@ def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     fresh = stepper.model.new_cache(len(rows))
     inputs = inputs.expand(len(rows), -1, -1)
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
-    held = pyramid.span(first, last)
-    pairs = ((stepper.workspace.cache.keys, fresh.keys), (stepper.workspace.cache.values, fresh.values))
-    differences = [(ours[:, rows, :, held] - expected[:, :, :, held]).abs().max() for ours, expected in pairs]
-    return torch.stack(differences).max().item()
+    positions = pyramid.span(first, last)
+    pairs = zip(stepper.workspace.cache.read(rows, positions), fresh.read(list(range(len(rows))), positions))
+    return torch.stack([(ours - expected).abs().max() for ours, expected in pairs]).max().item()
