@@ -31,6 +31,8 @@ from sdvar.prototype import SDVAR
 from sdvar.pyramid import ScalePyramid
 from sdvar.sampling import Sampling, filtered_probabilities
 
+__version__ = "0.1.0"  # setup.cfg reads it
+
 __all__ = [
     "KL",
     "NEAR_TIE",
@@ -63,6 +65,7 @@ __all__ = [
     "Top1",
     "TopK",
     "Verdict",
+    "__version__",
     "decode",
     "filtered_probabilities",
     "first_differences",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -69,31 +69,34 @@ class Engine:
             pair.tokenizer.set_decoder_dtype(getattr(torch, self.tokenizer_dtype))
         return pair
 
-    def numerics(self) -> AbstractContextManager[None]:
-        """Threads and TF32 of this engine within a block of code, see `numerics`."""
-        return numerics(self.tf32, self.threads)
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """Within a block of code, the threads and TF32 of this engine; what was set before is put back."""
+        before = torch.get_num_threads()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        try:
+            with tf32_allowed(self.tf32):
+                yield
+        finally:
+            if self.threads is not None:
+                torch.set_num_threads(before)
 
 
 @contextmanager
-def numerics(tf32: bool = False, threads: int | None = None) -> Iterator[None]:
-    """Within a block of code, settings of the process on which float rounding depends; they are put back afterwards.
+def tf32_allowed(allowed: bool) -> Iterator[None]:
+    """Within a block of code, float32 products and convolutions with or without TF32; the old setting is put back.
 
-    By default torch allows TF32 for convolutions: then their results depend on the algorithm that it selects by shape.
+    By default torch allows it for convolutions: then their results depend on the algorithm that it selects by shape.
 
     Args:
-        tf32: whether float32 products and convolutions may round their factors to TF32 (10 bits instead of 23). No
-            effect on a CPU.
-        threads: CPU threads; None leaves them as they are.
+        allowed: whether the factors may be rounded to TF32 (10 bits instead of 23). No effect on a CPU.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     # Not the newer fp32_precision: set to tf32, torch.get_float32_matmul_precision, which Lightning reads, fails
-    before = matmul.allow_tf32, cudnn.allow_tf32, torch.get_num_threads()
-    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before[:2]
-        if threads is not None:
-            torch.set_num_threads(before[2])
+        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -28,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python -m sdvar.selftest --help`."""
     options = parse(arguments)
 
-    # as in decoding to files: f-hat must not depend on the convolution chosen for a batch size
-    torch.backends.cudnn.allow_tf32 = False
     files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
     pair_name = options.pair if options.pair or any(files.values()) else "tiny"
     try:
@@ -38,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"python -m sdvar.selftest: error: {error}", file=sys.stderr)
         return 2
-    results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
+    with sdvar.Engine().numerics():  # as in decoding to files
+        results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
     print_table(results, f"{pair_name or options.target} on {device}, {options.dtype}")
     return 0 if all(result.passed for result in results) else 1
 

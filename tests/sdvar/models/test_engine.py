@@ -7,6 +7,7 @@ import torch
 
 import sdvar
 from sdvar.decoding import state as state
+from sdvar.engine import tf32_allowed
 from sdvar.models import attention, base, cuda_graphs, linear, workspace
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
@@ -279,6 +280,18 @@ def test_an_engine_sets_both_models_and_the_decoder():
     assert not pair.target.graphs  # a CPU has none
     assert pair.tokenizer.decoder.conv_out.weight.dtype == torch.bfloat16
     assert pair.tokenizer.quantize.embedding.weight.dtype == torch.float32
+
+
+def test_numerics_hold_within_a_block_and_are_put_back():
+    before, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    with tf32_allowed(True):
+        with pytest.raises(OSError), sdvar.Engine(threads=before + 1).numerics():
+            inside = torch.get_num_threads(), cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+            raise OSError
+        assert inside == (before + 1, False, False)
+        assert (torch.get_num_threads(), cudnn.allow_tf32) == (before, True)
+        with sdvar.Engine().numerics():
+            assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("wrong", [{"attention": "fast"}, {"tokenizer_dtype": "int8"}])
