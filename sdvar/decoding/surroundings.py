@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def set_aside(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _full_float32() -> Iterator[None]:
     """Float32 products and convolutions of oneDNN in float32; `torch.set_float32_matmul_precision` can lower both."""
-    switches = [getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv")]
+    switches: list[Any] = [getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv")]
     switches = [switch for switch in switches if hasattr(switch, "fp32_precision")]
     before = [switch.fp32_precision for switch in switches]
     for switch in switches:
