@@ -47,9 +47,9 @@ def uniform(
     Args:
         seeds: int64 (B,), any 64-bit value.
         stream: a name in STREAMS.
-        scale: scale number, from 0; for several scales at once int64 (P,), one a position.
+        scale: scale number, from 0; for several scales at once int64 (P,), one per position.
         positions: n_k, positions of the scale; for several scales int64 (P,), each position's number in its scale.
-        tokens: numbers a position: V for a choice of token, 1 for a decision.
+        tokens: numbers per position: V for a choice of token, 1 for a decision.
         dtype: float32 or float64; both round the same 32-bit number.
 
     Returns:

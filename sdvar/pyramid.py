@@ -21,7 +21,7 @@ class ScalePyramid:
 
     Raises:
         TypeError: if ``patch_nums`` is not a sequence of ints.
-        ValueError: if it is empty, decreases or holds a side below 1.
+        ValueError: if it is empty, decreases or contains a side below 1.
     """
 
     patch_nums: tuple[int, ...]
@@ -69,7 +69,7 @@ class ScalePyramid:
         return self.offsets[last] - self.offsets[first]
 
     def split(self, sequence: Tensor, first: int = 0, last: int | None = None, dim: int = 1) -> tuple[Tensor, ...]:
-        """Cut a sequence that holds the scales ``first`` <= k < ``last`` along ``dim`` into one tensor a scale."""
+        """Cut a sequence that holds the scales ``first`` <= k < ``last`` along ``dim`` into one tensor per scale."""
         return sequence.split(self.tokens[first:last], dim=dim)
 
     def scale_of_position(self, first: int = 0, last: int | None = None, device: torch.device | None = None) -> Tensor:

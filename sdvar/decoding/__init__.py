@@ -26,7 +26,7 @@ def decode(
     images: bool = True,
     clock: Clock | None = None,
 ) -> DecodeResult:
-    """Decode one image a label.
+    """Decode one image per label.
 
     An image depends on (weights, label, seed, strategy, sampling) alone, not on the others of the batch; only float
     rounding may differ with the batch size, the thread count and the kernels. Autocast, the
@@ -40,7 +40,7 @@ def decode(
         strategy: Baseline, Speculative, Handoff.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
-        clock: takes the times of the parts, see sdvar.decoding.timing; None for no such measurement.
+        clock: measures the time of the parts, see sdvar.decoding.timing; None for no such measurement.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
@@ -66,7 +66,7 @@ def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResul
     stats, pixels = state.stats(), None
     state.close()  # the tokenizer may have the caches' memory
     with timed(state.clock, "tokenizer"):
-        if images and state.sampling.more_smooth:  # f-hat holds mixtures, of which the tokens know nothing
+        if images and state.sampling.more_smooth:  # f-hat holds mixtures, which do not follow from the tokens
             pixels = pair.tokenizer.decode_f_hat(state.maps.f_hat).float().add(1).mul(0.5)
         elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
             pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
@@ -95,7 +95,7 @@ def check_batch(
     if not len(labels):
         raise ValueError("labels: expected at least one label, got none")
     if len(labels) != len(seeds):
-        raise ValueError(f"seeds: expected one a label, got {len(labels)} labels and {len(seeds)} seeds")
+        raise ValueError(f"seeds: expected one per label, got {len(labels)} labels and {len(seeds)} seeds")
     outside = labels[(labels < 0) | (labels > pair.num_classes)]
     if len(outside):
         allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"

@@ -1,4 +1,4 @@
-"""One attention call a layer, by a kernel that can be chosen and is logged."""
+"""One attention call per layer, by a kernel that can be chosen and is logged."""
 
 from __future__ import annotations
 

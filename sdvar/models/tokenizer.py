@@ -167,8 +167,8 @@ class VQVAE(nn.Module):
         codebook_size: V.
         latent_channels: C_vae.
         base_channels: channels at full resolution; a multiple of 32.
-        channel_multipliers: one a resolution, full first; each after the first halves the resolution.
-        res_blocks: residual blocks a resolution in the encoder (the decoder has one more).
+        channel_multipliers: one per resolution, full first; each after the first halves the resolution.
+        res_blocks: residual blocks per resolution in the encoder (the decoder has one more).
         phi_sharing: see MultiScaleQuantizer.
 
     Images are square, of side ``image_size`` = S * 2 ** (len(channel_multipliers) - 1).

@@ -20,11 +20,11 @@ from sdvar.pyramid import ScalePyramid
 
 
 class Conditioning(NamedTuple):
-    """What a pass needs of the class, computed once an image.
+    """What a pass needs of the class, computed once per image.
 
     Attributes:
         start: (n, n_0, C) class embedding plus start position, the input of scale 0.
-        blocks: one (6, n, 1, C) a block: gains and AdaLN scales and shifts of attention and MLP.
+        blocks: one (6, n, 1, C) per block: gains and AdaLN scales and shifts of attention and MLP.
         head: (2, n, 1, C) AdaLN scale and shift before the head.
     """
 
@@ -57,7 +57,7 @@ class VAR(nn.Module, NextScaleBase):
         codebook_size, latent_channels: V and C_vae of the tokenizer.
         mlp_ratio: hidden width of the MLP over C.
         shared_adaln: one AdaLN projection for all blocks (the 512 px model).
-        qk_norm: cosine attention with a learned scale a head; else attention is scaled by 0.25 / sqrt(d).
+        qk_norm: cosine attention with a learned scale per head; else attention is scaled by 0.25 / sqrt(d).
         drop_label: chance that training replaces a label by the null class; nothing is dropped in eval mode.
 
     The residual stream, the layer norms, the head and its AdaLN stay in float32 (float64 for float64 weights) whatever
@@ -201,7 +201,7 @@ class VAR(nn.Module, NextScaleBase):
             conditioning: of the n rows.
             inputs: (n, tokens of those scales without scale 0, C_vae), see VQVAE.var_inputs; scale 0 takes the
                 conditioning's start instead.
-            cache: holds the keys of the scales ``visible_from`` .. ``first`` and receives those of the span. Without
+            cache: contains the keys of the scales ``visible_from`` .. ``first`` and receives those of the span. Without
                 one, ``first`` must equal ``visible_from``.
             rows: int64 (n,) rows of the cache that the pass uses; None for all.
             visible_from: first scale that may be attended to.

@@ -23,7 +23,7 @@ class Case(NamedTuple):
         strategy: what decodes.
         target, draft: the passes of each model, each as its scales: "012 34" are two.
         target_tokens, draft_tokens: positions in them.
-        drafted, accepted: a digit a scale: how often it was judged, how often it stood.
+        drafted, accepted: a digit a scale: how often it was judged, how often it was accepted.
         wrong: scales that end up with wrong tokens.
     """
 
@@ -101,7 +101,7 @@ FIVE_SCALES = [
 TEN_SCALES = [
     Case("." * 10, Spec(2), "012 345 678 9", 680, "0 1 23 4 56 7", 255, "1101101100", "1101101100"),
     Case("." * 10, Spec(4), "01234 56789", 680, "0 1 2 3 45 6 7 8", 424, "1111011110", "1111011110"),
-    # one scale more after each full round, at most 3; one less where the first fell; as it was where a later one did
+    # one scale more after each full round, at most 3; one less if the first was rejected; else unchanged
     Case("." * 10, Spec(Adaptive(1, 1, 3)), "01 234 5678 9", 680, "0 12 3 45 6 7", 255, "1011011100", "1011011100"),
     Case("x" * 10, Spec(Adaptive(3, 1, 3)), "0123 123 23 34 45 56 67 78 89 9", 1400,
          "0 1 2 1 2 2 3 4 5 6 7 8", 446, "1111111110", "0000000000"),
