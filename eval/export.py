@@ -57,12 +57,12 @@ def export(options: Namespace) -> str:
         ValueError: an option is invalid, the run is incomplete, or a file cannot be read.
         OSError: the file cannot be written.
     """
-    from eval.cli.finished_run import load_record
     from eval.metrics import openai_npz
+    from lightning_modules.run.finished import read_run
 
     file = Path(options.file)
     openai_npz.check_target(file, options.seed)
-    record = load_record(options.out)
+    record = read_run(options.out)
     names = [arm.name for arm in record.arms]
     if options.arm not in names:
         raise ValueError(f"arm: expected one of {', '.join(names)}, got {options.arm!r}")

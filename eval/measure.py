@@ -64,12 +64,12 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
-    from eval.cli.finished_run import load_record
     from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
     from eval.report.page import write_report
+    from lightning_modules.run.finished import read_run
 
     asked = None if given.metrics is None else registry.parse_metrics(given.metrics)
-    record = load_record(given.out)
+    record = read_run(given.out)
     file = record.folder.path / "config.yaml"
     config = (yaml.safe_load(file.read_text()) if file.is_file() else None) or {}
     of_fid = "model" not in config  # lightning_modules predict writes another kind of config

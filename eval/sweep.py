@@ -46,8 +46,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
         raise ValueError("grid: expected points to decode, got none; see configs/sweep_tiny.yaml")
 
     import sdvar
-    from eval.cli.arms import build_arms
     from eval.cli.grid import expand, refuse_twins
+    from lightning_modules.arm import build_arms
 
     points = expand(grid)
     twice = sorted(points.keys() & single.keys())

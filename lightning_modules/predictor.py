@@ -133,7 +133,7 @@ class SDVARPredictor(LightningModule):
     def settings(self) -> dict:
         """What the images depend on, in plain values."""
         settings = {
-            "arms": {arm.name: arm.settings() for arm in self.arms},
+            "arms": {arm.name: arm.describe() for arm in self.arms},
             "sampling": asdict(self.sampling),
             "precision": self.precision,
             "engine": asdict(self.engine),

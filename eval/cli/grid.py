@@ -7,12 +7,9 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eval.cli.arms import OF_ARM
-
-if TYPE_CHECKING:
-    from lightning_modules.arm import Arm
+from lightning_modules.arm import OWN, Arm, find_class
 
 
 def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -33,7 +30,7 @@ def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, entry in grid.items():
         if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
             raise ValueError(f"grid: {name}: expected a mapping with class_path and init_args, got {entry!r}")
-        own = {key: entry[key] for key in OF_ARM if key in entry}
+        own = {key: entry[key] for key in OWN if key in entry}
         strategy = {key: value for key, value in entry.items() if key not in own}
         ways = [_ways_of_class(strategy, f"grid: {name}"), *(_ways(k, v, f"grid: {name}") for k, v in own.items())]
         for (suffix, config), *others in itertools.product(*ways):
@@ -108,18 +105,18 @@ def _combined(
 
 
 def _listed(class_path: str) -> list[str]:
-    """Parameters of a class of sdvar that take a list."""
-    import sdvar
-
-    cls = getattr(sdvar, class_path.removeprefix("sdvar."), None)
-    parts = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    return [part.name for part in parts if re.match("tuple|list|Sequence", str(part.type))]
+    """Parameters of a class that take a list."""
+    try:
+        cls = find_class(class_path)
+    except ValueError:  # reported with its point, when the arm is built
+        return []
+    return [part.name for part in dataclasses.fields(cls) if re.match("tuple|list|Sequence", str(part.type))]
 
 
 def _word(key: str, value: Any) -> str:
     """A parameter and its value in a point's name: gamma3, tau0.5, keep-draft, coupled, scales3-1x3, draft-var_d16."""
-    if isinstance(value, str) and value.removeprefix("sdvar.")[:1].isupper():  # a class
-        word = value.removeprefix("sdvar.").lower()
+    if isinstance(value, str) and value.rpartition(".")[2][:1].isupper() and "/" not in value:  # a class
+        word = value.rpartition(".")[2].lower()
     elif isinstance(value, list):
         runs = [(number, len(list(run))) for number, run in itertools.groupby(value)]
         word = key + "-".join(f"{number}x{count}" if count > 1 else f"{number}" for number, count in runs)

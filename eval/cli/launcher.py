@@ -97,3 +97,12 @@ def another_ended(error: RuntimeError) -> bool:
     import torch.distributed
 
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def leave_process_group() -> None:
+    """Ends the process group: the first process measures, and the others need not wait for it."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # hides nothing, even in an editable install, whose packages are found after those on sys.path.
     sys.path.append(os.getcwd())
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    return module.main([*command.words, *words[1:]]) or 0
+    status = module.main([*command.words, *words[1:]])
+    return status if isinstance(status, int) else 0  # eval.fid returns the metrics
 
 
 def _help() -> str:

@@ -241,9 +241,14 @@ def _check(options: Namespace) -> None:
         options.threads = max(1, available_cores() // options.devices)
 
 
-def as_config(options: Namespace) -> dict[str, Any]:
-    """The options as a config file states them: plain values, without those that belong to one call alone."""
-    config = options.as_dict()
+def as_config(options: Namespace, **resolved: Any) -> dict[str, Any]:
+    """The options as a config file states them: plain values, without those that belong to one call alone.
+
+    Args:
+        options: of the command.
+        resolved: values in place of some of them.
+    """
+    config = options.as_dict() | resolved
     for name in ("config", "overwrite", "quiet"):
         config.pop(name, None)
     config["reference"] = config["reference"] or "none"

@@ -6,8 +6,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -25,12 +25,9 @@ from eval.metrics.networks import (
     weights_digest,
 )
 from eval.metrics.registry import metrics_that_need
-from lightning_modules.arm import Arm
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
-
-if TYPE_CHECKING:
-    from eval.cli.finished_run import RunRecord
+from lightning_modules.run.finished import FinishedArm, FinishedRun
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> Features | N
 
 
 def measure_run(
-    measurement: Measurement, config: Mapping[str, Any], record: RunRecord, reference: Features | None
+    measurement: Measurement, config: Mapping[str, Any], record: FinishedRun, reference: Features | None
 ) -> dict[str, Any]:
     """Measures every arm and writes metrics.json.
 
@@ -143,7 +140,7 @@ def measure_run(
     return metrics
 
 
-def _measure_tables(record: RunRecord, arm: Arm) -> dict[str, Any]:
+def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
     """What an arm is, and what its tables say."""
     tables = ArmTables(
         arm=arm,
@@ -154,9 +151,10 @@ def _measure_tables(record: RunRecord, arm: Arm) -> dict[str, Any]:
         precision=record.precision,
     )
     values: dict[str, Any] = {
-        "strategy": str(arm.strategy),
-        **({"draft": arm.draft} if arm.draft else {}),
-        **({"sampling": asdict(arm.sampling)} if arm.sampling else {}),
+        "strategy": arm.text,
+        "kind": arm.kind,
+        "arm": arm.config,
+        **{name: arm.config[name] for name in ("draft", "sampling") if name in arm.config},
         "lossless": arm.lossless,
         "exact": arm.exact,
         "images": len(tables.rows),
@@ -175,7 +173,7 @@ def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> No
 
 def _measure_features(
     measurement: Measurement,
-    record: RunRecord,
+    record: FinishedRun,
     arms: dict[str, dict[str, Any]],
     reference: Features | None,
     seconds: dict[str, float],

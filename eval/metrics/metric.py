@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from lightning_modules.arm import Arm
+    from lightning_modules.run.finished import FinishedArm
 
 BASELINE, REFERENCE = "baseline", "reference"
 Values = dict[str, Any]  # by column key, as in metrics.json
@@ -115,7 +115,7 @@ class ArmTables:
         precision: of the models.
     """
 
-    arm: Arm
+    arm: FinishedArm
     rows: Sequence[Mapping[str, str]]
     batches: Sequence[Mapping[str, str]] = field(default=())
     length: int = 0

@@ -80,6 +80,8 @@ def _network() -> Schema:
 def _arm() -> Schema:
     always = {
         "strategy": _described("how it decoded", TEXT),
+        "kind": _described("target or draft (one model alone), speculative, handoff, or another class", TEXT),
+        "arm": _described("how it decoded, as a config states it", MAPPING),
         "lossless": _described("keeps the baseline's distribution", TRUTH),
         "exact": _described("keeps the baseline's tokens", TRUTH),
         "images": _described("number of images", COUNT),

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 import sdvar
-from eval.cli.arms import describe
 from eval.cli.engine_options import NAMES
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.comparison import Timed, ratio
+from lightning_modules.arm import as_config
 
 WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"
@@ -124,7 +124,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
     models = {name: options[name] for name in ("pair", "draft", "target", "tokenizer") if options[name] is not None}
     config: dict[str, Any] = {
         **models,
-        "strategy": {ARM: describe(strategy)},
+        "strategy": {ARM: as_config(strategy)},
         "sampling": options.sampling.as_dict(),
         "batch_size": options.batch_size,
         "accelerator": options.accelerator,

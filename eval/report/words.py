@@ -28,12 +28,13 @@ def has_baselines_seeds(arm: dict) -> bool:
 
 def is_simulated(arm: dict) -> bool:
     """Whether scales are accepted at given rates: then the speed is meaningful, the images are not."""
-    return "Simulated(" in arm["strategy"]
+    acceptance = arm["arm"].get("init_args", {}).get("acceptance", {})
+    return acceptance.get("class_path", "").endswith(".Simulated")
 
 
 def is_plain(arm: dict) -> bool:
     """Whether one model decodes alone."""
-    return arm["strategy"].startswith("Baseline(")
+    return arm["kind"] in ("target", "draft")
 
 
 def noise_floor(arms: dict[str, dict]) -> float | None:

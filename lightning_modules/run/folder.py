@@ -118,8 +118,8 @@ class RunFolder:
             differing = _differences(earlier, settings)
             if differing:
                 raise ValueError(
-                    f"out: {self.path} holds a run with other settings; give another folder or --overwrite it\n  "
-                    + "\n  ".join(differing)
+                    f"out: {self.path} holds a run with other settings; give another folder or --overwrite it: "
+                    + "; ".join(differing)
                 )
 
     def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False, extend: bool = False) -> None:
@@ -228,7 +228,7 @@ class RunFolder:
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:
     """Lines such as ``seed: 0 in the folder, 1 now`` for every leaf that differs; of a list for the first that does."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("text") == new.get("text"):  # of an arm, its text
         keys = list(dict.fromkeys((*old, *new)))
         return [
             line
@@ -241,5 +241,6 @@ def _differences(old: object, new: object, name: str = "") -> list[str]:
 
 
 def _short(value: object) -> str:
+    value = value.get("text", value) if isinstance(value, dict) else value
     text = "absent" if value is None else str(value)
     return text if len(text) <= 100 else text[:97] + "..."

@@ -24,6 +24,8 @@ def figures(**changes):
     """Made-up values of one arm."""
     return {
         "strategy": "Baseline(model='target')",
+        "kind": "target",
+        "arm": {"class_path": "sdvar.Baseline", "init_args": {"model": "target"}},
         "lossless": True,
         "exact": True,
         "images": 40,
@@ -57,6 +59,18 @@ def figures(**changes):
     } | changes
 
 
+def speculative(rule, **arguments):
+    """The config of a Speculative arm."""
+    acceptance = {"class_path": rule, "init_args": arguments}
+    return {"class_path": "sdvar.Speculative", "init_args": {"gamma": 2, "acceptance": acceptance}}
+
+
+SIMULATED = {
+    "strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))",
+    "arm": speculative("eval.benchmarking.simulated.Simulated", rates=[0.9]),
+}
+
+
 def arms():
     """Made-up values of the five default arms."""
     drafted = {"draft_calls_mean": 4.61, "draft_tokens_mean": 98.0}
@@ -73,6 +87,8 @@ def arms():
         ),
         "speculative": figures(
             strategy="Speculative(gamma=2, acceptance=Coupled())",
+            kind="speculative",
+            arm=speculative("sdvar.Coupled"),
             token_agreement_with_baseline=1.0,
             frechet_distance_to_baseline=-2e-7,
             kernel_inception_distance_to_baseline_mean=-2e-9,
@@ -95,6 +111,8 @@ def arms():
         ),
         "lossy": figures(
             strategy="Speculative(gamma=2, acceptance=Match(tau=0.5, keep='draft'))",
+            kind="speculative",
+            arm=speculative("sdvar.Match", tau=0.5, keep="draft"),
             lossless=False,
             exact=False,
             token_agreement_with_baseline=0.482,
@@ -123,6 +141,8 @@ def arms():
         ),
         "handoff": figures(
             strategy="Handoff(entry=3, first='draft', prefix='block_causal')",
+            kind="handoff",
+            arm={"class_path": "sdvar.Handoff", "init_args": {"entry": 3}},
             lossless=False,
             exact=False,
             token_agreement_with_baseline=0.35,

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from eval import fid, measure
-from eval.cli.finished_run import load_record
 from eval.cli.options import as_config, parse
 from lightning_modules.data.class_names import imagenet_names
+from lightning_modules.run.finished import read_run
 
 LISTED = [6, 7, 8, 9, 10, 11, 18, 19]  # a whole batch of the other run and the end of it
 OPTIONS = """
@@ -55,7 +55,7 @@ def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, comman
     content = lost.read_bytes()
     lost.unlink()
     with pytest.raises(ValueError, match=r"speculative lacks 1 of 8 images \(000/000019.png\)"):
-        load_record(tmp_path / "run")
+        read_run(tmp_path / "run")
     fid.main(command)
     assert lost.read_bytes() == content
 

@@ -14,8 +14,8 @@ import yaml
 import lightning_modules.__main__
 import sdvar
 from eval import fid
-from eval.cli.arms import build_arms, describe_arms
 from eval.cli.options import as_config, parse
+from lightning_modules.arm import build_arms
 from tests.paths import ROOT
 
 ARMS = ["baseline", "speculative", "speculative_match", "handoff", "baseline_reseeded"]
@@ -160,7 +160,7 @@ def test_the_shipped_config_is_the_default_run():
     shipped = parse(["--config", str(ROOT / "configs" / "fid_tiny.yaml")])
     default = parse([])
     assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
-    arms = [describe_arms(build_arms(options.strategy)) for options in (shipped, default)]
+    arms = [{arm.name: arm.config() for arm in build_arms(options.strategy)} for options in (shipped, default)]
     assert arms[0] == arms[1] and list(arms[0]) == ARMS
     for options in (shipped, default):
         options.strategy = options.labels = None
@@ -230,7 +230,10 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--labels", "nowhere.txt"], "nor an existing file"),
         (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
         (["OPTIONS", "--out", "TAKEN"], "holds no run"),
-        (["--strategy", "Telepathy"], "expected one of Baseline, Handoff, Speculative, got 'Telepathy'"),
+        (
+            ["--strategy", "Telepathy"],
+            "Speculative, or module.Class, got 'Telepathy'",
+        ),
         (["--strategy", "Speculative", "--strategy.gama", "2"], "no parameter 'gama'; it has gamma"),
         (["--strategy", "Speculative", "--strategy.gamma", "0"], "gamma: expected an int >= 1, got 0"),
         (["--strategy", "Handoff"], "Handoff needs the parameter 'entry'"),
@@ -294,10 +297,10 @@ def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_help_does_not_import_torch():
+def test_help_does_not_import_lightning():
     script = str(ROOT / "eval" / "fid.py")
     code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
-    code += "print('torch' in sys.modules)"
+    code += "print('lightning.pytorch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert "--images_per_class" in result.stdout and result.stdout.endswith("False\n")
 

@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 from eval import measure
-from eval.cli.finished_run import arms_of, load_record
 from eval.metrics.schema import metrics_schema
 from lightning_modules.run.batch_table import PER_ROUND
+from lightning_modules.run.finished import read_run
 from tests.eval.metrics.json_schema import violations
 from tests.paths import ROOT
 
@@ -120,14 +120,22 @@ def test_a_run_that_was_never_measured_is_measured(decoded, copied_run):
     assert metrics_of(copied_run)["patch_nums"] == [1, 2, 3, 4]
 
 
-def test_arms_are_read_from_their_texts(decoded):
-    settings = yaml.safe_load((decoded / "settings.yaml").read_text())
-    assert {arm.name: f"{arm.strategy}{', reseeded' if arm.reseed else ''}" for arm in arms_of(settings)} == settings[
-        "arms"
-    ]
-    assert load_record(decoded).length == 30
-    with pytest.raises(ValueError, match=r"the arm 'x' cannot be read from .*expected a class of sdvar"):
-        arms_of({"arms": {"x": "os.system('date')"}})
+def test_arms_are_read_from_what_settings_says_and_no_class_of_a_users_own_is_imported(decoded, copied_run):
+    run = read_run(decoded)
+    assert run.length == 30
+    assert {arm.name: (arm.kind, arm.lossless, arm.reseed) for arm in run.arms} == {
+        "baseline": ("target", True, False),
+        "speculative": ("speculative", True, False),
+        "lossy": ("speculative", False, False),
+        "baseline_reseeded": ("target", True, True),
+    }
+    settings = yaml.safe_load((copied_run / "settings.yaml").read_text())
+    settings["arms"]["lossy"]["init_args"]["acceptance"] = {"class_path": "nowhere.Typical", "init_args": {"tau": 0.5}}
+    (copied_run / "settings.yaml").write_text(yaml.safe_dump(settings))
+    measure.main(["--out", str(copied_run), "--metrics", "pairs"])
+    arm = metrics_of(copied_run)["arms"]["lossy"]
+    assert arm["arm"]["init_args"]["acceptance"]["class_path"] == "nowhere.Typical" and not arm["lossless"]
+    assert (arm["kind"], arm["strategy"]) == ("speculative", metrics_of(decoded)["arms"]["lossy"]["strategy"])
 
 
 @pytest.mark.parametrize(

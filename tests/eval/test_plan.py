@@ -9,12 +9,12 @@ import yaml
 
 import sdvar
 from eval import fid, plan
-from eval.cli.arms import build_arms
 from eval.cli.options import parse as parse_fid
 from eval.planning.candidates import Candidate
 from eval.planning.comparison import Timed
 from eval.planning.options import parse
 from eval.planning.result import tokens_line, verdict
+from lightning_modules.arm import build_arms
 
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images", "4", "--batch_size", "3"]
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 import sdvar
 from eval import fid, measure, sweep
-from eval.cli.arms import build_arms
 from eval.metrics.schema import metrics_schema
 from lightning_modules import predictor as predicting
+from lightning_modules.arm import build_arms
 from lightning_modules.run.folder import image_file
 from tests.conftest import PATCH_NUMS
 from tests.eval.metrics.json_schema import violations
@@ -221,7 +221,8 @@ def test_another_baseline_is_refused_with_what_differs(change, errors, config, c
     message = capsys.readouterr().err
     assert stop.value.code == 2 and message.startswith("eval/sweep.py: error: out: ")
     assert all(error in message for error in errors) and "--overwrite" in message
-    assert all(any(error in line for error in errors) for line in message.splitlines()[1:])
+    differing = message.partition("--overwrite it: ")[2].split("; ")
+    assert all(any(error in text for error in errors) for text in differing)
     assert made(copied) == before and decodes == []
 
 

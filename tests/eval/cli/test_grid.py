@@ -3,9 +3,9 @@
 import pytest
 
 import sdvar
-from eval.cli.arms import build_arms
 from eval.cli.grid import expand, refuse_twins
 from eval.sweep import parse
+from lightning_modules.arm import build_arms
 from tests.paths import ROOT
 
 CONFIGS = ROOT / "configs"

@@ -13,7 +13,7 @@ from eval.report import reproduce, table, verdict
 from eval.report.page import SECTIONS, write_report
 from eval.report.run import Run
 from eval.report.words import COLUMNS, DASH, FAR, metric_names, noise_floor, sameness, share, shown
-from tests.eval.finished_run import arms, figures, write_run
+from tests.eval.finished_run import SIMULATED, arms, figures, write_run
 
 
 class Page(HTMLParser):
@@ -135,7 +135,10 @@ def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(pa
 )
 def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
     agreement = 0.9999 if changes else 1.0
-    state = sameness(figures(images=1000, token_agreement_with_baseline=agreement, strategy="Speculative()") | changes)
+    state = sameness(
+        figures(images=1000, token_agreement_with_baseline=agreement, strategy="Speculative()", kind="speculative")
+        | changes
+    )
     assert state["kind"] == kind
     assert words in state["words"]
 
@@ -185,7 +188,7 @@ def test_warnings_are_in_place_and_not_repeated(page):
     assert page.text.count("Fréchet distance to the baseline: 40 images") == 1
     assert "Warning, handoff: a warning of this arm alone" in page.text
     assert "Warning, all distances and scores: their features come from fashion-mnist-128" in page.text
-    simulated = arms()["lossy"] | {"strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))"}
+    simulated = arms()["lossy"] | SIMULATED
     context = table.section(run_of({"baseline": figures(), "sim": simulated}))
     assert context["simulated"] == ["sim"] and context["kinds"] == {"sim": "simulated"}
 

@@ -72,7 +72,11 @@ def test_distance_against_speed_names_points_and_frontier():
     assert "lossy 1.31 times as fast, 0.261" in context["alt"] and "baseline_reseeded" not in context["alt"]
     assert context["best"] == ["baseline", "handoff", "lossy"] and context["plain"] == []
     assert [row["best"] for row in context["rows"]] == [True, False, True, True]
-    alone = arms()["lossy"] | {"strategy": "Baseline(model='draft')", "speed_relative_to_baseline": 3.0}
+    alone = arms()["lossy"] | {
+        "strategy": "Baseline(model='draft')",
+        "kind": "draft",
+        "speed_relative_to_baseline": 3.0,
+    }
     assert tradeoff.section(run_of(arms() | {"small": alone}))["plain"] == ["small"]
     assert tradeoff.section(run_of({"baseline": figures()})) is None
 

@@ -5,7 +5,7 @@ import pytest
 from eval.report.run import Run
 from eval.report.tradeoff import frontier, points
 from eval.report.verdict import section
-from tests.eval.finished_run import arms, figures
+from tests.eval.finished_run import SIMULATED, arms, figures
 
 FAR = "a Fréchet distance (fashion-mnist-128) of"
 
@@ -28,7 +28,6 @@ def lossy(**changes):
 
 EXACT = arms()["speculative"]
 REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "images_differing_from_baseline": 40}
-SIMULATED = {"strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))"}
 
 
 @pytest.mark.parametrize(("run", "compared", "verdict"), [

@@ -1,0 +1,142 @@
+"""From the options of `eval/fid.py` to everything that decoding and measuring need, checked before any model runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+
+import sdvar
+from eval.cli.engine_options import engine_of
+from eval.cli.launcher import cluster_environment
+from eval.cli.options import as_config
+from eval.cli.progress import ProgressBar
+from eval.metrics.features import Features
+from eval.metrics.measuring import Measurement, prepare_measuring
+from lightning_modules import pair_source
+from lightning_modules.arm import build_arms
+from lightning_modules.data.labels import ClassLabelDataModule
+from lightning_modules.pair_source import PairFiles
+from lightning_modules.predictor import SDVARPredictor
+from lightning_modules.run.environment import describe_environment, describe_numerics
+from lightning_modules.run.finished import other_arms, start_session
+from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.writer import ImageWriter
+from lightning_modules.stopping import StopOnSignal
+from sdvar.engine import tf32_allowed
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs, checked.
+
+    Attributes:
+        trainer, predictor, data: decode it.
+        folder: what it leaves.
+        config: what its config.yaml holds.
+        reference: features of the reference; on rank 0 alone, and if there is one.
+    """
+
+    trainer: Trainer
+    predictor: SDVARPredictor
+    data: ClassLabelDataModule
+    folder: RunFolder
+    config: dict[str, Any]
+    reference: Features | None = None
+
+
+def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
+    """Checks the options against the models and the files; opens the folder.
+
+    Args:
+        options: of the command; not changed.
+        started: time (`time.perf_counter`) when the command began.
+        extend: add arms to the run that the folder holds; the config then has its earlier arms too.
+
+    Raises:
+        ValueError, TypeError, OSError: with one line that says what is wrong.
+    """
+    _quieten_libraries()
+    accelerator = _accelerator(options)
+    sampling = sdvar.Sampling(**options.sampling.as_dict())
+    arms = build_arms(options.strategy, sampling)
+    data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
+    source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
+    predictor = SDVARPredictor(source, arms, sampling, options.precision, engine_of(options))
+    for pair in predictor.pairs.values():
+        predictor.engine.check(pair, torch.device(accelerator))
+    labels = f"0-{predictor.pair.num_classes - 1}" if options.labels is None else options.labels
+    data = data or _data(options, labels)
+    data.check_classes(predictor.pair.num_classes)
+    writer = ImageWriter(options.out, options.overwrite, extend=extend)
+    trainer = _trainer(options, accelerator, writer)
+    configs = {arm.name: arm.config() for arm in arms}
+    resolved = {"accelerator": accelerator, "labels": labels}
+    if not trainer.is_global_zero:
+        return Job(trainer, predictor, data, writer.folder, as_config(options, strategy=configs, **resolved))
+
+    writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
+    if extend and not options.overwrite:
+        configs = other_arms(writer.folder, configs) | configs
+    config = as_config(options, strategy=configs, **resolved)
+    reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
+    writer.open(trainer, predictor, data)
+    writer.folder.write("config.yaml", config)
+    environment = _environment(options, accelerator, predictor)
+    start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite)
+    return Job(trainer, predictor, data, writer.folder, config, reference)
+
+
+def _data(options: Namespace, labels: Any) -> ClassLabelDataModule:
+    images_per_class = options.images_per_class  # of each repeat, one after the other; None: the labels give the images
+    if images_per_class is not None:
+        images_per_class *= options.repeats
+    return ClassLabelDataModule(labels, images_per_class, options.batch_size, options.seed)
+
+
+def _trainer(options: Namespace, accelerator: str, writer: ImageWriter) -> Trainer:
+    progress = [ProgressBar()] if sys.stderr.isatty() and not options.quiet else []
+    return Trainer(
+        accelerator=accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        benchmark=False,  # timing the convolutions at hand would choose among them by chance
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        plugins=cluster_environment(),
+        enable_progress_bar=bool(progress),
+        callbacks=[*progress, writer, StopOnSignal()],
+    )
+
+
+def _accelerator(options: Namespace) -> str:
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    accelerator = options.accelerator.replace("gpu", "cuda").replace("auto", "cuda" if available else "cpu")
+    if accelerator == "cuda" and available < options.devices:
+        raise ValueError(f"devices: {options.devices} GPUs asked for, {available} found; --accelerator cpu needs none")
+    return accelerator
+
+
+def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor) -> dict[str, Any]:
+    drafts = {f"draft {arm.draft}": pair_source.digest(arm.draft) for arm in predictor.arms if arm.draft}
+    digests = pair_source.digests(predictor.source) | drafts
+    with tf32_allowed(options.tf32):
+        numerics = describe_numerics(predictor.pair, predictor.engine)
+    return describe_environment(accelerator, options.threads, digests) | numerics
+
+
+def _quieten_libraries() -> None:
+    """Leaves the warnings that concern the user. Lightning sets its level on import: this comes after."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*srun.*is not used.*")  # a login node, or a step of one task

@@ -1,0 +1,216 @@
+"""What the folder of a finished run says about its decoding. No model is loaded, and no class of a user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_modules.arm import OWN
+from lightning_modules.data.class_lists import parse_ranges
+from lightning_modules.run.folder import RunFolder, image_file
+
+DECODING = "decoding.json"  # the machines that decoded, and how long it took
+NAMED = 3  # missing files that an error names
+
+
+@dataclass(frozen=True)
+class FinishedArm:
+    """An arm as settings.yaml describes it, see `lightning_modules.arm.Arm.describe`.
+
+    Attributes:
+        name: of its folder.
+        kind: target, draft, speculative, handoff, or the class of the strategy in lower case.
+        text: the strategy as tables show it.
+        config: class_path, init_args, and reseed, draft and sampling where it has its own.
+        lossless, exact: what the strategy promises.
+    """
+
+    name: str
+    kind: str
+    text: str
+    config: dict[str, Any]
+    lossless: bool
+    exact: bool
+
+    @property
+    def reseed(self) -> bool:
+        """Whether it decoded with other seeds."""
+        return self.config.get("reseed", False)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is complete: every arm has all of its images.
+
+    Attributes:
+        folder: where it lies.
+        arms: how it decoded.
+        source: a bundled pair's name, or the files by model; None for models that were in memory.
+        images: number of images of each arm.
+        batch_size: images decoded together.
+        precision: of the models.
+        patch_nums: sides of the scales.
+        num_classes: of the models.
+        environment: the machine that decoded last, see `lightning_modules.run.environment`; device and threads alone
+            for a run of `python -m lightning_modules predict`.
+        seconds: what loading ("prepare") and decoding ("decode") took, all sessions together.
+    """
+
+    folder: RunFolder
+    arms: list[FinishedArm]
+    source: Any
+    images: int
+    batch_size: int
+    precision: str
+    patch_nums: list[int]
+    num_classes: int
+    environment: dict[str, Any]
+    seconds: dict[str, float]
+
+    @property
+    def length(self) -> int:
+        """Tokens per image, L."""
+        return sum(side * side for side in self.patch_nums)
+
+
+def read_run(out: Path | str) -> FinishedRun:
+    """Reads the folder of a finished run.
+
+    Raises:
+        ValueError: there is no run, or it is incomplete; names what is missing.
+    """
+    folder = RunFolder(out)
+    settings = _read(folder.path / "settings.yaml")
+    if not settings.get("arms"):
+        raise ValueError(f"out: {folder.path} holds no run (no settings.yaml that lists its arms)")
+    lacking = missing(folder, settings, settings["arms"])
+    if lacking:
+        raise ValueError(
+            f"out: {folder.path} is incomplete: {'; '.join(lacking)}; run the command that began it again, it decodes "
+            "what is missing"
+        )
+    sessions = _read(folder.path / DECODING).get("sessions", [])
+    return FinishedRun(
+        folder=folder,
+        arms=[_arm(name, described) for name, described in settings["arms"].items()],
+        source=settings.get("pair"),
+        images=len(_indices(settings)),
+        batch_size=settings["batch_size"],
+        precision=settings["precision"],
+        patch_nums=settings["patch_nums"],
+        num_classes=settings["num_classes"],
+        environment=sessions[-1]["environment"] if sessions else _bare_environment(settings),
+        seconds={
+            phase: sum(session[phase] for session in sessions if session[phase] is not None)
+            for phase in ("prepare", "decode")
+        },
+    )
+
+
+def _arm(name: str, described: Mapping[str, Any]) -> FinishedArm:
+    shown = {key: described[key] for key in ("kind", "text", "lossless", "exact")}
+    return FinishedArm(name=name, config=_config(described), **shown)
+
+
+def _config(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: described[key] for key in ("class_path", "init_args", *OWN) if key in described}
+
+
+def _bare_environment(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What settings.yaml alone says about the machine."""
+    weights = {"weights_sha256": settings["weights"]} if "weights" in settings else {}
+    return {"device": settings["device"], "threads": settings["engine"]["threads"], **weights}
+
+
+def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str]) -> list[str]:
+    """What some arms of a run lack, in words, one entry per arm; empty where all are complete.
+
+    Args:
+        folder: of the run.
+        settings: what its settings.yaml holds.
+        arms: names.
+    """
+    indices, lacking = _indices(settings), []
+    for arm in arms:
+        where = folder.path / arm
+        if any(where.glob("*.rank*.csv")):
+            lacking.append(f"{arm} has tables that were not merged (the run is going on, or was interrupted)")
+            continue
+        files = {int(row["index"]): row["file"] for row in folder.manifest(arm).read()}
+        absent = [files.get(i) or image_file(i) for i in indices if not (i in files and (where / files[i]).is_file())]
+        batches = {int(row["batch"]) for row in folder.batches(arm).read()}
+        timed = sum(batch not in batches for batch in range(-(-len(indices) // settings["batch_size"])))
+        if absent:
+            names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
+            lacking.append(f"{arm} lacks {len(absent)} of {len(indices)} images ({names})")
+        elif timed:
+            lacking.append(f"{arm}/batches.csv lacks {timed} batches")
+    return lacking
+
+
+def _indices(settings: Mapping[str, Any]) -> Sequence[int]:
+    """The images that a run should have."""
+    labels = settings["labels"]
+    if isinstance(labels, dict):  # a file that gives the images one by one
+        return parse_ranges(labels["index"])
+    return range(len(labels) * settings["images_per_class"])
+
+
+def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Configs of the arms that a folder has beside those of a run that adds to it: its report shows them too.
+
+    Raises:
+        ValueError: one of them is incomplete, and would stay so.
+    """
+    names = set(names)
+    others = {name: _config(described) for name, described in folder.arms().items() if name not in names}
+    lacking = missing(folder, _read(folder.path / "settings.yaml"), others) if others else []
+    if lacking:
+        raise ValueError(
+            f"out: {folder.path} holds points that the grid no longer has, and not all of their images: "
+            f"{'; '.join(lacking)}; put them back into the grid, or remove their folders to give them up"
+        )
+    return others
+
+
+def start_session(folder: RunFolder, environment: Mapping, prepare: float, overwrite: bool) -> None:
+    """Records who decodes, before decoding; nothing if all images exist already.
+
+    Args:
+        folder: of the run, open.
+        environment: of this machine.
+        prepare: seconds that loading took.
+        overwrite: the run starts afresh.
+    """
+    settings = _read(folder.path / "settings.yaml")
+    if not missing(folder, settings, settings["arms"]):
+        return
+    sessions = [] if overwrite else _read(folder.path / DECODING).get("sessions", [])
+    sessions = [*sessions, {"environment": dict(environment), "prepare": prepare, "decode": None}]
+    folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
+
+
+def end_session(folder: RunFolder, decode: float) -> None:
+    """Records how many seconds decoding took, if this process began a session."""
+    record = _read(folder.path / DECODING)
+    if record and record["sessions"][-1]["decode"] is None:
+        record["sessions"][-1]["decode"] = decode
+        folder.write(DECODING, json.dumps(record, indent=2) + "\n")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A YAML or JSON file's mapping; empty if there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text()) if file.suffix == ".json" else yaml.safe_load(file.read_text())
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} cannot be read: expected a mapping, got {type(content).__name__}")
+    return content

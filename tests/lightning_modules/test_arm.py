@@ -1,0 +1,123 @@
+"""Arms from configs and back, with classes of a user's own."""
+
+import sys
+
+import pytest
+
+import sdvar
+from lightning_modules.arm import Arm, build_arm
+
+RULES = """
+import dataclasses
+import sdvar
+
+@dataclasses.dataclass(frozen=True)
+class Typical(sdvar.Acceptance):
+    tau: float = 0.3
+
+    def judge(self, proposal):
+        return sdvar.Coupled().judge(proposal)
+
+@dataclasses.dataclass(frozen=True)
+class Twice(sdvar.Schedule):
+    times: tuple[int, ...] = (2,)
+
+    def draft_length(self, pyramid, scale, cached, gamma):
+        return self.times[0]
+
+@dataclasses.dataclass(frozen=True)
+class Alone(sdvar.Baseline):
+    pass
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    pass
+
+class Loose(sdvar.Acceptance):
+    def judge(self, proposal):
+        return sdvar.Coupled().judge(proposal)
+"""
+
+
+@pytest.fixture
+def rules(tmp_path, monkeypatch):
+    """The working directory of a user who has my_rules.py."""
+    (tmp_path / "my_rules.py").write_text(RULES)
+    (tmp_path / "broken_rules.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("my_rules", None)
+
+
+def speculative(**arguments):
+    return {"class_path": "Speculative", "init_args": arguments}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_path": "Baseline", "reseed": True},
+        {"class_path": "sdvar.Handoff", "init_args": {"entry": 3}, "sampling": {"top_k": 7}},
+        speculative(gamma={"class_path": "Spans", "init_args": {"scales": [8, 1, 1]}}, acceptance="sdvar.Rejection"),
+        speculative(acceptance="my_rules.Typical"),
+        speculative(gamma={"class_path": "my_rules.Twice", "init_args": {"times": [3]}}),
+        {"class_path": "my_rules.Alone", "init_args": {"model": "draft"}},
+    ],
+    ids=str,
+)
+def test_an_arms_config_makes_it_again(config, rules):
+    arm = build_arm("x", config, sdvar.Sampling())
+    assert build_arm("x", arm.config(), sdvar.Sampling()) == arm
+    assert arm.describe().items() >= arm.config().items()
+
+
+def test_what_an_arm_says_of_itself(rules):
+    arm = build_arm("x", speculative(gamma=3, acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": 0.4}}))
+    assert arm.config() == {
+        "class_path": "sdvar.Speculative",
+        "init_args": {
+            "gamma": 3,
+            "acceptance": {"class_path": "my_rules.Typical", "init_args": {"tau": 0.4}},
+            "redraft": "draft",
+            "verify_scales": None,
+        },
+    }
+    shown = {key: value for key, value in arm.describe().items() if key not in arm.config()}
+    text = "Speculative(gamma=3, acceptance=Typical(tau=0.4))"
+    assert shown == {"kind": "speculative", "lossless": False, "exact": False, "text": text}
+    kinds = [Arm("x", strategy).kind for strategy in (sdvar.Baseline(), sdvar.Baseline("draft"), sdvar.Handoff(1))]
+    assert kinds == ["target", "draft", "handoff"]
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"class_path": "Telepathy"}, "expected one of Baseline, Handoff, Speculative, or module.Class, got"),
+        ({"class_path": "my_rules.Typical"}, "expected a subclass of sdvar.Strategy, got 'my_rules.Typical'"),
+        ({"class_path": "os.system"}, "expected a subclass of sdvar.Strategy, got 'os.system'"),
+        ({"class_path": "os.system('date')"}, "expected module.Class, got"),
+        ({"class_path": "nowhere.Rule"}, "no module 'nowhere'; its file must be installed or lie in the working"),
+        ({"class_path": "broken_rules.Rule"}, "broken_rules cannot be imported: ZeroDivisionError"),
+        (speculative(acceptance="my_rules.Typicl"), "got 'my_rules.Typicl'; did you mean Typical?"),
+        (speculative(acceptance="my_rules.Other"), "expected a subclass of"),
+        (speculative(acceptance="my_rules.Loose"), "my_rules.Loose: expected a frozen dataclass"),
+        (speculative(acceptance="my_rules.Twice"), "acceptance: "),
+        (speculative(gamma="my_rules.Typical"), "gamma: "),
+        (
+            speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"ta": 1}}),
+            "Typical has no parameter 'ta'; it has tau; did you mean tau?",
+        ),
+        (
+            speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": "hot"}}),
+            "tau: expected float, got 'hot'",
+        ),
+        ({**speculative(), "init_arg": {}}, "unknown key init_arg; expected class_path, init_args, reseed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_is_named_in_one_line(config, error, rules):
+    with pytest.raises(ValueError) as raised:
+        build_arm("x", config)
+    message = str(raised.value)
+    assert message.startswith("strategy 'x': ") and error in message and "\n" not in message
