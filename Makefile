@@ -32,6 +32,7 @@ fid: $(STAMP)
 test: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	$(PY) -m pytest $(WORKERS) $(ARGS)
 
 proof: $(STAMP)

@@ -176,7 +176,7 @@ def test_the_citation_file_names_this_version():
     setup.read(ROOT / "setup.cfg")
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(cited)  # what its schema requires
-    assert cited["version"] == setup["metadata"]["version"] and cited["license"] == setup["metadata"]["license"]
+    assert cited["version"] == sdvar.__version__ and cited["license"] == setup["metadata"]["license"]
     assert f"## [{cited['version']}]" in (ROOT / "CHANGELOG.md").read_text()
     for work in cited["references"]:
         assert {"type", "title", "authors"} <= set(work)
