@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import parse
-from lightning_modules.orphans import end_with_parent
+from lightning_modules.stopping import end_with_parent
 from sdvar.command_line import stop
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.command_line import HelpFormatter
-from lightning_modules.orphans import end_with_parent
-from lightning_modules.stopping import StopOnSignal
+from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.command_line import OneLineErrors, stop
 
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data

@@ -10,10 +10,11 @@ from torchmetrics import Metric
 
 PER_IMAGE = ("target_calls", "draft_calls", "target_tokens", "draft_tokens")
 PER_SCALE = ("drafted_tokens", "agreed_tokens", "drafted_scales", "accepted_scales")
+PER_ROUND = ("drafted_rounds", "accepted_rounds")
 
 
 class DecodeStatistics(Metric):
-    """Means over images and shares per scale of what decoding one arm took.
+    """Decode statistics of one arm: means over images and shares per scale.
 
     Args:
         num_scales: scales of the pyramid, K.
@@ -30,11 +31,11 @@ class DecodeStatistics(Metric):
             self.add_state(name, torch.zeros(num_scales, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, per_image: Mapping[str, Tensor], per_scale: Mapping[str, Tensor]) -> None:
-        """Add a batch.
+        """Adds a batch.
 
         Args:
-            per_image: for each name of ``PER_IMAGE`` the values of the images, int (B,).
-            per_scale: for each name of ``PER_SCALE`` the sums of the batch, int (K,).
+            per_image: for each name of ``PER_IMAGE`` a value per image, int (B,).
+            per_scale: for each name of ``PER_SCALE`` the sums over the batch, int (K,).
         """
         self.images = self.images + len(per_image[PER_IMAGE[0]])
         for name in PER_IMAGE:
@@ -45,8 +46,8 @@ class DecodeStatistics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Means over images, float64 (), and shares per scale, float64 (K,); NaN where there is nothing to divide by.
 
-        ``agreement_per_scale`` is the share of drafted tokens that agreed with the target's pick,
-        ``accepted_scales_per_scale`` the share of drafted scales that stood.
+        ``agreement_per_scale`` is the share of drafted tokens that agree with the target's pick,
+        ``accepted_scales_per_scale`` the share of drafted scales that are accepted.
         """
         means = {f"{name}_mean": getattr(self, name).double() / self.images for name in PER_IMAGE}
         return means | {

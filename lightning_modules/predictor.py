@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,9 +17,9 @@ from lightning_modules import pair_source
 from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.data.class_lists import SEED_LIMIT
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.decode_statistics import PER_IMAGE, PER_SCALE, DecodeStatistics
+from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE, DecodeStatistics
+from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import PairFiles
-from lightning_modules.run.batch_table import PER_ROUND
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.engine import tf32_allowed
@@ -27,7 +27,7 @@ from sdvar.engine import tf32_allowed
 log = logging.getLogger("sdvar.predictor")
 
 RESEED_OFFSET = SEED_LIMIT  # above every seed of a run, so that a reseeded arm shares no noise with the others
-TIMED_AGAIN = 5  # batches of a run at least, and then every tenth, in which a finished baseline is timed again
+TIMED_AGAIN = 5  # a finished baseline is timed again in so many batches of a run, then in every tenth
 
 
 def timed_again(batch: int) -> bool:
@@ -42,38 +42,6 @@ def _named(arm: Arm) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"strategy {arm.name!r}: {error}") from None
-
-
-@dataclass  # not frozen: Lightning refuses to move frozen ones when it collects predictions
-class DecodedBatch:
-    """What one arm made of a batch.
-
-    Attributes:
-        images: uint8 (B, H, W, 3) on the CPU.
-        seeds: those it was decoded with, int64 (B,).
-        tokens: K int64 tensors (B, n_k).
-        per_image: what each image took, the names of ``PER_IMAGE``, int64 (B,) each.
-        per_scale: how the draft fared, the names of ``PER_SCALE``, int64 (K,) each, all B images counted.
-        per_round: the same by round and scale, the names of ``PER_ROUND``, int64 (K, K) each.
-        seconds: time of the decode, the tokenizer's decoder included.
-        part_seconds: by part, K + 1 numbers: its time at each scale, and at none; see `seconds_per_scale`.
-        agreeing_tokens: tokens equal to the baseline's, int64 (B,); None without a baseline of the same seeds.
-        baseline_seconds: the same for the baseline, decoded in turn with this arm; None if it was not.
-        score_gap: for exact arms the target's score gap at an image's first difference from the baseline, float64
-            (B,), NaN where there is none; None for other arms.
-    """
-
-    images: Tensor
-    seeds: Tensor
-    tokens: list[Tensor]
-    per_image: dict[str, Tensor]
-    per_scale: dict[str, Tensor]
-    per_round: dict[str, Tensor]
-    seconds: float
-    part_seconds: dict[str, list[float]]
-    baseline_seconds: float | None = None
-    agreeing_tokens: Tensor | None = None
-    score_gap: Tensor | None = None
 
 
 class SDVARPredictor(LightningModule):
@@ -164,11 +132,11 @@ class SDVARPredictor(LightningModule):
         """Decodes a batch with every arm.
 
         Args:
-            batch: an item of `LabelBatches`; it may also hold `finished`, the names of arms that need not decode it,
-                and `baseline_tokens`, int64 (B, L), which the baseline made of it if it is among these.
+            batch: an item of `LabelBatches`. If it was planned, only the arms in its `missing` decode it, and
+                `baseline_tokens`, int64 (B, L), are those of the baseline's images if the baseline is not among them.
 
         Returns:
-            What each arm made of it, by the arm's name; nothing if no image of the batch is wanted.
+            What each of these arms made of it, by name; nothing if no image of the batch is wanted.
         """
         # torch's own default would let f-hat depend on how a batch size is convolved
         with tf32_allowed(self.engine.tf32):
@@ -186,7 +154,7 @@ class SDVARPredictor(LightningModule):
         for ours in decoded.values():
             ours.baseline_seconds = baseline.seconds if baseline else None
         tokens = self._baseline_tokens(batch, baseline)
-        if BASELINE in batch.get("finished", ()):
+        if BASELINE not in self._missing(batch):
             decoded.pop(BASELINE, None)  # only its time was wanted
         for arm, statistics in zip(self.arms, self.statistics):
             ours = decoded.get(arm.name)
@@ -204,30 +172,30 @@ class SDVARPredictor(LightningModule):
             if int(statistics.images):
                 rank_zero_info(
                     f"{arm.name}: {means['target_calls_mean']:.2f} calls of the target and "
-                    f"{means['draft_calls_mean']:.2f} of the draft an image"
+                    f"{means['draft_calls_mean']:.2f} of the draft per image"
                 )
 
-    def _order(self, batch: dict) -> list[Arm]:
-        """The arms that decode a batch, in an order that turns: those that have yet to, and the baseline for its time.
+    def _missing(self, batch: dict) -> Collection[str]:
+        """Names of the arms that have yet to decode a batch: all of them where nothing was planned."""
+        return batch.get("missing", [arm.name for arm in self.arms])
 
-        Returns:
-            No arm where all are finished.
-        """
-        names = {arm.name for arm in self.arms} - set(batch.get("finished", ()))
+    def _order(self, batch: dict) -> list[Arm]:
+        """The arms that decode a batch now, in turns: those that have yet to, and the baseline for its time."""
+        names = set(self._missing(batch))
         if names and timed_again(batch["batch"]):
             names.add(BASELINE)
         turn = batch["batch"] % len(self.arms)
         return [arm for arm in self.arms[turn:] + self.arms[:turn] if arm.name in names]
 
     def _baseline_tokens(self, batch: dict, now: DecodedBatch | None) -> list[Tensor] | None:
-        """The tokens that the arms are compared with: those of the baseline's images; None without a baseline."""
+        """The tokens that the arms are compared with, those of the baseline's images; None without a baseline."""
         kept = batch.get("baseline_tokens")
         if kept is None:
             return now.tokens if now else None
         if now and not torch.equal(torch.cat(now.tokens, dim=1), kept):
             log.warning(
-                "batch %d: the baseline has other tokens now than when its images were made; what is added is "
-                "compared with those, and differs by what changed since (hardware, versions) too",
+                "batch %d: the baseline has other tokens now than when its images were made; added arms are compared "
+                "with the earlier ones, so that their difference includes what changed since (hardware, versions)",
                 batch["batch"],
             )
         return self.pair.pyramid.split(kept)

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.predictor import DecodedBatch, SDVARPredictor
+from lightning_modules.decoded_batch import DecodedBatch
+from lightning_modules.predictor import SDVARPredictor
 
 NAMED = 3  # arms whose share of accepted scales has room in the line
 
@@ -18,7 +19,7 @@ class ProgressBar(TQDMProgressBar):
     """One line on stderr: images, images a second, the time left, and the share of drafted scales that were accepted.
 
     It counts the images of all arms that the first process decodes; nothing is asked of the others. Images that were
-    there already count as done, but not as decoded in this time. It stands before the callback that writes.
+    there already count as done, but not as decoded in this time.
     """
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
@@ -37,12 +38,6 @@ class ProgressBar(TQDMProgressBar):
             bar_format=self.BAR_FORMAT,
         )
 
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: SDVARPredictor, batch: dict, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Counts the images of a batch, before the writer strikes those that are there already."""
-        self._images = len(pl_module.arms) * int(batch["mask"].sum())
-
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -56,9 +51,10 @@ class ProgressBar(TQDMProgressBar):
         bar = self.predict_progress_bar
         if bar.disable:
             return
-        bar.initial += self._images - len(outputs) * int(batch["mask"].sum())  # those that were there already
+        images = int(batch["mask"].sum())
+        bar.initial += (len(pl_module.arms) - len(outputs)) * images  # those that were there already
         bar.set_postfix_str(acceptance(pl_module), refresh=False)
-        bar.update(self._images)
+        bar.update(len(pl_module.arms) * images)
 
 
 def acceptance(predictor: SDVARPredictor) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from eval.metrics.features import extract
 from eval.metrics.images.sets import FileImages, UniformImages
+from lightning_modules.run.atomic import replacing
 from lightning_modules.run.folder import RunFolder
 
 BATCH = 64  # images in memory at a time
@@ -62,7 +61,7 @@ def write_images(folder: RunFolder, arm: str, file: Path, seed: int) -> str:
         "seed": np.array(seed),
     }
     # Not np.savez, which wants all images in one array; not compressed, as the evaluator reads the faster.
-    with _whole_or_nothing(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(entry, header)
@@ -100,18 +99,7 @@ def write_statistics(
     if features.statistics is None:
         raise ValueError(f"{folder.path / arm} has one image; a covariance needs at least 2")
     statistics = {key: value.astype("float64") for key, value in features.statistics.items()}
-    with _whole_or_nothing(file) as partial, partial.open("wb") as stream:
+    with replacing(file) as stream:
         np.savez(stream, **statistics)
     width = len(statistics["mu"])
     return f"mu and sigma of {width:,} features by {feature_extractor} of {features.images:,} images by {arm}"
-
-
-@contextmanager
-def _whole_or_nothing(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` when the block ends well and is removed when it does not."""
-    partial = file.with_name(f".{file.name}.tmp")
-    try:
-        yield partial
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.run import load_run
+from lightning_modules.run.atomic import write_atomically
 
 # In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
 # name in templates/sections, or None where the run has nothing to show.
@@ -39,8 +40,6 @@ def write_report(out: Path | str) -> Path:
             template = environment.get_template(f"sections/{name}.html.j2")
             bodies.append(template.render(name=name, run=run, **values))
     path = run.out / "report.html"
-    partial = path.with_suffix(".html.partial")
     page = environment.get_template("report.html.j2").render(run=run, sections=bodies)
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, page.encode())
     return path

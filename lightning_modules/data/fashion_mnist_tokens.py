@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.data.fashion_mnist import DEFAULT_ROOT, FashionMNIST, load_fashion_mnist, to_signed
+from lightning_modules.run.atomic import replacing
 from sdvar.checkpoints import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,8 @@ class FashionMNISTTokens(FashionMNIST):
         if not path.is_file():
             log.info("encoding the %s images into %s", split, path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
-            torch.save(self.encode(split), unfinished)
-            unfinished.replace(path)
+            with replacing(path) as stream:
+                torch.save(self.encode(split), stream)
         return tuple(torch.load(path, weights_only=True))
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -15,21 +16,29 @@ from lightning_modules.data.class_lists import IMAGES_LIMIT, as_ranges, read_cla
 SEEDS_PER_RUN = IMAGES_LIMIT  # image i of a run has the seed run_seed * SEEDS_PER_RUN + i
 
 
+class Plan(Protocol):
+    """Says what is left to do of a batch, see `lightning_modules.run.plan.RunPlan`."""
+
+    def of_batch(self, batch: int, index: Tensor, mask: Tensor) -> dict[str, object]: ...
+
+
 class LabelBatches(Dataset):
     """Batches of a label table: item b holds the rows bB..(b+1)B-1, whatever the number of processes.
 
     Items are dicts of ``batch`` (int) and, each (B,), ``index``, ``label``, ``seed`` (int64) and ``mask`` (bool, False
-    for rows that only fill up the batch).
+    for rows that only fill up the batch), with what the plan says of the batch.
 
     Args:
         table: a ``datasets`` table with the columns index, label, seed and mask; its length is a multiple of
             ``batch_size``.
-        batch_size: rows of a batch, B.
+        batch_size: rows per batch, B.
+        plan: of the run; None where everything is to be decoded and nothing written.
     """
 
-    def __init__(self, table, batch_size: int) -> None:
+    def __init__(self, table, batch_size: int, plan: Plan | None = None) -> None:
         self.table = table.with_format("torch")
         self.batch_size = batch_size
+        self.plan = plan
 
     def __len__(self) -> int:
         return len(self.table) // self.batch_size
@@ -38,7 +47,8 @@ class LabelBatches(Dataset):
         if not 0 <= batch < len(self):  # a slice past the end would be empty, and iteration would not stop
             raise IndexError(f"batch {batch} of {len(self)}")
         rows = self.table[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return {"batch": batch, **rows}
+        planned = self.plan.of_batch(batch, rows["index"], rows["mask"]) if self.plan else {}
+        return {"batch": batch, **rows, **planned}
 
 
 class ClassLabelDataModule(LightningDataModule):
@@ -58,6 +68,9 @@ class ClassLabelDataModule(LightningDataModule):
         images_per_class: images for each label given, 1 if None.
         batch_size: images decoded together. It belongs to the run: float rounding may depend on it.
         seed: the run's seed, >= 0. Runs with other seeds share no image as long as they hold at most 1,000,000.
+
+    Attributes:
+        plan: what is left to do of the run; set before its batches are asked for, None for all of it.
 
     Raises:
         ValueError: naming the argument, before anything is loaded.
@@ -90,6 +103,7 @@ class ClassLabelDataModule(LightningDataModule):
             raise ValueError(f"images_per_class: {self.images} images in all; a run holds at most {IMAGES_LIMIT}")
         self.batch_size = min(batch_size, self.images)
         self.seed = seed
+        self.plan: Plan | None = None
 
     def settings(self) -> dict:
         """What the images depend on, in plain values."""
@@ -101,7 +115,6 @@ class ClassLabelDataModule(LightningDataModule):
         return {
             "labels": self.classes.labels,
             "images_per_class": self.images_per_class,
-            "order": "shuffled",  # runs of earlier versions, which lack it, had the list's order in every block
             "seed": self.seed,
             "batch_size": self.batch_size,
         }
@@ -144,7 +157,7 @@ class ClassLabelDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         # Lightning's sampler gives every process at least one item or fails: there are as many batches as processes.
         world_size = self.trainer.world_size if self.trainer else 1
-        batches = LabelBatches(self.table(world_size), self.batch_size)
+        batches = LabelBatches(self.table(world_size), self.batch_size, self.plan)
         return DataLoader(batches, batch_size=1, collate_fn=_only_item)
 
 

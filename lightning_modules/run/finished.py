@@ -12,7 +12,8 @@ import yaml
 
 from lightning_modules.arm import OWN
 from lightning_modules.data.class_lists import parse_ranges
-from lightning_modules.run.folder import RunFolder, image_file
+from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.tables import image_file
 
 DECODING = "decoding.json"  # the machines that decoded, and how long it took
 NAMED = 3  # missing files that an error names

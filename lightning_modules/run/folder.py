@@ -15,62 +15,44 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from lightning_modules.decode_statistics import PER_IMAGE
-from lightning_modules.run.batch_table import BATCH_COLUMNS
+from lightning_modules.run.atomic import unfinished_target, write_atomically
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
-from lightning_modules.run.tables import Records, write_atomically
+from lightning_modules.run.tables import BATCH_COLUMNS, MANIFEST_COLUMNS, Table
 
 log = logging.getLogger("sdvar.writer")
-IMAGES_PER_FOLDER = 1000
-MANIFEST_COLUMNS = (
-    "index",
-    "label",
-    "seed",
-    "file",
-    *PER_IMAGE,
-    "tokens_equal_baseline",
-    "agreeing_tokens",
-    "score_gap",
-    "sha256",
-)
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
 PATIENCE = 10.0  # seconds; a network file system may show a new file late
 READERS = 8  # threads that look at image files: on a network each takes its time
 NAMED = 3  # files that an error names
 
 
-def image_file(index: int) -> str:
-    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
-    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
-
-
 class RunFolder:
     """A run's images and tables.
 
     ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
-    an image) and ``batches.csv`` (one row a batch: seconds, sums per scale, K numbers with blanks between, sums per
-    round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale, and at
-    none). ``baseline_seconds`` is what the baseline took for the batch, decoded in turn with this arm; empty if it was
-    not.
+    per image) and ``batches.csv`` (one row per batch: seconds, counts per scale, K numbers with blanks between, counts
+    per round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale,
+    and outside the scales). ``baseline_seconds`` is the time of the baseline for the batch, decoded in turn with this
+    arm; empty if it was not decoded.
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
     ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an
     exact arm's image first differs. They are empty where there is nothing to compare. ``sha256`` is the digest of the
     image's file.
 
-    The baseline's folder also holds its tokens, a file a batch, for arms that are added later.
+    The baseline's folder also holds its tokens, one file per batch, for arms that are added later.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.lock = RunLock(self.path)
 
-    def manifest(self, arm: str) -> Records:
-        return Records(self.path / arm / "manifest.csv", MANIFEST_COLUMNS)
+    def manifest(self, arm: str) -> Table:
+        return Table(self.path / arm / "manifest.csv", MANIFEST_COLUMNS)
 
-    def batches(self, arm: str) -> Records:
-        return Records(self.path / arm / "batches.csv", BATCH_COLUMNS)
+    def batches(self, arm: str) -> Table:
+        return Table(self.path / arm / "batches.csv", BATCH_COLUMNS)
 
     def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> None:
         """Keeps the tokens (B, L) that an arm made of a batch."""
@@ -145,7 +127,15 @@ class RunFolder:
                 (self.path / arm).mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
+        self._remove_unfinished(arms)
         self.merge(arms)
+
+    def _remove_unfinished(self, arms: Iterable[str]) -> None:
+        """Removes what a killed process was writing; no process of a run is left that could still write it."""
+        for arm in arms:
+            for folder, _, names in os.walk(self.path / arm):
+                for name in filter(unfinished_target, names):
+                    Path(folder, name).unlink()
 
     def join(self, rank: int, holder: Mapping) -> None:
         """Takes part in the run that the first process has opened.
@@ -183,14 +173,13 @@ class RunFolder:
         arms = (self._settings() or {}).get("arms", {})
         return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
 
-    def verify(self, arms: Iterable[str], side: int) -> None:
+    def verify(self, arms: Iterable[str]) -> None:
         """Reads every image that a manifest lists; one process does this before the others look.
 
         The rows of missing and of damaged images are dropped: they are made again.
 
         Args:
             arms: whose images.
-            side: their height and width.
 
         Raises:
             ValueError: files are not the images that the run wrote; nothing is changed then.
@@ -200,7 +189,7 @@ class RunFolder:
             for arm in arms:
                 rows = self.manifest(arm).read()
                 files = [self.path / arm / row["file"] for row in rows]
-                found = list(pool.map(condition, files, [row.get("sha256") or "" for row in rows], [side] * len(rows)))
+                found = list(pool.map(condition, files, [row["sha256"] for row in rows]))
                 replaced += [file for file, what in zip(files, found) if what == REPLACED]
                 for file in (file for file, what in zip(files, found) if what == DAMAGED):
                     log.warning("%s is damaged and is made again", file)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lightning_modules.run.atomic import write_atomically
+
 PATIENCE = 2.0  # seconds; a run that is refused looks for a moment at the locks that ours is about to take
 
 
@@ -17,7 +19,7 @@ class RunLock:
     """The locks of a run's processes, files in ``<folder>/.locks``.
 
     A lock is the system's (flock), so there are no stale ones: a run that was killed, on whatever node, leaves none.
-    The files stay; what they hold only tells who has them.
+    The files stay; their content only names who has the lock.
 
     Args:
         folder: the run's folder.
@@ -48,7 +50,8 @@ class RunLock:
             lock.release()
             self._refuse(taken)
         self._held[rank] = lock
-        (locks / f"rank{rank}.json").write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+        holder = {"host": socket.gethostname(), "process": os.getpid()}
+        write_atomically(locks / f"rank{rank}.json", json.dumps(holder).encode(), sync=False)
 
     def holder(self, rank: int) -> dict[str, object] | None:
         """Host and process that have, or last had, the lock of a rank; None if that cannot be read."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules.run.tables import write_atomically
+from lightning_modules.run.atomic import write_atomically
 
 WHOLE, MISSING, DAMAGED, REPLACED = "whole", "missing", "damaged", "replaced"
 
 
 def write_png(path: Path, image: Tensor) -> str:
-    """Writes a uint8 (H, W, 3) image so that the file appears whole or not at all.
+    """Writes a uint8 (H, W, 3) image.
 
     Returns:
         SHA-256 of the file, 64 hexadecimal digits.
@@ -34,13 +34,12 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def condition(path: Path, recorded: str, side: int) -> str:
+def condition(path: Path, recorded: str) -> str:
     """What has become of an image file.
 
     Args:
         path: of the file.
-        recorded: its digest when it was written; empty in the tables of earlier versions.
-        side: height and width of the run's images.
+        recorded: its digest when it was written.
 
     Returns:
         WHOLE; MISSING; DAMAGED, if it cannot be decoded; REPLACED, if it is another image than the one written.
@@ -54,6 +53,6 @@ def condition(path: Path, recorded: str, side: int) -> str:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return WHOLE if not recorded and image.size == (side, side) else REPLACED
+            return REPLACED
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged files
         return DAMAGED

@@ -1,19 +1,41 @@
-"""A CSV table that several processes append to, and that a crash can neither tear nor double."""
+"""The tables of a run: their columns, how a value is written, and files that a crash can neither tear nor double."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
 
-class Records:
-    """Rows with an int key, in ``<stem>.csv`` and, while a run is going on, in one ``<stem>.rank<r>.csv`` a process.
+from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE
+from lightning_modules.decoded_batch import DecodedBatch
+from lightning_modules.run.atomic import write_atomically
+from sdvar.decoding.timing import PARTS
+
+IMAGES_PER_FOLDER = 1000
+MANIFEST_COLUMNS = (
+    "index",
+    "label",
+    "seed",
+    "file",
+    *PER_IMAGE,
+    "tokens_equal_baseline",
+    "agreeing_tokens",
+    "score_gap",
+    "sha256",
+)
+PART_SECONDS = tuple(f"{part}_seconds" for part in PARTS)
+BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds")
+
+
+class Table:
+    """Rows with an int key, in ``<stem>.csv`` and, during a run, in one ``<stem>.rank<r>.csv`` per process.
 
     A process appends to its own part only. `merge` puts the parts into the one table, sorted and each key once, and
-    removes them; interrupted at any point it can be done again.
+    removes them; interrupted at any point it can be repeated.
 
     Args:
         path: the merged table, ``<folder>/<stem>.csv``.
@@ -34,7 +56,7 @@ class Records:
             try:
                 while data:
                     data = data[part.write(data) :]
-            except OSError:  # a full disk; rows that come later must not continue half a row
+            except OSError:  # a full disk; later rows must not continue half a row
                 part.truncate(end)
                 raise
 
@@ -50,9 +72,9 @@ class Records:
         write_atomically(self.path, (",".join(self.columns) + "\n" + self._format(rows)).encode())
 
     def merge(self) -> None:
-        """Moves all parts into the merged table. Only one process may do this, when no other is writing."""
+        """Moves all parts into the merged table. Only one process may do this, while no other is writing."""
         rows = {int(row[self.columns[0]]): row for row in self.read()}
-        parts = sorted(self.path.parent.glob(f"{self.path.stem}.rank*.csv"))
+        parts = self.parts()
         for part in parts:
             text = part.read_text(encoding="utf-8")
             whole = text[: text.rfind("\n") + 1]  # a process that was killed may have left half a line
@@ -62,29 +84,74 @@ class Records:
         for part in parts:
             part.unlink()
 
+    def parts(self) -> list[Path]:
+        """Files of rows that are not merged yet."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}.rank*.csv"))
+
     def _format(self, rows: Iterable[Mapping[str, object]]) -> str:
         buffer = io.StringIO()
         csv.DictWriter(buffer, self.columns, lineterminator="\n").writerows(rows)
         return buffer.getvalue()
 
 
-def write_atomically(path: Path, data: bytes, sync: bool = True) -> None:
-    """Writes a file so that it appears whole or not at all; an older one of that name is replaced.
+def image_file(index: int) -> str:
+    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
+    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
+
+
+def manifest_rows(batch: Mapping[str, Tensor], decoded: DecodedBatch) -> list[dict[str, object]]:
+    """A batch's rows of ``manifest.csv``, without the digests, which are known when the files are written.
 
     Args:
-        path: of the file.
-        data: its content.
-        sync: force it to the disk before it gets its name. Without, a power cut may leave it empty: only for files that
-            are checked before they are relied on.
+        batch: ``index`` and ``label``, each (B,).
+        decoded: what the arm made of it.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:  # a full disk, above all: half a file would keep the rest of it
-        temporary.unlink(missing_ok=True)
-        raise
+    columns = {"index": batch["index"].tolist(), "label": batch["label"].tolist(), "seed": decoded.seeds.tolist()}
+    columns["file"] = [image_file(index) for index in columns["index"]]
+    columns |= {name: values.tolist() for name, values in decoded.per_image.items()}
+    absent = [""] * len(decoded.images)
+    length = sum(scale.shape[1] for scale in decoded.tokens)
+    agreeing = [] if decoded.agreeing_tokens is None else decoded.agreeing_tokens.tolist()
+    columns["tokens_equal_baseline"] = [int(count == length) for count in agreeing] or absent
+    columns["agreeing_tokens"] = agreeing or absent
+    gaps = [] if decoded.score_gap is None else decoded.score_gap.tolist()
+    columns["score_gap"] = ["" if math.isnan(gap) else f"{gap:.3e}" for gap in gaps] or absent
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+
+def batch_row(number: int, decoded: DecodedBatch) -> dict[str, object]:
+    """A row of ``batches.csv``.
+
+    Args:
+        number: of the batch.
+        decoded: what the arm made of it.
+    """
+    row: dict[str, object] = {"batch": number, "seconds": f"{decoded.seconds:.6f}"}
+    row |= {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
+    row |= {name: format_rounds(decoded.per_round[name].tolist()) for name in PER_ROUND}
+    row |= {
+        f"{part}_seconds": " ".join(f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in decoded.part_seconds[part])
+        for part in PARTS
+    }
+    of_baseline = decoded.baseline_seconds
+    return row | {"baseline_seconds": "" if of_baseline is None else f"{of_baseline:.6f}"}
+
+
+def format_rounds(counts: Sequence[Sequence[int]]) -> str:
+    """Counts by round and scale as text: ``4 3 0;0 1 4``. Rounds at the end in which nothing was drafted are left out.
+
+    Args:
+        counts: K rounds of K scales each.
+    """
+    last = max((r for r, row in enumerate(counts) if any(row)), default=0)  # the first stays: it tells the scales
+    return ";".join(" ".join(map(str, row)) for row in counts[: last + 1])
+
+
+def sum_rounds(texts: Iterable[str]) -> list[list[int]]:
+    """The sum of counts that `format_rounds` wrote; as many rounds as the longest of them has."""
+    tables = [[[int(count) for count in row.split()] for row in text.split(";")] for text in texts]
+    total = [[0] * len(tables[0][0]) for _ in range(max(map(len, tables)))]
+    for table in tables:
+        for r, row in enumerate(table):
+            total[r] = [a + b for a, b in zip(total[r], row, strict=True)]
+    return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,20 +16,23 @@ from torch import Tensor
 
 from lightning_modules.arm import BASELINE
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.predictor import DecodedBatch, SDVARPredictor
-from lightning_modules.run.batch_table import batch_row
-from lightning_modules.run.folder import RunFolder, image_file
+from lightning_modules.decoded_batch import DecodedBatch
+from lightning_modules.predictor import SDVARPredictor
+from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.plan import RunPlan
 from lightning_modules.run.png import write_png
+from lightning_modules.run.tables import batch_row, manifest_rows
 from lightning_modules.run.write_pool import WritePool, default_workers
 
 log = logging.getLogger("sdvar.writer")
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes each image as a PNG and one manifest row an image, for every arm, while the next batch is decoded.
+    """Writes a PNG and a manifest row per image, for every arm, while the next batch is decoded.
 
-    A batch that is complete in the folder is not decoded again. Of an incomplete one only what is missing is written.
-    The folder is shared by all processes; each image is written by one of them.
+    What the folder lacks is known before anything is decoded: `setup` gives the data module the plan, which travels
+    with each batch. A batch that is complete is not decoded again; of an incomplete one only what is missing is
+    written. All processes share the folder; each image is written by one of them.
 
     Args:
         out: the run's folder.
@@ -56,8 +58,7 @@ class ImageWriter(BasePredictionWriter):
         self._opened = False
         self._pool: WritePool | None = None
         self._appending = threading.Lock()
-        self._rows: dict[str, set[int]] = {}  # by arm, the images that have a manifest row, and so are there
-        self._batches: dict[str, set[int]] = {}
+        self._arms: list[str] = []
 
     def open(self, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> None:
         """Makes the run's folder ready and checks the images in it; one process does this, once.
@@ -73,7 +74,7 @@ class ImageWriter(BasePredictionWriter):
         arms = [arm.name for arm in predictor.arms]
         try:
             self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite, self.extend)
-            self.folder.verify(arms, predictor.pair.tokenizer.image_size)
+            self.folder.verify(arms)
         except BaseException:
             self.folder.lock.release()
             raise
@@ -83,38 +84,20 @@ class ImageWriter(BasePredictionWriter):
         super().setup(trainer, pl_module, stage)
         if stage != "predict":
             return
-        self._length = pl_module.pair.pyramid.length
         if trainer.is_global_zero:
             self.open(trainer, pl_module, trainer.datamodule)
         holder = self.folder.lock.holder(0) if trainer.is_global_zero else None
         holder = trainer.strategy.broadcast(holder)  # and wait for it
         if not trainer.is_global_zero:
             self.folder.join(trainer.global_rank, holder)
-        for arm in pl_module.arms:
-            self._rows[arm.name] = {int(row["index"]) for row in self.folder.manifest(arm.name).read()}
-            self._batches[arm.name] = {int(row["batch"]) for row in self.folder.batches(arm.name).read()}
+        self._arms = [arm.name for arm in pl_module.arms]
+        trainer.datamodule.plan = RunPlan.read(self.folder, self._arms, pl_module.pair.pyramid.length)
         self._pool = WritePool(self.workers or default_workers(trainer.num_devices))
 
     @staticmethod
     def settings(trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> dict:
         """What the images of a run depend on, in plain values; not the number of devices."""
         return {**data.settings(), **predictor.settings(), "device": trainer.strategy.root_device.type}
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        indices = batch["index"][batch["mask"]].tolist()
-        finished = [
-            arm for arm, rows in self._rows.items() if batch["batch"] in self._batches[arm] and rows.issuperset(indices)
-        ]
-        if BASELINE in finished and len(finished) < len(self._rows):  # the others are compared with it
-            shape = len(batch["index"]), self._length
-            tokens = self.folder.read_tokens(BASELINE, batch["batch"], shape)
-            if tokens is None:
-                finished.remove(BASELINE)
-            else:
-                batch["baseline_tokens"] = torch.from_numpy(tokens).to(pl_module.device)
-        batch["finished"] = finished
 
     def write_on_batch_end(
         self,
@@ -126,15 +109,13 @@ class ImageWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        indices, wanted = batch["index"].tolist(), batch["mask"].tolist()
         tasks, rows, timings = [], {}, {}
         for arm, decoded in prediction.items():
-            new = [keep and index not in self._rows[arm] for index, keep in zip(indices, wanted)]
-            files = [self.folder.path / arm / image_file(index) for index in indices]
-            tasks += [partial(write_png, *pair) for pair, is_new in zip(zip(files, decoded.images), new) if is_new]
-            rows[arm] = [row for row, is_new in zip(_manifest_rows(batch, decoded), new) if is_new]
-            if batch["batch"] not in self._batches[arm]:
-                timings[arm] = batch_row(batch["batch"], decoded)
+            new = batch["missing"][arm].tolist()
+            rows[arm] = [row for row, is_new in zip(manifest_rows(batch, decoded), new) if is_new]
+            files = [self.folder.path / arm / row["file"] for row in rows[arm]]
+            tasks += [partial(write_png, *pair) for pair in zip(files, decoded.images[new])]
+            timings[arm] = batch_row(batch["batch"], decoded)  # an earlier row of the batch wins when they are merged
         with self._one_error():
             if BASELINE in prediction:
                 tokens = torch.cat(prediction[BASELINE].tokens, dim=1)
@@ -153,13 +134,13 @@ class ImageWriter(BasePredictionWriter):
 
     @contextmanager
     def _one_error(self) -> Iterator[None]:
-        """Says of a full disk and the like what it means for the run."""
+        """Adds to an error of the disk what it means for the run."""
         try:
             yield
         except OSError as error:
             raise OSError(
                 f"out: {self.folder.path} cannot be written: {error}; what is finished is kept, and the same command "
-                "continues when that is mended"
+                "continues once that is fixed"
             ) from error
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -167,7 +148,7 @@ class ImageWriter(BasePredictionWriter):
             self._pool.flush()
         trainer.strategy.barrier("all images written")
         if trainer.is_global_zero:
-            self.folder.merge(self._rows)
+            self.folder.merge(self._arms)
         trainer.strategy.barrier("tables merged")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -186,17 +167,3 @@ class ImageWriter(BasePredictionWriter):
             self._pool.close()
         self.folder.lock.release()
         self._opened = False
-
-
-def _manifest_rows(batch: dict, decoded: DecodedBatch) -> list[dict[str, object]]:
-    columns = {"index": batch["index"].tolist(), "label": batch["label"].tolist(), "seed": decoded.seeds.tolist()}
-    columns["file"] = [image_file(index) for index in columns["index"]]
-    columns |= {name: values.tolist() for name, values in decoded.per_image.items()}
-    absent = [""] * len(decoded.images)
-    length = sum(scale.shape[1] for scale in decoded.tokens)
-    agreeing = [] if decoded.agreeing_tokens is None else decoded.agreeing_tokens.tolist()
-    columns["tokens_equal_baseline"] = [int(count == length) for count in agreeing] or absent
-    columns["agreeing_tokens"] = agreeing or absent
-    gaps = [] if decoded.score_gap is None else decoded.score_gap.tolist()
-    columns["score_gap"] = ["" if math.isnan(gap) else f"{gap:.3e}" for gap in gaps] or absent
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]

@@ -87,7 +87,8 @@ def finished_by_the_baseline(predictor: SDVARPredictor, number: int) -> dict:
     """A batch whose baseline is there, with its tokens."""
     batch = make_batch(number)
     tokens = sdvar.decode(predictor.pair, batch["label"], batch["seed"], BASELINE.strategy, predictor.sampling).tokens
-    return {**batch, "finished": ["baseline"], "baseline_tokens": torch.cat(tokens, dim=1)}
+    missing = {arm.name: batch["mask"] for arm in predictor.arms if arm.name != "baseline"}
+    return {**batch, "missing": missing, "baseline_tokens": torch.cat(tokens, dim=1)}
 
 
 def test_a_finished_baseline_runs_for_its_time_alone_and_not_in_every_batch(pair, decodes):

@@ -35,13 +35,13 @@ def trainer():
 def test_it_ends_after_its_batch_and_after_its_children(trainer, number):
     stop, (child,) = StopOnSignal(), trainer.strategy.launcher.procs
     stop.on_predict_start(trainer, None)
-    stop.on_predict_batch_end(trainer)  # nobody has asked
+    stop.on_predict_batch_start(trainer)  # nobody has asked
     for _ in range(2):  # to the process, and to its group
         os.kill(os.getpid(), number)
     assert child.heard == [number]
     assert trainer.strategy.launcher.procs == []  # Lightning's observer would kill this process with the first child
     with pytest.raises(SystemExit) as left:
-        stop.on_predict_batch_end(trainer)
+        stop.on_predict_batch_start(trainer)
     assert left.value.code == 128 + number
     assert child.heard == [number, "waited for"]
 
@@ -56,4 +56,4 @@ def test_told_while_it_waits_for_the_others(trainer):
     with pytest.raises(SystemExit):
         stop.on_exception(trainer, None, lost)
     with pytest.raises(SystemExit):  # all images are there: the measuring is left to the next call
-        stop.on_predict_end(trainer, None)
+        stop.teardown(trainer, None, "predict")

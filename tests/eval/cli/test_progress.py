@@ -15,7 +15,7 @@ import pytest
 from eval import fid
 from eval.cli.options import as_config, parse
 from eval.cli.progress import Tqdm
-from lightning_modules.run.folder import image_file
+from lightning_modules.run.tables import image_file
 
 ARMS = ["--strategy", "Speculative", "--strategy.gamma", "2", "--strategy", "x=Baseline", "--strategy.reseed", "true"]
 IMAGES = 3 * 20  # arms x (5 classes x 4), in batches of 6: the last is filled up

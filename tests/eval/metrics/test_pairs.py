@@ -9,7 +9,8 @@ from PIL import Image
 
 from eval.metrics import pairs
 from eval.metrics.images.sets import ImagePairs
-from lightning_modules.run.folder import RunFolder, image_file
+from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.tables import image_file
 
 COUNT = 23
 

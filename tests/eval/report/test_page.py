@@ -267,7 +267,7 @@ def test_config_and_environment_are_on_the_page(page, reported):
     assert [attrs["data-copies"] for attrs in page.all("button") if attrs.get("class") == "copy"] == [
         "command", "from-config", "config", "facts",
     ]  # fmt: skip
-    assert not list(reported.glob("*.partial"))
+    assert not list(reported.glob(".*.tmp"))
 
 
 def test_the_machine_that_measured_is_named_where_another_decoded():

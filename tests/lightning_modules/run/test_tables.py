@@ -1,20 +1,16 @@
-"""Rows of batches.csv: what is written can be summed again, and rows of earlier versions are told apart."""
-
-import csv
+"""Rows of batches.csv hold what a decode counted, and can be summed again."""
 
 import sdvar
 from lightning_modules.arm import Arm
+from lightning_modules.decode_statistics import PER_ROUND
 from lightning_modules.predictor import SDVARPredictor
-from lightning_modules.run.batch_table import (
+from lightning_modules.run.tables import (
     BATCH_COLUMNS,
     PART_SECONDS,
-    PER_ROUND,
     batch_row,
     format_rounds,
-    recorded,
     sum_rounds,
 )
-from lightning_modules.run.tables import Records
 from tests.lightning_modules.test_predictor import make_batch
 
 NONE = [[0, 0, 0]] * 3
@@ -55,17 +51,3 @@ def made_up(number, **columns):
         "draft_seconds": "0.1 0.2 0 0.05", "target_seconds": "0.2 0.2 0.2 0.05", "sampling_seconds": "0 0.1 0.1 0",
         "tokenizer_seconds": "0 0 0 0.5",
     } | columns  # fmt: skip
-
-
-def test_what_an_earlier_version_did_not_write_is_left_out(tmp_path):
-    """A run that it began and this one finished has rows of both kinds."""
-    early = Records(tmp_path / "batches.csv", BATCH_COLUMNS[:6])
-    early.append(0, [{"batch": 0, "seconds": 1, **dict.fromkeys(BATCH_COLUMNS[2:6], "1 1 1")}])
-    now = Records(tmp_path / "batches.csv", BATCH_COLUMNS)
-    now.append(1, [made_up(1) | dict.fromkeys(BATCH_COLUMNS[2:6], "2 2 2")])
-    now.merge()
-    rows = now.read()
-    assert [row["drafted_tokens"] for row in rows] == ["1 1 1", "2 2 2"]
-    assert recorded(rows[1:], PER_ROUND) and not recorded(rows, PER_ROUND) and not recorded(rows, PART_SECONDS)
-    with (tmp_path / "batches.csv").open(newline="") as lines:
-        assert next(csv.reader(lines)) == list(BATCH_COLUMNS)
