@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 import sdvar
-from tests.docs.documents import ROOT
+from tests.docs import documents
 from tests.eval.stand_in import write_stand_in
+from tests.paths import ROOT
 
 PATCH_NUMS = (1, 2, 3, 4)
 CLASSES = 1000  # the documents name ImageNet's
@@ -36,6 +37,8 @@ def make_workplace(folder: Path) -> Path:
     compiled = {f"_orig_mod.{key}": value for key, value in target.items()}
     torch.save({"epoch": 1, "trainer": {"var_wo_ddp": compiled, "vae_local": tokenizer}}, folder / "last.pth")
     _write_images(folder / "imagenet_val")
+    rule = documents.blocks(ROOT / "docs" / "acceptance-rules.md")[0].text
+    (folder / "my_rules.py").write_text(rule.partition("\npair = ")[0])
     shutil.copy(ROOT / "configs" / "fid_tiny.yaml", folder / "plan.yaml")  # in place of what eval/plan.py writes
     return folder
 
