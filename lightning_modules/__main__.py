@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -35,12 +36,35 @@ class CommandLine(LightningCLI):
         except (ValueError, TypeError, OSError) as error:
             stop(self.parser.prog, error.__cause__ or error)  # jsonargparse wraps the errors of our classes
 
-    def predict(self, **arguments: Any) -> None:
-        """Runs the sub-command."""
+    def _parse_ckpt_path(self) -> None:  # Lightning reads the model's options out of a checkpoint
         try:
-            self.trainer.predict(**arguments)
+            super()._parse_ckpt_path()
+        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError):
+            self._refuse()
+
+    def fit(self, **arguments: Any) -> None:
+        """Trains; a checkpoint to continue from is read as weights alone, so it cannot run code."""
+        try:
+            self.trainer.fit(**arguments | {"weights_only": True})
+        except pickle.UnpicklingError:
+            self._refuse()
+
+    def predict(self, **arguments: Any) -> None:
+        """Decodes."""
+        try:
+            self.trainer.predict(**arguments | {"weights_only": True})
+        except pickle.UnpicklingError:
+            self._refuse()
         except (ValueError, OSError) as error:
             stop(self.parser.prog, error)
+
+    def _refuse(self) -> NoReturn:
+        # torch's own message advises to run the code in the file
+        stop(
+            self.parser.prog,
+            "ckpt_path: expected a checkpoint of weights and plain values alone; this one is damaged, or holds objects "
+            "whose loading would run code, which was not run",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
