@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sdvar.arguments import check_bool, check_int
 from sdvar.decoding import decode
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy, check_int
+from sdvar.decoding.strategy import Strategy
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.noise import philox
@@ -199,8 +200,7 @@ def shown_rounds(verbose: bool) -> Iterator[None]:
 
     Lines go to the program's own log handlers if one of them takes INFO lines, else to stderr.
     """
-    if not isinstance(verbose, bool):
-        raise TypeError(f"verbose: expected True or False, got {verbose!r}")
+    check_bool("verbose", verbose)
     if not verbose:
         yield
         return

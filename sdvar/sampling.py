@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from sdvar.arguments import check_bool, check_int, check_number
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,15 @@ class Sampling:
     more_smooth: bool = False
 
     def __post_init__(self) -> None:
-        _check_number("cfg", self.cfg, lambda x: math.isfinite(x), "a finite number, 0 for no guidance")
-        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool):
-            raise TypeError(f"top_k: expected an int >= 0 (0 is off), got {self.top_k!r}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k: expected an int >= 0 (0 is off), got {self.top_k}")
-        _check_number("top_p", self.top_p, lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
-        if not isinstance(self.more_smooth, bool):
-            raise TypeError(f"more_smooth: expected True or False, got {self.more_smooth!r}")
+        check_number("cfg", self.cfg, math.isfinite, "a finite number, 0 for no guidance")
+        check_int("top_k", self.top_k, least=0, note=" (0 is off)")
+        check_number("top_p", self.top_p, lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
+        check_bool("more_smooth", self.more_smooth)
         temperatures = self.temperature
         if isinstance(temperatures, Sequence) and not isinstance(temperatures, str):
             object.__setattr__(self, "temperature", tuple(temperatures))
         for value in self.temperature if isinstance(self.temperature, tuple) else (self.temperature,):
-            _check_number(
-                "temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number per scale"
-            )
+            check_number("temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number per scale")
 
     def check_scales(self, scales: int) -> None:
         """Raise ValueError if a list of temperatures does not have one for each of ``scales`` scales."""
@@ -85,13 +81,6 @@ class Sampling:
     def temperature_at(self, scale: int) -> float:
         """The number that divides the guided logits of a scale."""
         return self.temperature if isinstance(self.temperature, int | float) else self.temperature[scale]
-
-
-def _check_number(name: str, value: object, allowed: Callable[[float], bool], words: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected {words}, got {value!r}")
-    if not allowed(value):
-        raise ValueError(f"{name}: expected {words}, got {value}")
 
 
 def _filtered_by_both(logits: Tensor, ascending: Tensor, order: Tensor, top_p: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdvar import noise
-from sdvar.decoding.strategy import check_choice, check_int, check_number, check_share
+from sdvar.arguments import check_choice, check_int, check_non_negative, check_share
 from sdvar.sampling import Sampling
 
 
@@ -191,7 +191,7 @@ class KL(Acceptance):
     needs_draft_distribution = True
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, least=0)
+        check_non_negative("epsilon", self.epsilon)
 
     def judge(self, proposal: Proposal) -> Verdict:
         if proposal.draft_logits is None:

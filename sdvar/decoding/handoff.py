@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sdvar.decoding.strategy import Strategy, check_choice, check_int
+from sdvar.arguments import check_choice, check_int
+from sdvar.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState

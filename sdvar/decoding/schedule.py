@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from sdvar.decoding.strategy import check_int
+from sdvar.arguments import check_int
 from sdvar.pyramid import ScalePyramid
 
 

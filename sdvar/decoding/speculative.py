@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sdvar.arguments import check_choice, check_int
 from sdvar.decoding.acceptance import Acceptance, Coupled
 from sdvar.decoding.schedule import Fixed, Schedule
 from sdvar.decoding.state import TokenMaps, grouped
-from sdvar.decoding.strategy import Strategy, check_choice, check_int
+from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.timing import timed
 from sdvar.rows import rows_of
 

@@ -1,10 +1,8 @@
-"""What a decoding strategy is, and the checks of its arguments."""
+"""What a decoding strategy is."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,29 +34,3 @@ class Strategy(ABC):
     @abstractmethod
     def run(self, state: DecodeState) -> None:
         """Commit every scale of every image of the state."""
-
-
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
-
-
-def check_int(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int >= {least}, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-
-
-def check_share(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number from 0 to 1, got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
-
-
-def check_number(name: str, value: object, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number >= {least}, got {value!r}")
-    if not least <= value < math.inf:
-        raise ValueError(f"{name}: expected a number >= {least}, got {value}")

@@ -46,7 +46,7 @@ def largest_value(state: DecodeState) -> float:
 def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     pyramid, first, last = state.pyramid, stepper.visible_from, stepper.progress[image].cached
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
-    # inputs from the tokens, not from the state's own f-hat: a wrong f-hat has to show as well
+    # inputs from the tokens, not from the state's f-hat: a wrong f-hat must show as well
     inputs = state.pair.tokenizer.var_inputs(tokens)
     n_0 = pyramid.tokens[0]
     inputs = inputs[:, pyramid.offsets[max(first, 1)] - n_0 : pyramid.offsets[max(last, 1)] - n_0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from sdvar.decoding.strategy import check_int
+from sdvar.arguments import check_int
 from sdvar.pair import ModelPair
 from sdvar.prototype import SDVAR
 from sdvar.selftest import decoding_checks, model_checks
