@@ -10,8 +10,8 @@ import numpy as np
 
 from eval.metrics.features import extract
 from eval.metrics.images.sets import FileImages, UniformImages
-from lightning_modules.run.atomic import replacing
 from lightning_modules.run.folder import RunFolder
+from sdvar.atomic import replacing
 
 BATCH = 64  # images in memory at a time
 

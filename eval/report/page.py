@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.run import load_run
-from lightning_modules.run.atomic import write_atomically
+from sdvar.atomic import write_atomically
 
 # In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
 # name in templates/sections, or None where the run has nothing to show.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.data.fashion_mnist import DEFAULT_ROOT, FashionMNIST, load_fashion_mnist, to_signed
-from lightning_modules.run.atomic import replacing
+from sdvar.atomic import replacing
 from sdvar.checkpoints import load_tokenizer
 
 log = logging.getLogger(__name__)

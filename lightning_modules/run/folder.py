@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from lightning_modules.run.atomic import unfinished_target, write_atomically
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.tables import BATCH_COLUMNS, MANIFEST_COLUMNS, Table
+from sdvar.atomic import unfinished_target, write_atomically
 
 log = logging.getLogger("sdvar.writer")
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images

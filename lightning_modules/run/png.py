@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules.run.atomic import write_atomically
+from sdvar.atomic import write_atomically
 
 WHOLE, MISSING, DAMAGED, REPLACED = "whole", "missing", "damaged", "replaced"
 

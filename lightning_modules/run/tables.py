@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.decoded_batch import DecodedBatch
-from lightning_modules.run.atomic import write_atomically
+from sdvar.atomic import write_atomically
 from sdvar.decoding.timing import PARTS
 
 IMAGES_PER_FOLDER = 1000

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sdvar.atomic import replacing
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.files import SUMS, Source, listed, name_of, read
 from sdvar.checkpoints.filling import derived
@@ -40,8 +39,9 @@ def convert(
         overwrite: replace ``out`` if it exists.
 
     Raises:
-        CheckpointError: if the source cannot be loaded, or ``out`` is no name to write to.
-        OSError: if it cannot be written.
+        CheckpointError: the source cannot be loaded, ``out`` is not a file name to write to, or the file read back
+            differs.
+        OSError: ``out`` cannot be written.
     """
     _check_out(out, overwrite)
     name = name_of(source)
@@ -50,7 +50,7 @@ def convert(
         tensors = load_var(source, patch_nums, dtype=dtype).state_dict()
     else:
         tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
-        # a buffer that says nothing but the number of scales, which may be unknown
+        # derived buffers record only the number of scales, which may be unknown
         tensors = {key: value for key, value in tensors.items() if key in weights or not derived(key)}
     _write(tensors, out)
 
@@ -86,20 +86,16 @@ def _one_of(name: str, found: dict[str, dict[str, Tensor]], kind: str | None) ->
 
 
 def _write(tensors: dict[str, Tensor], out: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
-        part = Path(folder) / out.name
-        save_file(tensors, part, metadata={"format": "pt"})
-        read_back = load_file(part)
+    with replacing(out) as stream:
+        stream.write(save(tensors, metadata={"format": "pt"}))
+        stream.flush()
+        read_back = load_file(stream.name)
         differing = [key for key, value in tensors.items() if not _same(value, read_back.get(key))]
         if differing or len(read_back) != len(tensors):
             raise CheckpointError(
-                f"{out}: what was read back is not what was written ({', '.join(differing[:5])}); nothing is kept. "
-                "Check the disk"
+                f"{out}: the file read back differs from what was written ({', '.join(differing[:5])}); it was "
+                "removed. Check the disk"
             )
-        usual = Path(folder) / "mode"
-        usual.touch()
-        part.chmod(usual.stat().st_mode)  # safetensors makes files that only their owner can read
-        os.replace(part, out)
 
 
 def _same(written: Tensor, read_back: Tensor | None) -> bool:

@@ -282,7 +282,7 @@ def test_a_crash_while_writing_leaves_no_half_image(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("killed")
 
-    monkeypatch.setattr("lightning_modules.run.atomic.os.replace", crash)
+    monkeypatch.setattr("sdvar.atomic.os.replace", crash)
     with pytest.raises(OSError, match="killed"):
         write_png(tmp_path / "000" / "000000.png", torch.zeros(4, 4, 3, dtype=torch.uint8))
     assert not list((tmp_path / "000").iterdir())

@@ -162,14 +162,14 @@ def test_what_convert_refuses(pair, run_file, tmp_path, capsys):
 def test_a_file_that_reads_back_differently_is_not_kept(run_file, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"precious")
-    save = converting.save_file
+    save = converting.save
 
-    def bad_disk(tensors, path, metadata):
-        save({**tensors, "head.bias": tensors["head.bias"] + 1}, path, metadata)
+    def bad_disk(tensors, metadata):
+        return save({**tensors, "head.bias": tensors["head.bias"] + 1}, metadata)
 
-    monkeypatch.setattr(converting, "save_file", bad_disk)
+    monkeypatch.setattr(converting, "save", bad_disk)
     message = refused(capsys, run_file, out, "--kind", "var", "--overwrite")
-    assert "not what was written (head.bias)" in message
+    assert "differs from what was written (head.bias)" in message
     assert out.read_bytes() == b"precious" and sorted(p.name for p in tmp_path.iterdir()) == [
         "out.safetensors",
         "run.pth",

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from lightning_modules.run.atomic import replacing, unfinished_target, write_atomically
+from sdvar.atomic import replacing, unfinished_target, write_atomically
 
 
 def test_a_file_is_replaced_with_the_rights_of_any_new_file(tmp_path):
@@ -28,7 +28,7 @@ def test_an_error_leaves_nothing_and_keeps_the_older_file(tmp_path, stop):
 def test_no_link_is_followed(tmp_path, monkeypatch):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    monkeypatch.setattr("lightning_modules.run.atomic.secrets.token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr("sdvar.atomic.secrets.token_hex", lambda size: "0" * 2 * size)
     guessed = tmp_path / f".a.{'0' * 16}.tmp"
     os.symlink(victim, guessed)
     with pytest.raises(FileExistsError):
