@@ -6,12 +6,13 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sdvar.arguments import check_bool, check_int
-from sdvar.decoding import decode
+from sdvar.decoding import INTEGERS, decode
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.speculative import Speculative
@@ -28,8 +29,55 @@ _ADDRESS = 0xFFFFFFFF  # last counter word; the noise of an image uses small one
 _WORD = 0xFFFFFFFF
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """A pair and a strategy under the original VAR's method name."""
+
+    pair: ModelPair
+    strategy: Strategy
+
+    def autoregressive_infer_cfg(
+        self,
+        B: int,
+        label_B: Tensor | int | None = None,
+        g_seed: int | None = None,
+        cfg: float = 1.5,
+        top_k: int = 0,
+        top_p: float = 0.0,
+        more_smooth: bool = False,
+    ) -> Tensor:
+        """Decode B images.
+
+        Args:
+            B: images.
+            label_B: class labels (B,), or one int for all (-1: the null class), or None for random classes.
+            g_seed: any signed 64-bit int; image i's seed is derived from (g_seed, i), whatever B and the method. None
+                takes a fresh one from torch's global generator.
+            cfg, top_k, top_p, more_smooth: see sdvar.Sampling.
+
+        Returns:
+            float32 (B, 3, H, W) in [0, 1].
+
+        Raises:
+            TypeError, ValueError: naming the wrong argument, before any model runs.
+        """
+        check_int("B", B, least=1)
+        if g_seed is None:
+            g_seed = int(torch.randint(2**63 - 1, ()))
+        seeds, labels = from_g_seed(g_seed, B, self.pair.num_classes)
+        if label_B is not None:
+            labels = check_label_B(label_B, B, self.pair.num_classes)
+        sampling = Sampling(cfg, top_k, top_p, more_smooth=more_smooth)
+        images = decode(self.pair, labels, seeds, self.strategy, sampling).images
+        assert images is not None  # for the type checker: decode was asked for them
+        return images
+
+
 class SDVAR:
     """A pair of models under the first prototype's names.
+
+    The methods take the arguments of `Decoder.autoregressive_infer_cfg` and a few of their own, return the same and
+    raise the same errors.
 
     Args:
         draft, target, tokenizer: see sdvar.ModelPair.
@@ -37,23 +85,12 @@ class SDVAR:
     Attributes:
         pair: the sdvar.ModelPair.
         draft_model, target_model: each with ``autoregressive_infer_cfg``, plain VAR decoding.
-
-    The methods take what the original VAR's ``autoregressive_infer_cfg`` takes, and return its images: float32
-    (B, 3, H, W) in [0, 1]. Common arguments:
-
-    - B: images.
-    - label_B: class labels (B,), or one int for all (-1: the null class), or None for random classes.
-    - g_seed: any signed 64-bit int; image i's seed is derived from (g_seed, i), whatever B and the method. None takes
-      a fresh one from torch's global generator.
-    - cfg, top_k, top_p, more_smooth: see sdvar.Sampling.
-
-    A wrong argument raises TypeError or ValueError naming it, before any model runs.
     """
 
     def __init__(self, draft: VAR, target: VAR, tokenizer: VQVAE) -> None:
         self.pair = ModelPair(draft, target, tokenizer)
-        self.draft_model = PlainModel(self.pair, "draft")
-        self.target_model = PlainModel(self.pair, "target")
+        self.draft_model = Decoder(self.pair, Baseline("draft"))
+        self.target_model = Decoder(self.pair, Baseline("target"))
 
     def sdvar_autoregressive_infer_cfg_parallel_v1(
         self,
@@ -72,13 +109,10 @@ class SDVAR:
         Args:
             gamma: scales drafted per round, at least 1.
             verbose: log every round: to the program's own handlers if one takes INFO lines, else to stderr.
-
-        Returns:
-            float32 (B, 3, H, W) in [0, 1].
         """
-        sampling = Sampling(cfg, top_k, top_p, more_smooth=more_smooth)
+        decoder = Decoder(self.pair, Speculative(gamma))
         with shown_rounds(verbose):
-            return infer(self.pair, B, label_B, g_seed, Speculative(gamma), sampling)
+            return decoder.autoregressive_infer_cfg(B, label_B, g_seed, cfg, top_k, top_p, more_smooth)
 
     def sdvar_autoregressive_infer_cfg_sd_test3(
         self,
@@ -98,9 +132,6 @@ class SDVAR:
             entry_num: scales that the draft decodes, 0 .. K.
             sd_mask: 3 lets the target read the draft's scales first, in one block-causal pass; 0 starts it blind, which
                 no model was trained for.
-
-        Returns:
-            float32 (B, 3, H, W) in [0, 1].
         """
         scales = len(self.pair.pyramid)
         check_int("entry_num", entry_num, least=0)
@@ -111,49 +142,8 @@ class SDVAR:
                 "sd_mask: expected 0 (the target starts without the draft's scales) or 3 (it reads them in one "
                 f"block-causal pass), got {sd_mask!r}"
             )
-        strategy = Handoff(entry_num, first="draft", prefix=PREFIX_OF_MASK[sd_mask])
-        return infer(self.pair, B, label_B, g_seed, strategy, Sampling(cfg, top_k, top_p, more_smooth=more_smooth))
-
-
-class PlainModel:
-    """One model of a pair under the original VAR's method name.
-
-    Args:
-        pair: the models.
-        which: "target" or "draft".
-    """
-
-    def __init__(self, pair: ModelPair, which: str) -> None:
-        self.pair = pair
-        self.which = which
-
-    def autoregressive_infer_cfg(
-        self,
-        B: int,
-        label_B: Tensor | int | None = None,
-        g_seed: int | None = None,
-        cfg: float = 1.5,
-        top_k: int = 0,
-        top_p: float = 0.0,
-        more_smooth: bool = False,
-    ) -> Tensor:
-        """Plain VAR decoding. Arguments as in `SDVAR`; returns float32 (B, 3, H, W) in [0, 1]."""
-        sampling = Sampling(cfg, top_k, top_p, more_smooth=more_smooth)
-        return infer(self.pair, B, label_B, g_seed, Baseline(self.which), sampling)
-
-
-def infer(
-    pair: ModelPair, B: int, label_B: Tensor | int | None, g_seed: int | None, strategy: Strategy, sampling: Sampling
-) -> Tensor:
-    """`sdvar.decode` with the prototype's batch arguments: float32 (B, 3, H, W) in [0, 1]."""
-    check_int("B", B, least=1)
-    if g_seed is None:
-        g_seed = int(torch.randint(2**63 - 1, ()))
-    seeds, random_classes = from_g_seed(g_seed, B, pair.num_classes)
-    labels = random_classes if label_B is None else check_label_B(label_B, B, pair.num_classes)
-    images = decode(pair, labels, seeds, strategy, sampling).images
-    assert images is not None  # for the type checker: decode was asked for them
-    return images
+        decoder = Decoder(self.pair, Handoff(entry_num, first="draft", prefix=PREFIX_OF_MASK[sd_mask]))
+        return decoder.autoregressive_infer_cfg(B, label_B, g_seed, cfg, top_k, top_p, more_smooth)
 
 
 def from_g_seed(g_seed: int, B: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -182,7 +172,7 @@ def check_label_B(label_B: Tensor | int, B: int, classes: int) -> Tensor:
         return torch.full((B,), classes if label_B < 0 else label_B)
     if not isinstance(label_B, Tensor):
         raise TypeError(f"label_B: expected a tensor of {B} ints, an int ({allowed}) or None, got {label_B!r}")
-    if label_B.is_floating_point() or label_B.is_complex() or label_B.dtype == torch.bool:
+    if label_B.dtype not in INTEGERS:
         raise TypeError(f"label_B: expected a tensor of ints, got one of {label_B.dtype}")
     if label_B.shape != (B,):
         raise ValueError(f"label_B: expected one label per image, shape ({B},), got shape {tuple(label_B.shape)}")
@@ -201,21 +191,17 @@ def shown_rounds(verbose: bool) -> Iterator[None]:
     Lines go to the program's own log handlers if one of them takes INFO lines, else to stderr.
     """
     check_bool("verbose", verbose)
-    if not verbose:
-        yield
-        return
-    log = logging.getLogger("sdvar.rounds")
-    level, handler = log.level, None
-    log.setLevel(logging.INFO)
-    if not _reaches_a_handler(log):
-        handler = logging.StreamHandler(sys.stderr)
-        log.addHandler(handler)
+    log, to_stderr = logging.getLogger("sdvar.rounds"), logging.StreamHandler(sys.stderr)
+    level = log.level
+    if verbose:
+        log.setLevel(logging.INFO)
+        if not _reaches_a_handler(log):
+            log.addHandler(to_stderr)
     try:
         yield
     finally:
         log.setLevel(level)
-        if handler is not None:
-            log.removeHandler(handler)
+        log.removeHandler(to_stderr)
 
 
 def _reaches_a_handler(log: logging.Logger | None) -> bool:
