@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-PER_IMAGE = ("target_calls", "draft_calls", "target_tokens", "draft_tokens")
-PER_SCALE = ("drafted_tokens", "agreed_tokens", "drafted_scales", "accepted_scales")
-PER_ROUND = ("drafted_rounds", "accepted_rounds")
+from lightning_modules.columns import PER_IMAGE, PER_SCALE
 
 
 class DecodeStatistics(Metric):

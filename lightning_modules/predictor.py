@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import sdvar
 from lightning_modules import pair_source
 from lightning_modules.arm import BASELINE, Arm
+from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.data.class_lists import SEED_LIMIT
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE, DecodeStatistics
+from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import PairFiles
 from sdvar.decoding import check_fit

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import sdvar
 from lightning_modules.arm import Arm
+from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.run.writer import ImageWriter
 from sdvar.decoding.timing import PARTS

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from lightning_modules.columns import MANIFEST_COLUMNS
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_label
-from lightning_modules.run.tables import MANIFEST_COLUMNS
 from sdvar.command_line import did_you_mean
 
 IMAGES_LIMIT = 1_000_000  # images of a run, and so the seeds that it keeps for itself

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
-from lightning_modules.run.tables import BATCH_COLUMNS, MANIFEST_COLUMNS, Table
+from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
 
 log = logging.getLogger("sdvar.writer")

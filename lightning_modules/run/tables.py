@@ -1,4 +1,4 @@
-"""The tables of a run: their columns, how a value is written, and files that a crash can neither tear nor double."""
+"""The tables of a run: their rows, how a value is written, and files that a crash can neither tear nor double."""
 
 from __future__ import annotations
 
@@ -10,25 +10,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lightning_modules.decode_statistics import PER_IMAGE, PER_ROUND, PER_SCALE
+from lightning_modules.columns import PER_ROUND, PER_SCALE
 from lightning_modules.decoded_batch import DecodedBatch
 from sdvar.atomic import write_atomically
 from sdvar.decoding.timing import PARTS
 
 IMAGES_PER_FOLDER = 1000
-MANIFEST_COLUMNS = (
-    "index",
-    "label",
-    "seed",
-    "file",
-    *PER_IMAGE,
-    "tokens_equal_baseline",
-    "agreeing_tokens",
-    "score_gap",
-    "sha256",
-)
-PART_SECONDS = tuple(f"{part}_seconds" for part in PARTS)
-BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds")
 
 
 class Table:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from eval import measure
 from eval.metrics.schema import metrics_schema
-from lightning_modules.decode_statistics import PER_ROUND
+from lightning_modules.columns import PER_ROUND
 from lightning_modules.run.finished import read_run
 from tests.eval.metrics.json_schema import violations
 from tests.paths import ROOT

@@ -1,6 +1,7 @@
 import torch
 
-from lightning_modules.decode_statistics import PER_IMAGE, PER_SCALE, DecodeStatistics
+from lightning_modules.columns import PER_IMAGE, PER_SCALE
+from lightning_modules.decode_statistics import DecodeStatistics
 
 SCALES = 3
 

@@ -2,11 +2,9 @@
 
 import sdvar
 from lightning_modules.arm import Arm
-from lightning_modules.decode_statistics import PER_ROUND
+from lightning_modules.columns import BATCH_COLUMNS, PART_SECONDS, PER_ROUND
 from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.tables import (
-    BATCH_COLUMNS,
-    PART_SECONDS,
     batch_row,
     format_rounds,
     sum_rounds,
