@@ -11,7 +11,6 @@ from jsonargparse import Namespace
 
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import parse
-from lightning_modules.stopping import end_with_parent
 from sdvar.command_line import stop
 
 
@@ -38,11 +37,13 @@ def run(
         What metrics.json holds; None on every process but the first.
     """
     started = time.perf_counter()
-    end_with_parent()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        from eval.cli.job import prepare  # heavy: only once the options are known to be good
+        # heavy: only once the options are known to be valid
+        from eval.cli.job import prepare
+        from lightning_modules.stopping import end_with_parent
 
+        end_with_parent()
         job = prepare(options, started, extend)
     except (ValueError, TypeError, OSError) as error:
         _stop(command, error)

@@ -297,14 +297,6 @@ def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_help_does_not_import_lightning():
-    script = str(ROOT / "eval" / "fid.py")
-    code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
-    code += "print('lightning.pytorch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
-    assert "--images_per_class" in result.stdout and result.stdout.endswith("False\n")
-
-
 def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch):
     """The config for ImageNet with small models: all that differs stands on the command line."""
     command = ["predict", "--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
