@@ -38,6 +38,9 @@ class ProgressBar(TQDMProgressBar):
             bar_format=self.BAR_FORMAT,
         )
 
+    def on_predict_batch_start(self, *_: object, **__: object) -> None:
+        """Leaves the line as it is; Lightning's would count batches."""
+
     def on_predict_batch_end(
         self,
         trainer: Trainer,

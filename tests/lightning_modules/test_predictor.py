@@ -123,7 +123,7 @@ def test_an_arm_with_a_sampling_of_its_own_promises_nothing(pair):
     expected = sdvar.decode(pair, batch["label"], batch["seed"], own.strategy, sampling)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(decoded.tokens, expected.tokens))
     assert not own.exact and not own.lossless and decoded.score_gap is None
-    assert own.settings()["sampling"]["temperature"] == (2.0, 1.0, 1.0, 1.0)
+    assert list(own.describe()["sampling"]["temperature"]) == [2.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("inference_mode", [True, False])
