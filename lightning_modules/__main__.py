@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_modules.command_line import HelpFormatter
+from lightning_modules.command_line import HelpFormatter, PlainErrors
 from lightning_modules.stopping import StopOnSignal, end_with_parent
-from sdvar.command_line import OneLineErrors, stop
+from sdvar.command_line import stop
 
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer are stated by a config file; what stands on the command line wins over it."""
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python -m lightning_modules fit --config configs/train_target.yaml --ckpt_path last"""
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
+class Parser(PlainErrors, LightningArgumentParser):
     """Lightning's, but options have no abbreviations and an invalid command line is reported in one line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

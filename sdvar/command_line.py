@@ -17,7 +17,6 @@ NO_KEY = re.compile(  # in a config file
     r"|Subcommand '\w+' does not accept option '([\w.]+)'"
 )
 NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?) - Expected a .*")
 NO_CHOICE = re.compile(r"(?:argument \w+: )?invalid choice: '([^']*)' \(choose from (.*?)\)")
 
 
@@ -39,7 +38,7 @@ def explain(parser: argparse.ArgumentParser, message: str) -> str:
         parser: the parser that rejected the command line.
         message: its own error message.
     """
-    message = UNION.sub(r"\1", " ".join(message.split()))
+    message = " ".join(message.split())
     if found := UNKNOWN.search(message):
         words = found[1].split()
         names = [word.partition("=")[0] for word in words if word.startswith("-")]

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from lightning_modules.arm import OWN, Arm, find_class
+from lightning_modules.arm import OWN, Arm
+from lightning_modules.strategies import find_class
 
 
 def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from eval.cli.engine_options import NAMES
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.comparison import Timed, ratio
-from lightning_modules.arm import as_config
+from lightning_modules.strategies import as_config
 
 WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from eval.benchmarking.simulated import Simulated
 from eval.metrics.metric import Column, Metric
 from eval.metrics.registry import columns
 from eval.report.run import Run
+from lightning_modules.strategies import import_path
 
 BASELINE = "baseline"
 INCEPTION = "inception-v3-compat"
 ORIGINAL = {"fid": "FID", "kid": "KID"}  # names that are the original network's alone
 DASH = "\N{EN DASH}"
 SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
+SIMULATED = import_path(Simulated)
 COLUMNS = {column.key: column for column in columns()}
 
 
@@ -29,7 +32,7 @@ def has_baselines_seeds(arm: dict) -> bool:
 def is_simulated(arm: dict) -> bool:
     """Whether scales are accepted at given rates: then the speed is meaningful, the images are not."""
     acceptance = arm["arm"].get("init_args", {}).get("acceptance", {})
-    return acceptance.get("class_path", "").endswith(".Simulated")
+    return acceptance.get("class_path", "") == SIMULATED
 
 
 def is_plain(arm: dict) -> bool:

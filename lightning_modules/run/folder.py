@@ -23,6 +23,7 @@ from sdvar.atomic import unfinished_target, write_atomically
 
 log = logging.getLogger("sdvar.writer")
 RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+FILES = ("settings.yaml", *RESULTS)  # of the run's own, beside the folders of its arms
 PATIENCE = 10.0  # seconds; a network file system may show a new file late
 READERS = 8  # threads that look at image files: on a network each takes its time
 NAMED = 3  # files that an error names

@@ -1,11 +1,14 @@
 """Arms from configs and back, with classes of a user's own."""
 
+import hashlib
 import sys
+from pathlib import Path
 
 import pytest
 
 import sdvar
 from lightning_modules.arm import Arm, build_arm
+from lightning_modules.run.folder import RunFolder
 
 RULES = """
 import dataclasses
@@ -85,9 +88,34 @@ def test_what_an_arm_says_of_itself(rules):
     }
     shown = {key: value for key, value in arm.describe().items() if key not in arm.config()}
     text = "Speculative(gamma=3, acceptance=Typical(tau=0.4))"
+    source = {"my_rules.Typical": hashlib.sha256(RULES.encode()).hexdigest()}
+    assert shown.pop("source_sha256") == source
     assert shown == {"kind": "speculative", "lossless": False, "exact": False, "text": text}
     kinds = [Arm("x", strategy).kind for strategy in (sdvar.Baseline(), sdvar.Baseline("draft"), sdvar.Handoff(1))]
     assert kinds == ["target", "draft", "handoff"]
+
+
+def test_a_run_is_not_continued_with_another_version_of_a_users_rule(rules, tmp_path):
+    """The arguments are the same, the source file is not."""
+    folder = RunFolder(tmp_path / "run")
+
+    def settings() -> dict:
+        sys.modules.pop("my_rules", None)
+        config = speculative(gamma={"class_path": "my_rules.Twice"}, acceptance="my_rules.Typical")
+        return {"arms": {"x": build_arm("x", config).describe()}}
+
+    folder.open(settings(), ["x"])
+    folder.lock.release()
+    folder.check(settings())
+    Path("my_rules.py").write_text(RULES.replace("Coupled()", "Rejection()"))
+    with pytest.raises(ValueError, match=r"holds a run with other settings.*source_sha256"):
+        folder.check(settings())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "settings.yaml", "metrics.json", "Report.html", "decoding.json"])
+def test_an_arm_is_not_called_like_a_file_of_the_run(name):
+    with pytest.raises(ValueError, match="cannot name an arm: the run has a file of that name"):
+        Arm(name, sdvar.Handoff(1))
 
 
 @pytest.mark.parametrize(
@@ -106,11 +134,11 @@ def test_what_an_arm_says_of_itself(rules):
         (speculative(gamma="my_rules.Typical"), "gamma: "),
         (
             speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"ta": 1}}),
-            "Typical has no parameter 'ta'; it has tau; did you mean tau?",
+            "unknown key ta; did you mean tau?",
         ),
         (
             speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": "hot"}}),
-            "tau: expected float, got 'hot'",
+            "tau: expected a number, got 'hot'",
         ),
         ({**speculative(), "init_arg": {}}, "unknown key init_arg; expected class_path, init_args, reseed"),
     ],

@@ -1,0 +1,139 @@
+"""Strategies, acceptance rules and schedules from class paths, those of a user's own too, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import sdvar
+from sdvar.checkpoints import sha256
+from sdvar.command_line import did_you_mean
+
+BASES = (sdvar.Strategy, sdvar.Acceptance, sdvar.Schedule)  # nothing else is made from a config
+CLASS_PATH = re.compile(r"([A-Za-z_]\w*\.)+[A-Za-z_]\w*|[A-Z]\w*")  # my_rules.Typical, Coupled; not auto, 0.5
+
+
+def as_config(value: Any) -> Any:
+    """A strategy, or a value of one, as a config file states it: class_path and init_args, complete."""
+    if isinstance(value, BASES):
+        _check_dataclass(type(value))
+        arguments = {part.name: as_config(getattr(value, part.name)) for part in dataclasses.fields(value) if part.init}
+        return {"class_path": import_path(type(value))} | ({"init_args": arguments} if arguments else {})
+    return list(map(as_config, value)) if isinstance(value, list | tuple) else value
+
+
+def import_path(cls: type) -> str:
+    """Where a class is imported from: `sdvar.Coupled`, `my_rules.Typical`."""
+    public = getattr(sdvar, cls.__name__, None) is cls
+    return f"{'sdvar' if public else cls.__module__}.{cls.__qualname__}"
+
+
+def own_sources(strategy: sdvar.Strategy) -> dict[str, str]:
+    """SHA-256 of the source file of each class in a strategy that is not of sdvar, by import path."""
+    files = {import_path(cls): inspect.getsourcefile(cls) for cls in _own_classes(strategy)}
+    return {name: sha256(Path(file)) for name, file in files.items() if file}
+
+
+def _own_classes(value: Any) -> Iterator[type]:
+    for cls in type(value).__mro__:
+        if issubclass(cls, BASES) and not cls.__module__.startswith("sdvar."):
+            yield cls
+    if isinstance(value, BASES):
+        for part in dataclasses.fields(value):
+            yield from _own_classes(getattr(value, part.name))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _own_classes(one)
+
+
+def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
+    """A config with the full import path of each class, for jsonargparse, which checks everything else.
+
+    Args:
+        value: a class path, a mapping with class_path and init_args, a list of these, or a value that is no class.
+        base: what the classes must derive from.
+
+    Raises:
+        ValueError: there is no such class; the message names the nearest one.
+    """
+    if isinstance(value, list):
+        return [resolve(one, base) for one in value]
+    if isinstance(value, str) and CLASS_PATH.fullmatch(value):
+        value = {"class_path": value}
+    if not (isinstance(value, Mapping) and "class_path" in value):
+        return value
+    cls, arguments = find_class(str(value["class_path"]), base), value.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"init_args: expected a mapping, got {arguments!r}")
+    arguments = dict(arguments)
+    for part in dataclasses.fields(cls):
+        inner = next((base for base in BASES if base.__name__ in str(part.type)), None)
+        if inner and part.name in arguments:
+            try:
+                arguments[part.name] = resolve(arguments[part.name], inner)
+            except ValueError as error:
+                raise ValueError(f"{part.name}: {error}") from None
+    return {**value, "class_path": import_path(cls), "init_args": arguments}
+
+
+def find_class(class_path: str, base: type | tuple[type, ...] = BASES) -> type:
+    """A strategy, an acceptance rule or a schedule.
+
+    Args:
+        class_path: of a class of `sdvar`, with or without ``sdvar.``, or ``module.Class``; the module can be imported,
+            if need be from the working directory.
+        base: what it must derive from.
+
+    Raises:
+        ValueError: there is no such class, or it is something else.
+    """
+    module, _, name = class_path.rpartition(".")
+    if module in ("", "sdvar"):
+        public = {name: getattr(sdvar, name) for name in sdvar.__all__}
+        shipped = {name: cls for name, cls in sorted(public.items()) if _is_concrete(cls, base)}
+        if name not in shipped:
+            expected = f"expected one of {', '.join(shipped)}" + ("" if module else ", or module.Class")
+            raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, shipped)}")
+        return shipped[name]
+    if not CLASS_PATH.fullmatch(class_path):
+        raise ValueError(f"expected module.Class, got {class_path!r}")
+    found = getattr(_import(module, class_path), name, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        bases = base if isinstance(base, tuple) else (base,)
+        expected = "expected a subclass of " + " or ".join(f"sdvar.{cls.__name__}" for cls in bases)
+        names = [key for key, value in vars(sys.modules[module]).items() if isinstance(value, type)]
+        raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, names) if found is None else ''}")
+    _check_dataclass(found)
+    return found
+
+
+def _is_concrete(value: Any, base: type | tuple[type, ...]) -> bool:
+    return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
+
+
+def _import(module: str, class_path: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # after everything that is installed
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # whatever a user's file does
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            reason = f"no module {error.name!r}; its file must be installed or lie in the working directory"
+        else:
+            reason = f"{module} cannot be imported: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        raise ValueError(f"{class_path}: {reason}") from None
+
+
+def _check_dataclass(cls: type) -> None:
+    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):
+        raise ValueError(
+            f"{import_path(cls)}: expected a frozen dataclass, whose arguments are stored with the images; write "
+            "@dataclass(frozen=True) before the class"
+        )
