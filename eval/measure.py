@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
+from eval.cli.groups import Count
 from eval.metrics import registry
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
@@ -33,7 +34,7 @@ def build_parser() -> ArgumentParser:
     add("--out", type=str, required=True, help="the run's folder")
     add("--metrics", type=str | None, help=registry.HELP)
     add("--reference", type=str | None, help=formats.HELP)
-    add("--repeats", type=int | None, help=fid_options.REPEATS_HELP)
+    add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
     return parser
@@ -79,7 +80,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
     options["metrics"] = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
-    repeats = fid_options.parse_repeats(options["repeats"])
+    repeats = options["repeats"] = int(options["repeats"])
     if record.images % repeats:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]

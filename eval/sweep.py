@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jsonargparse import Namespace
-
+import sdvar
 from eval import fid
 from eval.cli import options as fid_options
+from eval.cli.grid import expand, refuse_twins
+from eval.cli.groups import Options, read
+from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
 
 COMMAND = "eval/sweep.py"
@@ -33,28 +35,23 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def parse(arguments: Sequence[str]) -> Namespace:
+def parse(arguments: Sequence[str]) -> Options:
     """Options of `eval/fid.py` from the sweep's: every point of the grid is an arm.
 
     Raises:
         ValueError: with one line that says what is wrong, and with which point.
     """
-    options, arms = fid_options.read_arguments(arguments, build_parser())
-    grid = options.pop("grid") or {}
-    single = {**(options.strategy or {}), **arms}
+    given, arms = read(build_parser(), arguments)
+    grid = given.pop("grid") or {}
+    single = {**(given.strategy or {}), **arms}
     if not grid and not single:
         raise ValueError("grid: expected points to decode, got none; see configs/sweep_tiny.yaml")
-
-    import sdvar
-    from eval.cli.grid import expand, refuse_twins
-    from lightning_modules.arm import build_arms
 
     points = expand(grid)
     twice = sorted(points.keys() & single.keys())
     if twice:
         raise ValueError(f"grid: two points are called {twice[0]!r}; rename the one given as strategy")
-    options.strategy = points | single
-    fid_options.fill_in(options)
+    options = fid_options.complete(given, points | single)
     refuse_twins(build_arms(options.strategy, sdvar.Sampling(**options.sampling.as_dict())))
     return options
 

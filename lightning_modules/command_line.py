@@ -58,7 +58,8 @@ def _expected_one_of(allowed: str, given: str | None) -> str:
 def _expected_number(found: re.Match[str]) -> str:
     quoted = re.search(r"'(.*)'$", found[0])  # invalid literal for int() with base 10: 'x'
     given = found["value"] or (quoted[1] if quoted else found["given"])
-    return f"expected {'an' if found[1].startswith('int') else 'a'} {found[1]}{_got(given)}"
+    words = found[1].replace("ClosedUnitInterval", "number from 0 to 1")
+    return f"expected {'an' if words.startswith('int') else 'a'} {words}{_got(given)}"
 
 
 def _got(given: str | None) -> str:

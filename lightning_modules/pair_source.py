@@ -16,6 +16,7 @@ DTYPES = {
     "bf16-true": torch.bfloat16,
     "16-true": torch.float16,
 }
+PRECISIONS = tuple(DTYPES)
 
 
 @dataclass(frozen=True)

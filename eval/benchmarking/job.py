@@ -19,7 +19,7 @@ from eval.benchmarking.original import Original, compare_tokens, load_original, 
 from eval.benchmarking.roofline import Roofline, decoder_dtype, dtype_name, measure_ceilings
 from eval.benchmarking.simulated import with_simulated
 from eval.benchmarking.summary import summarise
-from eval.cli.engine_options import engine_of
+from eval.cli.groups import engine_of
 from lightning_modules.arm import build_arms
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit

@@ -10,7 +10,7 @@ from torch import nn
 
 import sdvar
 from eval.benchmarking.memory import free_bytes
-from eval.cli.engine_options import engine_of
+from eval.cli.groups import engine_of
 from lightning_modules import pair_source
 from lightning_modules.pair_source import PairFiles
 from sdvar.models.cost import state_bytes

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 
-from eval.cli.arms import DEFAULT_ARMS, split_arguments
-from eval.cli.engine_options import add_engine_options, check_engine_options
-from eval.cli.options import MODELS, OTHER_DEFAULTS, PRECISIONS, config_first
+from eval.cli.arms import DEFAULT_ARMS
+from eval.cli.groups import (
+    RELEASED_SAMPLING,
+    Count,
+    Options,
+    add_engine,
+    add_models,
+    add_sampling,
+    complete_models,
+    complete_sampling,
+    complete_threads,
+    read,
+)
 from lightning_modules.command_line import ArgumentParser
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
@@ -34,42 +43,28 @@ def build_parser() -> ArgumentParser:
     """The command line; every option is also a key of the config file."""
     parser = ArgumentParser(prog="eval/benchmark.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--config", action="config", help="YAML file of options; the command line's win over it")
-    add("--pair", type=str | None, help="a bundled pair of models (tiny)")
-    for name, what in MODELS.items():
-        add(f"--{name}", type=str | None, help=f"a checkpoint of your own instead: {what}")
-    add(
-        "--random_weights",
-        type=str | None,
-        metavar="TARGET,DRAFT",
-        help=f"random weights in released sizes instead, of {', '.join(RANDOM)}; one size is target and draft",
-    )
+    add_models(parser)
+    add_simulation(parser, "scales of every Speculative")
     add(
         "--strategy",
         type=dict | None,
         metavar="[NAME=]CLASS",
-        help="a strategy beside the baseline, instead of the default ones; repeatable, its parameters follow it: "
+        help="a strategy beside the baseline, in place of the default ones; repeatable, its parameters follow it: "
         "--strategy fast=Speculative --strategy.gamma 2",
     )
-    add("--acceptance", type=str | None, help="simulated:RATES, one a scale such as 1,1,0.5,0 or one for all: "
-        "scales of every Speculative stand with these probabilities")  # fmt: skip
     add("--original", type=str | None, metavar="PATH", help="a checkout of the original VAR code, measured as well")
-    add("--sampling.cfg", type=float, default=OTHER_DEFAULTS["sampling"]["cfg"], help="guidance, 0 is off")
-    add("--sampling.top_k", type=int, default=OTHER_DEFAULTS["sampling"]["top_k"], help="keep the k best, 0 is off")
-    add("--sampling.top_p", type=float, default=OTHER_DEFAULTS["sampling"]["top_p"], help="keep this mass, 0 is off")
+    add_sampling(parser)
+    parser.set_defaults({f"sampling.{name}": value for name, value in RELEASED_SAMPLING.items()})
     add("--batch_size", type=int | list[int] | str, default=[1, 4], help="images together, such as 1,4; or auto")
     add("--images", type=bool, default=True, help="false leaves the tokenizer's decoder out")
-    add("--warmup", type=int, default=1, help="runs of each strategy that are not counted")
-    add("--repeats", type=int, default=5, help="runs of each strategy that are, each with other seeds")
-    add("--accelerator", type=str, default="auto", help="auto, cpu or cuda")
-    add("--threads", type=int | None, help="CPU threads (the cores there are)")
-    add("--precision", type=str, default="32-true", help=", ".join(PRECISIONS))
-    add_engine_options(parser, graphs=True)
-    add("--out", type=str | None, metavar="FILE.json", help="also write all figures there")
+    add("--warmup", type=Count, default=1, help="runs of each strategy that are not counted")
+    add("--repeats", type=Count, default=5, help="runs of each strategy that are counted, each with other seeds")
+    add_engine(parser, graphs=True)
+    add("--out", type=str | None, metavar="FILE.json", help="also write all metrics there")
     return parser
 
 
-def parse(arguments: Sequence[str]) -> Namespace:
+def parse(arguments: Sequence[str]) -> Options:
     """Options from a command line, checked as far as they do not depend on the models.
 
     Returns:
@@ -79,44 +74,51 @@ def parse(arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    others, arms = split_arguments(arguments)
-    try:
-        options = build_parser().parse_args(config_first(others))
-    except ArgumentError as error:
-        raise ValueError(str(error)) from None
-    options.strategy = arms or options.strategy or ARMS
-    reseeded = [name for name, arm in options.strategy.items() if isinstance(arm, dict) and arm.get("reseed")]
-    if reseeded:
-        raise ValueError(f"strategy {reseeded[0]!r}: reseed: expected none, a benchmark compares the same seeds")
-    check_models(options)
-    options.batch_size = _batch_sizes(options.batch_size)
-    options.acceptance = parse_rates(options.acceptance)
-    _check_choices(options)
-    _check_numbers(options)
+    given, arms = read(build_parser(), arguments)
+    strategy = arms or given.strategy or ARMS
+    for name, arm in strategy.items():
+        if isinstance(arm, dict) and arm.get("reseed"):
+            raise ValueError(f"strategy {name!r}: reseed: expected none, a benchmark compares the same seeds")
+    options = Options(
+        given,
+        strategy=strategy,
+        batch_size=_batch_sizes(given.batch_size),
+        sampling=complete_sampling(given, RELEASED_SAMPLING),
+        **complete_models(given),
+        **complete_simulation(given),
+        **complete_threads(given),
+    )
     _check_original(options)
-    if options.out is not None and (
-        not options.out.endswith(".json") or not Path(options.out).absolute().parent.is_dir()
-    ):
-        raise ValueError(f"out: expected a .json file in a folder that exists, got {options.out!r}")
+    out = options.out
+    if out is not None and not (out.endswith(".json") and Path(out).absolute().parent.is_dir()):
+        raise ValueError(f"out: expected a .json file in a folder that exists, got {out!r}")
     return options
 
 
-def check_models(options: Namespace) -> None:
-    """Fills in the bundled pair where no models are named, makes ``random_weights`` a list; ValueError for several."""
-    files = [name for name in ("draft", "target", "tokenizer") if options[name] is not None]
-    given = [name for name in ("pair", "random_weights") if options[name] is not None]
-    if len(given) + bool(files) > 1 or 0 < len(files) < 3:
-        raise ValueError(
-            "expected one of --pair, --random_weights, or --draft, --target and --tokenizer together; got "
-            + ", ".join(f"--{name}" for name in (*given, *files))
-        )
-    if not given and not files:
-        options.pair = "tiny"
-    if options.random_weights is not None:
-        options.random_weights = _random(options.random_weights)
+def add_simulation(parser: ArgumentParser, scales: str) -> None:
+    """Adds random weights and given acceptance rates; ``scales`` says in the help which ones are accepted so."""
+    parser.add_argument(
+        "--random_weights",
+        type=str | None,
+        metavar="TARGET,DRAFT",
+        help=f"random weights in released sizes instead, of {', '.join(RANDOM)}; one size is target and draft",
+    )
+    rates = "simulated:RATES, one per scale such as 1,1,0.5,0 or one for all"
+    parser.add_argument("--acceptance", type=str | None, help=f"{rates}: {scales} are accepted at these rates")
 
 
-def _random(given: str) -> list[str]:
+def complete_simulation(given: Namespace) -> dict[str, Any]:
+    """The random sizes, target first, and the acceptance rates as lists; None where not given.
+
+    Raises:
+        ValueError: a text is not such a list.
+    """
+    return {"random_weights": _random(given.random_weights), "acceptance": _rates(given.acceptance)}
+
+
+def _random(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
     sizes = given.replace(" ", "").split(",")
     if len(sizes) > 2 or any(size not in RANDOM for size in sizes):
         raise ValueError(f"random_weights: expected TARGET or TARGET,DRAFT of {', '.join(RANDOM)}, got {given!r}")
@@ -125,7 +127,19 @@ def _random(given: str) -> list[str]:
     return sizes
 
 
-def _batch_sizes(given: Any) -> list[int] | str:
+def _rates(given: str | None) -> list[float] | None:
+    if given is None:
+        return None
+    try:
+        rates = [float(part) for part in given.removeprefix(SIMULATED).split(",")]
+    except ValueError:
+        rates = []
+    if not given.startswith(SIMULATED) or not rates or not all(0 <= rate <= 1 for rate in rates):
+        raise ValueError(f"acceptance: expected {SIMULATED}RATES with probabilities such as 1,1,0.5,0, got {given!r}")
+    return rates
+
+
+def _batch_sizes(given: int | list[int] | str) -> list[int] | str:
     if given == "auto":
         return given
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
@@ -136,34 +150,6 @@ def _batch_sizes(given: Any) -> list[int] | str:
     if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
         raise ValueError(f"batch_size: expected different ints >= 1 such as 1,4, or auto; got {given!r}")
     return sizes
-
-
-def parse_rates(given: str | None) -> list[float] | None:
-    """The rates of ``--acceptance simulated:RATES``; ValueError if they are none."""
-    if given is None:
-        return None
-    expected = f"acceptance: expected {SIMULATED}RATES with probabilities such as 1,1,0.5,0, got {given!r}"
-    if not given.startswith(SIMULATED):
-        raise ValueError(expected)
-    try:
-        rates = [float(part) for part in given.removeprefix(SIMULATED).split(",")]
-    except ValueError:
-        raise ValueError(expected) from None
-    if not all(0 <= rate <= 1 for rate in rates):
-        raise ValueError(expected)
-    return rates
-
-
-def _check_choices(options: Namespace) -> None:
-    choices = {
-        "accelerator": ("auto", "cpu", "cuda", "gpu"),
-        "precision": PRECISIONS,
-    }
-    for name, allowed in choices.items():
-        if options[name] not in allowed:
-            named = ", ".join(str(value) for value in allowed if value not in (None, "gpu"))
-            raise ValueError(f"{name}: expected one of {named}, got {options[name]!r}")
-    check_engine_options(options)
 
 
 def _check_original(options: Namespace) -> None:
@@ -177,18 +163,6 @@ def _check_original(options: Namespace) -> None:
         raise ValueError("images: expected true with --original, which always makes them, got false")
     if options.precision == "64-true":
         raise ValueError("precision: expected 32-true, bf16-true or 16-true with --original, got '64-true'")
-
-
-def _check_numbers(options: Namespace) -> None:
-    for name in ("warmup", "repeats"):
-        if options[name] < 1:
-            raise ValueError(f"{name}: expected an int >= 1, got {options[name]}")
-    check_threads(options)
-
-
-def check_threads(options: Namespace) -> None:
-    """Fills in the cores there are where no ``threads`` are given; ValueError if they are fewer than 1."""
-    if options.threads is not None and options.threads < 1:
-        raise ValueError(f"threads: expected an int >= 1, got {options.threads}")
-    if options.threads is None:
-        options.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if options.sampling.temperature != 1:
+        got = options.sampling.temperature
+        raise ValueError(f"sampling.temperature: expected 1 with --original, which has no other, got {got}")

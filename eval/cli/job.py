@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 import sdvar
-from eval.cli.engine_options import engine_of
+from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar

@@ -10,7 +10,7 @@ import sdvar
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.simulated import per_scale, with_simulated
-from eval.cli.engine_options import engine_of
+from eval.cli.groups import engine_of
 from eval.planning.agreement import measure_agreement, simulated_agreement
 from eval.planning.candidates import find_candidates, lossy_strategies
 from eval.planning.comparison import choose, compare

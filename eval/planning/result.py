@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sdvar
-from eval.cli.engine_options import NAMES
+from eval.cli.groups import ENGINE, MODELS
 from eval.planning.agreement import Agreement
 from eval.planning.candidates import Candidate
 from eval.planning.comparison import Timed, ratio
@@ -121,7 +121,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
     Raises:
         OSError: if it cannot be written.
     """
-    models = {name: options[name] for name in ("pair", "draft", "target", "tokenizer") if options[name] is not None}
+    models = {name: options[name] for name in ("pair", *MODELS) if options[name] is not None}
     config: dict[str, Any] = {
         **models,
         "strategy": {ARM: as_config(strategy)},
@@ -130,7 +130,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         "accelerator": options.accelerator,
         "threads": options.threads,
         "precision": options.precision,
-        **{name: options[name] for name in NAMES if options.get(name) is not None and name != "threads"},
+        **{name: options[name] for name in ENGINE if options[name] is not None and name != "threads"},
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)

@@ -156,24 +156,25 @@ def test_a_finished_runs_config_repeats_it(finished):
     assert repeated == yaml.safe_load((out / "config.yaml").read_text())
 
 
+def without(options, *names: str) -> dict:
+    return {name: value for name, value in as_config(options).items() if name not in names}
+
+
 def test_the_shipped_config_is_the_default_run():
     shipped = parse(["--config", str(ROOT / "configs" / "fid_tiny.yaml")])
     default = parse([])
     assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
     arms = [{arm.name: arm.config() for arm in build_arms(options.strategy)} for options in (shipped, default)]
     assert arms[0] == arms[1] and list(arms[0]) == ARMS
-    for options in (shipped, default):
-        options.strategy = options.labels = None
-    assert as_config(shipped) == as_config(default)
+    assert without(shipped, "strategy", "labels") == without(default, "strategy", "labels")
 
 
 def test_the_config_that_measures_the_bundled_target_has_one_arm_and_the_defaults_else():
     one_arm, default = parse(["--config", str(ROOT / "configs" / "fid_tiny_10k.yaml")]), parse([])
     assert [arm.name for arm in build_arms(one_arm.strategy)] == ["baseline"]
     assert one_arm.images_per_class == 1000
-    for options in (one_arm, default):
-        options.strategy = options.images_per_class = options.out = None
-    assert as_config(one_arm) == as_config(default)
+    names = ("strategy", "images_per_class", "out")
+    assert without(one_arm, *names) == without(default, *names)
 
 
 def test_the_table_of_strategies(finished):
@@ -223,7 +224,6 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
     ("arguments", "error"),
     [
         (["--pair", "huge"], "pair: expected a bundled pair"),
-        (["--pair", "tiny", "--draft", "a.pth"], "expected --pair, or --draft, --target and --tokenizer together"),
         (["--draft", "a.pth"], "expected --pair, or --draft, --target and --tokenizer together"),
         (["OPTIONS", "--target", "nowhere.pth"], "nowhere.pth: no such file"),
         (["OPTIONS", "--labels", "0-5"], "labels: expected classes 0 to 4, got 5"),
@@ -242,10 +242,8 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--strategy"], "expected a value after it"),
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
         (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one per scale"),
-        (["--sampling.temperature", "warm"], "sampling.temperature: expected a number, or one a scale"),
         (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
         (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none"),
-        (["--repeats", "0"], "repeats: expected an int >= 1, got 0"),
         (
             ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
             "--noise_floor: another arm is called 'baseline_reseeded'",
@@ -253,14 +251,8 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
         (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
         (["OPTIONS", "--feature_extractor", "inception-v3-compat"], "could not be downloaded"),
-        (["--devices", "0"], "devices"),
-        (["--accelerator", "abacus"], "accelerator: expected auto, cpu or cuda"),
-        (["OPTIONS", "--precision", "8-true"], "precision"),
-        (["--colour", "red"], "--colour"),
-        (["--seed", "x"], "seed"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["OPTIONS", "--attention", "efficient"], "attention: efficient does not run on cpu"),
-        (["OPTIONS", "--tokenizer_dtype", "int8"], "tokenizer_dtype: expected one of float64"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,7 +2,12 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
+import pytest
+import yaml
+
+from eval.cli.options import parse
 from tests.paths import ROOT
 
 HEAVY = ("lightning", "pytorch_lightning", "torchmetrics", "datasets")
@@ -23,3 +28,61 @@ for name in ("fid", "sweep", "measure", "export", "plan", "benchmark"):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.count("--out") >= 6
     assert result.stderr == "[]\n" * 6
+
+
+WRONG = {
+    "--draft x": "expected --pair, ",
+    "--attention fast": "attention: expected one of auto, math, efficient, flash, products, flex, got 'fast'",
+    "--attention maths": "got 'maths'; did you mean math?",
+    "--precision 8": "precision: expected one of 64-true, 32-true, bf16-true, 16-true, got 8",
+    "--accelerator abacus": "accelerator: expected one of auto, cpu, cuda, gpu, got 'abacus'",
+    "--tokenizer_dtype int8": "tokenizer_dtype: expected one of float64, float32, bfloat16, float16, got 'int8'",
+    "--threads 0": "threads: expected an int from 1 to 1024, got 0",
+    "--threads 100000": "threads: expected an int from 1 to 1024, got 100000",
+    "--threads two": "threads: expected an int from 1 to 1024, got 'two'",
+    "--compile maybe": "compile: expected true or false, got 'maybe'",
+    "--sampling.top_k x": "sampling.top_k: expected an int, got 'x'",
+    "--sampling.temperature warm": "sampling.temperature: expected a number, or one per scale",
+    "--nope 1": "unknown option --nope",
+    "--config CONFIG": "unknown key sampling.heat",
+}
+PARSERS = ("eval.cli.options", "eval.benchmarking.options", "eval.planning.options")
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+@pytest.mark.parametrize("module", PARSERS)
+def test_a_wrong_shared_option_gets_the_same_line_from_every_command(module, arguments, tmp_path):
+    (tmp_path / "config.yaml").write_text("sampling: {heat: 2}\n")
+    with pytest.raises(ValueError) as raised:
+        import_module(module).parse(arguments.replace("CONFIG", str(tmp_path / "config.yaml")).split())
+    message = str(raised.value)
+    assert WRONG[arguments] in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("--devices 0", "devices: expected an int from 1 to 128, got 0"),
+        ("--devices 100000", "devices: expected an int from 1 to 128, got 100000"),
+        ("--num_nodes 1000000", "num_nodes: expected an int from 1 to 10000, got 1000000"),
+        ("--repeats 0", "repeats: expected an int >= 1, got 0"),
+        ("--seed x", "seed: expected an int, got 'x'"),
+        ("--config CONFIG", "unknown key grid"),
+    ],
+)
+def test_a_wrong_option_of_the_main_job_gets_one_line(arguments, error, tmp_path):
+    (tmp_path / "config.yaml").write_text("grid: {a: {class_path: Baseline}}\n")
+    with pytest.raises(ValueError) as raised:
+        parse(arguments.replace("CONFIG", str(tmp_path / "config.yaml")).split())
+    assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("module", PARSERS)
+def test_complete_options_are_plain_and_do_not_change(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = import_module(module).parse(["--threads", "2", "--sampling.cfg", "2"])
+    assert (options.threads, options.sampling.cfg) == (2, 2.0)
+    assert yaml.safe_load(yaml.safe_dump(options.as_dict())) == options.as_dict()
+    for change in (lambda: setattr(options, "threads", 3), lambda: setattr(options.sampling, "cfg", 1)):
+        with pytest.raises(AttributeError, match="options do not change"):
+            change()

@@ -1,0 +1,155 @@
+"""Groups of options that commands share, with what is taken where nothing is given; and options once complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentError, Namespace
+
+from eval.cli.arms import split_arguments
+from lightning_modules.command_line import ArgumentParser, number
+from lightning_modules.pair_source import PRECISIONS
+from lightning_modules.run.write_pool import available_cores
+from sdvar import Engine
+from sdvar.engine import TOKENIZER_DTYPES
+from sdvar.models.attention import KERNELS
+
+Count = number("int >= 1", int, (">=", 1))
+Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))
+Devices = number("int from 1 to 128", int, (">=", 1), ("<=", 128))
+Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
+Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
+
+MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
+ENGINE = ("attention", "graphs", "compile", "tokenizer_dtype", "threads", "tf32")
+BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
+RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
+
+
+class Options(Namespace):
+    """The options of a command, complete: they do not change any more.
+
+    Args:
+        given: as the parser returns them.
+        completed: values in place of some of them.
+    """
+
+    def __init__(self, given: Namespace, **completed: Any) -> None:
+        self.__dict__.update({name: _plain(value) for name, value in (vars(given) | completed).items()})
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{name}: options do not change once they are complete")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers without the type that checked them, which YAML cannot write."""
+    if isinstance(value, dict | Namespace):
+        plain = {key: _plain(inner) for key, inner in (value if isinstance(value, dict) else vars(value)).items()}
+        return plain if isinstance(value, dict) else Options(Namespace(**plain)) if type(value) is Namespace else value
+    return next((kind(value) for kind in (int, float) if isinstance(value, kind) and type(value) is not bool), value)
+
+
+def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, dict[str, dict[str, Any]]]:
+    """Options as they are given, and the arms of the command line.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+    others, arms = split_arguments(arguments)
+    try:
+        return parser.parse_args([*_configs(others, among=True), *_configs(others, among=False)]), arms
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
+
+
+def _configs(arguments: Sequence[str], among: bool) -> Iterator[str]:
+    """The ``--config`` of a command line, or all but it: config files come first, so that the command line wins."""
+    before = ""
+    for argument in arguments:
+        if (before == "--config" or argument.partition("=")[0] == "--config") == among:
+            yield argument
+        before = argument
+
+
+def add_models(parser: ArgumentParser) -> None:
+    """Adds the config file and the pair."""
+    parser.add_argument("--config", action="config", help="YAML file of options; the command line overrides it")
+    parser.add_argument("--pair", type=str | None, help="a bundled pair of models (tiny)")
+    for name, what in MODELS.items():
+        text = f"a checkpoint of your own instead (file or hf://OWNER/REPO/FILE): {what}"
+        parser.add_argument(f"--{name}", type=str | None, help=text)
+
+
+def complete_models(given: Namespace) -> dict[str, Any]:
+    """The bundled pair where no models are given.
+
+    Raises:
+        ValueError: more than one pair is given, or a part of one.
+    """
+    alone = [name for name in ("pair", "random_weights") if name in given]
+    named = [name for name in alone if given[name] is not None]
+    files = [name for name in MODELS if given[name] is not None]
+    if len(named) + bool(files) > 1 or 0 < len(files) < len(MODELS):
+        allowed = ", ".join(f"--{name}" for name in alone)
+        got = ", ".join(f"--{name}" for name in (*named, *files))
+        raise ValueError(f"expected {allowed}, or --draft, --target and --tokenizer together; got {got}")
+    return {} if named or files else {"pair": "tiny"}
+
+
+def add_sampling(parser: ArgumentParser) -> None:
+    """Adds guidance, filters and temperature; their defaults depend on the models."""
+    add = parser.add_argument
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
+    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add(
+        "--sampling.temperature",
+        type=float | list[float] | str | None,
+        help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
+    )
+
+
+def complete_sampling(given: Namespace, defaults: dict[str, float]) -> Namespace:
+    """The sampling, with the defaults where nothing is given.
+
+    Raises:
+        ValueError: the temperature is a text that is not numbers with commas between.
+    """
+    sampling = {name: default if given.sampling[name] is None else given.sampling[name]
+                for name, default in defaults.items()}  # fmt: skip
+    temperature = sampling["temperature"]
+    if isinstance(temperature, str):
+        try:
+            sampling["temperature"] = [float(part) for part in temperature.split(",")]
+        except ValueError:
+            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
+            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
+    return Namespace(**sampling)
+
+
+def add_engine(parser: ArgumentParser, graphs: bool) -> None:
+    """Adds what says where and how the models run; ``graphs`` is what is taken where --graphs is not given."""
+    add = parser.add_argument
+    add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where the models run")
+    add("--precision", type=Literal[PRECISIONS], default="32-true", help="of the models")
+    add("--threads", type=Threads | None, help="CPU threads per process (the available cores, shared by the processes)")
+    add("--attention", type=Literal[KERNELS], default="auto", help="kernel of all attention")
+    add("--graphs", type=bool, default=graphs, help="replay passes as CUDA graphs; a CPU has none")
+    add("--compile", type=bool, default=False, help="run the transformer blocks by torch.compile")
+    add(
+        "--tokenizer_dtype",
+        type=Literal[TOKENIZER_DTYPES] | None,
+        help=f"of the tokenizer's decoder: {', '.join(TOKENIZER_DTYPES)} (as loaded)",
+    )
+    add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32")
+
+
+def complete_threads(given: Namespace, processes: int = 1) -> dict[str, int]:
+    """The available cores, shared by the processes, where no threads are given."""
+    return {} if given.threads else {"threads": max(1, available_cores() // processes)}
+
+
+def engine_of(options: Namespace) -> Engine:
+    """The engine that the options name."""
+    return Engine(**{name: options[name] for name in ENGINE})
