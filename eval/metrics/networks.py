@@ -151,7 +151,7 @@ def register_bundled_extractor() -> None:
     """Registers the bundled network with torch-fidelity, once per process: it refuses a second time."""
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
-    from lightning_modules.training.feature_network import FEATURE_WIDTH, FeatureNet
+    from lightning_modules.training.feature_net import FEATURE_WIDTH, FeatureNet
     from sdvar.checkpoints.files import read
 
     class FashionMNISTExtractor(FeatureExtractorBase):

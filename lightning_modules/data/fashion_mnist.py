@@ -70,6 +70,11 @@ def to_signed(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1.0)
 
 
+def to_rgb(images: Tensor) -> Tensor:
+    """Grey uint8 images (B, 1, H, W) as the float32 (B, 3, H, W) in [-1, 1] that a tokenizer takes."""
+    return to_signed(images).expand(-1, 3, -1, -1)
+
+
 class BatchedTensors(Dataset):
     """Tensors of equal length that are indexed with a whole batch of indices at once."""
 
@@ -96,7 +101,7 @@ class FashionMNIST(LightningDataModule):
 
     Args:
         root: folder with the idx files (Debian: package dataset-fashion-mnist).
-        batch_size: images a step.
+        batch_size: images per step.
         held_out: how many training images are kept back for validation.
         limit: use the first `limit` images of each split only; None for all.
     """

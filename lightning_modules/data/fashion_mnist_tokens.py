@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_modules.data.fashion_mnist import DEFAULT_ROOT, FashionMNIST, load_fashion_mnist, to_signed
+from lightning_modules.data.fashion_mnist import DEFAULT_ROOT, FashionMNIST, load_fashion_mnist, to_rgb
 from sdvar.atomic import replacing
 from sdvar.checkpoints import load_tokenizer
 
@@ -57,7 +57,7 @@ class FashionMNISTTokens(FashionMNIST):
         tokenizer = load_tokenizer(self.tokenizer, self.patch_nums).to(memory_format=torch.channels_last)
         tokens, inputs = [], []
         for batch in images.split(500):
-            maps = tokenizer.encode(to_signed(batch).expand(-1, 3, -1, -1))
+            maps = tokenizer.encode(to_rgb(batch))
             tokens.append(torch.cat(maps, dim=1).short())
             inputs.append(tokenizer.var_inputs(maps).bfloat16())
         return labels, torch.cat(tokens), torch.cat(inputs)

@@ -1,12 +1,53 @@
-"""Training of the feature net that measures Fashion-MNIST images."""
+"""The small classifier that measures Fashion-MNIST images (Fréchet distance, Inception Score), and its training."""
 
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.data.fashion_mnist import to_signed
-from lightning_modules.training.feature_network import FeatureNet
+from lightning_modules.training.optimizers import each_step
+
+NUM_CLASSES = 10
+FEATURE_WIDTH = 128
+
+
+def conv_block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    )
+
+
+class FeatureNet(nn.Module):
+    """Convolutional classifier with 128 features, about 300,000 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_block(1, 32, stride=2),  # 16 x 16
+            conv_block(32, 64),
+            conv_block(64, 64),
+            conv_block(64, 128, stride=2),  # 8 x 8
+            conv_block(128, FEATURE_WIDTH),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(FEATURE_WIDTH, NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and class scores of images.
+
+        Args:
+            images: (B, 1, 32, 32) or (B, 3, 32, 32) in [-1, 1]; colours are averaged.
+
+        Returns:
+            features (B, 128) and logits (B, 10).
+        """
+        features = self.body(images.mean(1, keepdim=True))
+        return features, self.head(features)
 
 
 def flip_and_shift(images: Tensor, pixels: int) -> Tensor:
@@ -59,7 +100,5 @@ class FeatureNetTraining(LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.hparams.lr, total_steps=int(self.trainer.estimated_stepping_batches)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total = int(self.trainer.estimated_stepping_batches)
+        return each_step(optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams.lr, total))

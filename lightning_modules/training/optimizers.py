@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def warmup_then_cosine(step: int, warmup: int, total: int) -> float:
@@ -22,9 +23,10 @@ def trapezoid(step: int, warmup: int, total: int, decay_share: float) -> float:
     return max(0.0, min((step + 1) / warmup, 1.0, (total - step) / max(1.0, decay_share * total)))
 
 
-def by_step(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> dict:
-    """Lightning's description of a learning-rate factor that changes every step."""
-    return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}
+def each_step(optimizer: torch.optim.Optimizer, schedule: LRScheduler | Callable[[int], float]) -> dict:
+    """What `configure_optimizers` returns: the learning rate, or a factor of it by step, changes every step."""
+    scheduler = schedule if isinstance(schedule, LRScheduler) else LambdaLR(optimizer, schedule)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class Together(torch.optim.Optimizer):

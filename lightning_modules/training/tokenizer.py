@@ -1,18 +1,15 @@
 """Training of the tokenizer."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 
-from lightning_modules.data.fashion_mnist import to_signed
-from lightning_modules.training.optimizers import by_step, warmup_then_cosine
+from lightning_modules.data.fashion_mnist import to_rgb
+from lightning_modules.training.optimizers import each_step, warmup_then_cosine
 from sdvar.models.tokenizer import VQVAE
-
-
-def colour(images: Tensor) -> Tensor:
-    """Grey uint8 images (B, 1, H, W) as the (B, 3, H, W) in [-1, 1] that a tokenizer takes."""
-    return to_signed(images).expand(-1, 3, -1, -1)
 
 
 class TokenizerTraining(LightningModule):
@@ -22,7 +19,6 @@ class TokenizerTraining(LightningModule):
     Until `reseed_until` of the run, codes that are hardly used are moved onto vectors of the batch.
 
     Args:
-        patch_nums, codebook_size, latent_channels, base_channels, channel_multipliers, res_blocks: of `sdvar.VQVAE`.
         lr: highest learning rate; linear warm-up, then cosine.
         l1_weight: weight of the absolute error beside the squared one.
         beta: weight of the pull of the features towards their codes.
@@ -30,16 +26,11 @@ class TokenizerTraining(LightningModule):
         reseed_every: steps between two looks for unused codes.
         reseed_until: share of the run after which codes stay where they are.
         compile_model: compile encoder and decoder.
+        **shape: arguments of `sdvar.VQVAE`.
     """
 
     def __init__(
         self,
-        patch_nums: tuple[int, ...] = (1, 2, 3, 4, 6, 8),
-        codebook_size: int = 512,
-        latent_channels: int = 16,
-        base_channels: int = 32,
-        channel_multipliers: tuple[int, ...] = (1, 2, 2),
-        res_blocks: int = 1,
         lr: float = 1e-3,
         l1_weight: float = 0.2,
         beta: float = 0.25,
@@ -47,17 +38,11 @@ class TokenizerTraining(LightningModule):
         reseed_every: int = 100,
         reseed_until: float = 0.5,
         compile_model: bool = True,
+        **shape: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.tokenizer = VQVAE(
-            patch_nums=tuple(patch_nums),
-            codebook_size=codebook_size,
-            latent_channels=latent_channels,
-            base_channels=base_channels,
-            channel_multipliers=tuple(channel_multipliers),
-            res_blocks=res_blocks,
-        ).to(memory_format=torch.channels_last)
+        self.tokenizer = VQVAE(**shape).to(memory_format=torch.channels_last)
         quantizer = self.tokenizer.quantize
         self.resize = [  # bicubic up-sampling of a scale as a matrix (n_k, S * S); resizing is linear
             F.interpolate(torch.eye(side * side).view(-1, 1, side, side), quantizer.side, mode="bicubic").flatten(1)
@@ -71,7 +56,7 @@ class TokenizerTraining(LightningModule):
         self.reseed_end = self.hparams.reseed_until * self.trainer.estimated_stepping_batches
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images = colour(batch[0])
+        images = to_rgb(batch[0])
         quantised = features = self.tokenizer.features(images).float()
         vq_loss = features.new_zeros(())
         since_start = self.global_step - self.hparams.codebook_start
@@ -147,7 +132,7 @@ class TokenizerTraining(LightningModule):
 
     def evaluate(self, batch: tuple[Tensor, Tensor], name: str) -> None:
         """Log the squared error of the pixels in [0, 1] and the mean of the images' PSNR."""
-        images = colour(batch[0])
+        images = to_rgb(batch[0])
         rebuilt = self.tokenizer.decode(self.tokenizer.encode(images))
         errors = (rebuilt.float() - images).div(2).square().mean((1, 2, 3))
         psnr = -10 * errors.log10()
@@ -159,5 +144,4 @@ class TokenizerTraining(LightningModule):
             self.parameters(), lr=self.hparams.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = by_step(optimizer, lambda step: warmup_then_cosine(step, 100, total))
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return each_step(optimizer, lambda step: warmup_then_cosine(step, 100, total))

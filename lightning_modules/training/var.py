@@ -1,13 +1,14 @@
 """Training of the VARs: next-scale cross-entropy, and distillation of a draft from its target."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 
-from lightning_modules.training.optimizers import by_step, muon_and_adamw, trapezoid
+from lightning_modules.training.optimizers import each_step, muon_and_adamw, trapezoid
 from sdvar.checkpoints import load_var
 from sdvar.models.transformer import VAR
 
@@ -43,53 +44,33 @@ class NextScaleTraining(LightningModule):
     def configure_optimizers(self) -> dict:
         optimizer = muon_and_adamw(self.var, self.hparams.lr, self.hparams.weight_decay)
         total, hparams = int(self.trainer.estimated_stepping_batches), self.hparams
-        schedule = by_step(optimizer, lambda step: trapezoid(step, hparams.warmup, total, hparams.decay_share))
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return each_step(optimizer, lambda step: trapezoid(step, hparams.warmup, total, hparams.decay_share))
 
 
 class VARTraining(NextScaleTraining):
     """Cross-entropy of the next scale's tokens, all tokens of the pyramid alike.
 
     Args:
-        patch_nums, num_classes, codebook_size, latent_channels, depth, width, heads, shared_adaln, drop_label: of
-            `sdvar.VAR`.
         lr: level of the learning rate.
         weight_decay: of both optimisers.
         warmup: steps of the learning rate's rise.
-        decay_share: share of the run over which it falls to 0.
+        decay_share: last share of the run, over which the learning rate decreases to 0.
         compile_model: compile the network.
+        **shape: arguments of `sdvar.VAR`.
     """
 
     def __init__(
         self,
-        patch_nums: tuple[int, ...] = (1, 2, 3, 4, 6, 8),
-        num_classes: int = 10,
-        codebook_size: int = 512,
-        latent_channels: int = 16,
-        depth: int = 8,
-        width: int = 192,
-        heads: int = 3,
-        shared_adaln: bool = True,
-        drop_label: float = 0.1,
         lr: float = 3e-3,
         weight_decay: float = 0.05,
         warmup: int = 100,
         decay_share: float = 0.4,
         compile_model: bool = True,
+        **shape: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.var = VAR(
-            patch_nums=tuple(patch_nums),
-            num_classes=num_classes,
-            depth=depth,
-            width=width,
-            heads=heads,
-            codebook_size=codebook_size,
-            latent_channels=latent_channels,
-            shared_adaln=shared_adaln,
-            drop_label=drop_label,
-        )
+        self.var = VAR(**shape)
         self.var.init_weights()
 
     def training_step(self, batch: Batch) -> Tensor:

@@ -117,7 +117,7 @@ def test_images_look_like_their_class():
     """Most samples are classified as their label by the net that scores them."""
     from safetensors.torch import load_file
 
-    from lightning_modules.training.feature_network import FeatureNet
+    from lightning_modules.training.feature_net import FeatureNet
 
     net = FeatureNet().eval()
     net.load_state_dict(load_file(ROOT / "eval" / "bundled" / "feature_net.safetensors"))

@@ -15,7 +15,7 @@ from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features import Features, extract
 from eval.metrics.images.formats import open_images
 from eval.metrics.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network, register_bundled_extractor, weights_digest
-from lightning_modules.training.feature_network import FeatureNet
+from lightning_modules.training.feature_net import FeatureNet
 
 LAYERS = {"128": 128, "logits": 10}
 

@@ -23,12 +23,23 @@ CODES, CHANNELS, BATCH = 16, 8, 8
 TOKENS = sum(side * side for side in PATCH_NUMS)
 VAR_SHAPE = {
     "patch_nums": PATCH_NUMS,
+    "num_classes": 10,
     "codebook_size": CODES,
     "latent_channels": CHANNELS,
+    "shared_adaln": True,
     "depth": 1,
     "width": 32,
     "heads": 1,
     "warmup": 1,
+    "compile_model": False,
+}
+TOKENIZER_SHAPE = {
+    "patch_nums": (1, 2, 3, 4, 6, 8),
+    "codebook_size": CODES,
+    "latent_channels": 16,
+    "base_channels": 32,
+    "channel_multipliers": (1, 2, 2),
+    "res_blocks": 1,
     "compile_model": False,
 }
 
@@ -101,14 +112,10 @@ def test_feature_net_learns(tmp_path: Path) -> None:
 def test_tokenizer_learns_through_its_codes(tmp_path: Path) -> None:
     module = recording(
         TokenizerTraining,
-        patch_nums=(1, 2, 8),
-        codebook_size=CODES,
-        latent_channels=CHANNELS,
-        channel_multipliers=(1, 1, 1),
+        **TOKENIZER_SHAPE | {"patch_nums": (1, 2, 8), "latent_channels": CHANNELS, "channel_multipliers": (1, 1, 1)},
         codebook_start=5,
         reseed_every=5,
         lr=3e-3,
-        compile_model=False,
     )
     fit(module, images(), tmp_path, 20)
     assert_falls(module.losses, 0.7)
@@ -116,7 +123,7 @@ def test_tokenizer_learns_through_its_codes(tmp_path: Path) -> None:
 
 
 def test_resizing_matrices_are_the_quantisers_own_resizing() -> None:
-    module = TokenizerTraining(compile_model=False)
+    module = TokenizerTraining(**TOKENIZER_SHAPE)
     quantizer = module.tokenizer.quantize
     for scale, count in enumerate(quantizer.pyramid.tokens):
         maps = torch.randint(module.tokenizer.codebook_size, (2, count))
@@ -124,7 +131,7 @@ def test_resizing_matrices_are_the_quantisers_own_resizing() -> None:
 
 
 def test_straight_through_hands_the_gradient_to_the_features() -> None:
-    module = TokenizerTraining(compile_model=False)
+    module = TokenizerTraining(**TOKENIZER_SHAPE)
     features = torch.randn(2, 16, 8, 8, requires_grad=True)
     module.fill_codebook(features.detach())
     quantised, _ = module.quantise(features)
@@ -221,7 +228,7 @@ def test_shift_moves_by_at_most_its_pixels() -> None:
 def test_exported_weights_load_through_the_public_loaders(tmp_path: Path) -> None:
     for module, loader, load in (
         (VARTraining(**VAR_SHAPE), tokens(), load_var),
-        (TokenizerTraining(compile_model=False), images(), lambda path: load_tokenizer(path, (1, 2, 3, 4, 6, 8))),
+        (TokenizerTraining(**TOKENIZER_SHAPE), images(), lambda path: load_tokenizer(path, (1, 2, 3, 4, 6, 8))),
     ):
         fit(module, loader, tmp_path, 1).save_checkpoint(tmp_path / "one.ckpt")
         weights(tmp_path / "one.ckpt", tmp_path / "one.safetensors", "float16")
