@@ -13,7 +13,7 @@ from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.command_line import stop
 
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
-and trainer are stated by a config file; what stands on the command line wins over it."""
+and trainer come from a config file; options on the command line override it."""
 EXAMPLES = """examples:
   python -m lightning_modules predict --config configs/predict_tiny.yaml
   python -m lightning_modules predict --config configs/predict_tiny.yaml --data.images_per_class 2 --trainer.devices 2

@@ -96,7 +96,7 @@ class ArgumentParser(PlainErrors, jsonargparse.ArgumentParser):
     """Raises `jsonargparse.ArgumentError` with one line; options are not abbreviated.
 
     Args:
-        epilog: examples, one a line, indented.
+        epilog: examples, one per line, indented.
     """
 
     def __init__(self, *args, **kwargs) -> None:

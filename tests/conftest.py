@@ -23,7 +23,7 @@ def make_pair() -> sdvar.ModelPair:
     tokenizer = sdvar.VQVAE(PATCH_NUMS, base_channels=32, channel_multipliers=(1, 1, 1, 1), res_blocks=1, **sizes)
     with torch.no_grad():
         for model in (draft, target):
-            for parameter in model.parameters():  # fresh weights hardly tell classes and positions apart
+            for parameter in model.parameters():  # fresh weights hardly distinguish classes and positions
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     return sdvar.ModelPair(draft, target, tokenizer)
 

@@ -1,7 +1,7 @@
 """Models that leave nothing to chance: a draft that is wrong where its plan says, and a target that is right.
 
 A label has right tokens of its own; a wrong one is ``WRONG``. Only the vector of ``WRONG`` is not zero, so an input
-that is not zero tells that a token before it was wrong.
+that is not zero says that a token before it was wrong.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class FakeDraft(FakeVAR):
 
     Args:
         patch_nums: sides.
-        plans: one a label; a character a scale: "." for right, "x" for wrong, a digit for so many wrong tokens.
+        plans: one per label; a character per scale: "." for right, "x" for wrong, a digit for so many wrong tokens.
     """
 
     def __init__(self, patch_nums: Sequence[int], plans: Sequence[str]) -> None:

@@ -34,11 +34,11 @@ class ClassList:
     """Classes to make images of; with seeds or index, the very images.
 
     Attributes:
-        labels: in the order given; one given twice stands twice.
-        seeds: of the images, one a label; None: the run gives them.
+        labels: in the order given; one given twice occurs twice.
+        seeds: of the images, one per label; None: the run gives them.
         index: numbers of the images, all different; None: 0, 1, 2, …
         named: whether a class was given by its ImageNet name.
-        places: where each label stands, such as "labels.csv, row 3"; None if it was no file.
+        places: where each label was read, such as "labels.csv, row 3"; None if not from a file.
     """
 
     labels: list[int]
@@ -67,7 +67,7 @@ def read_class_list(labels: str | int | Sequence[int | str]) -> ClassList:
 
     Args:
         labels: a range ``"0-9"``, a list ``"1,5,7"``, names ``"golden retriever,volcano"``, these mixed, a sequence of
-            them, or a file: a text file with one label or name a line, or a table (.csv, .parquet, .json, .jsonl) with
+            them, or a file: a text file with one label or name per line, or a table (.csv, .parquet, .json, .jsonl) with
             the column ``label`` and, as far as wanted, ``seed`` and ``index``.
 
     Raises:
@@ -138,10 +138,10 @@ def _from_text(path: Path) -> ClassList:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"labels: {path} is no text file; tables end in {', '.join(TABLES)}") from None
+        raise ValueError(f"labels: {path} is not a text file; tables end in {', '.join(TABLES)}") from None
     lines = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not lines:
-        raise ValueError(f"labels: {path}: expected one label a line, got none")
+        raise ValueError(f"labels: {path}: expected one label per line, got none")
     return _checked(f"{path}, line", [number for number, _ in lines], {"label": [line for _, line in lines]})
 
 
@@ -217,7 +217,7 @@ def _checked(where: str, numbers: Sequence[int], columns: dict[str, list]) -> Cl
 
     Args:
         where: the file and what its parts are, such as "labels.csv, row".
-        numbers: of these parts, one a label.
+        numbers: of these parts, one per label.
         columns: label and, where they are there, seed and index.
     """
     labels, names = [], {}

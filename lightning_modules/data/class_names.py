@@ -30,4 +30,4 @@ def imagenet_label(name: str) -> int:
         raise ValueError(f"{name!r} names the classes {classes}; give the number")
     near = difflib.get_close_matches(wanted, [candidate.lower() for candidate in names], n=3)
     hint = f" (near: {', '.join(near)})" if near else ""
-    raise ValueError(f"{name!r} is no ImageNet class{hint}")
+    raise ValueError(f"{name!r} is not an ImageNet class{hint}")

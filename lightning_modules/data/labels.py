@@ -67,7 +67,7 @@ class ClassLabelDataModule(LightningDataModule):
         labels: see `read_class_list`.
         images_per_class: images for each label given, 1 if None.
         batch_size: images decoded together. It belongs to the run: float rounding may depend on it.
-        seed: the run's seed, >= 0. Runs with other seeds share no image as long as they hold at most 1,000,000.
+        seed: the run's seed, >= 0. Runs with other seeds share no image as long as they have at most 1,000,000.
 
     Attributes:
         plan: what is left to do of the run; set before its batches are asked for, None for all of it.
@@ -100,7 +100,7 @@ class ClassLabelDataModule(LightningDataModule):
         self.images_per_class = images_per_class or 1
         self.images = len(self.classes.labels) * self.images_per_class
         if self.images > IMAGES_LIMIT:
-            raise ValueError(f"images_per_class: {self.images} images in all; a run holds at most {IMAGES_LIMIT}")
+            raise ValueError(f"images_per_class: {self.images} images in all; expected at most {IMAGES_LIMIT}")
         self.batch_size = min(batch_size, self.images)
         self.seed = seed
         self.plan: Plan | None = None
@@ -162,7 +162,7 @@ class ClassLabelDataModule(LightningDataModule):
 
 
 def _digest(numbers: Iterable[int]) -> str:
-    """SHA-256 of the numbers, one a line."""
+    """SHA-256 of the numbers, one per line."""
     return hashlib.sha256("".join(f"{number}\n" for number in numbers).encode()).hexdigest()
 
 

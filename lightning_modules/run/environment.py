@@ -18,7 +18,7 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
 
     Args:
         device: where the models ran, ``cpu`` or ``cuda``.
-        threads: CPU threads of a process.
+        threads: CPU threads per process.
         weights: SHA-256 of each weights file, by model.
     """
     import torch

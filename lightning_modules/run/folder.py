@@ -88,12 +88,14 @@ class RunFolder:
         """
         nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise ValueError(f"out: {self.path} cannot be written ({nearest} is no folder or not writable)")
+            raise ValueError(f"out: {self.path} cannot be written ({nearest} is not a folder or not writable)")
         if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml", ".locks"}:
             return
         earlier = self._settings()
         if earlier is None:
-            raise ValueError(f"out: {self.path} is not empty and holds no run (no settings.yaml); give a new folder")
+            raise ValueError(
+                f"out: {self.path} is not empty and does not contain a run (no settings.yaml); give a new folder"
+            )
         if not overwrite:
             settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
             if extend:

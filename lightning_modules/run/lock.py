@@ -1,4 +1,4 @@
-"""One run at a time in a folder. Every process holds a lock, which the system takes away when the process is gone."""
+"""One run at a time in a folder. Every process holds a lock, which the system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunLock:
         self._held: dict[int, FileLock] = {}
 
     def acquire(self, rank: int) -> None:
-        """Hold the lock of a process until `release` or its end; that of rank 0 only where no process of a run is left.
+        """Hold the lock of a process until `release` or its end; that of rank 0 only if no process of another run is left.
 
         Raises:
             ValueError: another run is alive; the message names its hosts and processes.

@@ -1,4 +1,4 @@
-"""The image files of a run: written whole or not at all, told apart from others by their digest."""
+"""The image files of a run: written whole or not at all, recognised by their digest."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def digest(data: bytes) -> str:
 
 
 def condition(path: Path, recorded: str) -> str:
-    """What has become of an image file.
+    """The state of an image file.
 
     Args:
         path: of the file.
         recorded: its digest when it was written.
 
     Returns:
-        WHOLE; MISSING; DAMAGED, if it cannot be decoded; REPLACED, if it is another image than the one written.
+        WHOLE; MISSING; DAMAGED, if it cannot be decoded; REPLACED, if it is a different image from the one written.
     """
     try:
         data = path.read_bytes()

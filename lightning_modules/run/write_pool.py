@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 WAITING = 2  # batches: one is being written, one may be waiting while the next is decoded
-MOST_WORKERS = 8  # a core encodes 70 to 90 images of 256 px a second
+MOST_WORKERS = 8  # a core encodes 70 to 90 images of 256 px per second
 
 
 class WritePool:
@@ -46,7 +46,7 @@ class WritePool:
             self._batches.popleft().result()
             self.waited += time.perf_counter() - started
         running = [self._threads.submit(task) for task in tasks]
-        # Started after its tasks, so that it waits for none that has no thread.
+        # Started after its tasks, so that it never waits for a task without a thread.
         self._batches.append(self._threads.submit(lambda: then([task.result() for task in running])))
 
     def flush(self) -> None:

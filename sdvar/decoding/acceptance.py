@@ -55,7 +55,7 @@ class Proposal:
         return self.sampling.probabilities(self.draft_logits)
 
     def accept_noise(self) -> Tensor:
-        """Uniform numbers for accepting a token or not, one a position: (n, n_k)."""
+        """Uniform numbers for accepting a token or not, one per position: (n, n_k)."""
         positions = self.drafted.shape[1]
         return noise.uniform(self.seeds, "accept", self.scale, positions, 1, self.target_logits.dtype)[..., 0]
 

@@ -26,7 +26,7 @@ class Pass(NamedTuple):
     Attributes:
         model: "draft" or "target".
         rows: rows of the batch, guidance branches counted.
-        first, last: the scales that it processed; ``first == last`` is the conditioning, made once a decode.
+        first, last: the scales that it processed; ``first == last`` is the conditioning, made once per decode.
         visible_from: first scale that was attended to.
         logits_from: first scale whose logits were made.
     """

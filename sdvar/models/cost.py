@@ -48,7 +48,7 @@ class VARCost:
         return 6 * self.width**2 * (1 if self.shared_adaln else self.depth)
 
     def conditioning(self, rows: int) -> Cost:
-        """Of the AdaLN matrices, multiplied once a decode."""
+        """Of the AdaLN matrices, multiplied once per decode."""
         head = 2 * self.width**2
         operations = 2 * rows * (self.adaln_weights + head)
         return Cost(self.adaln_weights * self.block_bytes + head * self.head_bytes, operations)

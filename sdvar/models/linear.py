@@ -55,7 +55,7 @@ class Linear(nn.Linear):
         weight = self.weight
         state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
         if self._copy is None or self._copy[0] != state:
-            self._copy = None  # before a new one is made, so that two never stand side by side
+            self._copy = None  # before a new one is made, so that two never exist side by side
             self._copy = state, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
         return self._copy[1]
 

@@ -229,7 +229,7 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["OPTIONS", "--labels", "0-5"], "labels: expected classes 0 to 4, got 5"),
         (["--labels", "nowhere.txt"], "nor an existing file"),
         (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
-        (["OPTIONS", "--out", "TAKEN"], "holds no run"),
+        (["OPTIONS", "--out", "TAKEN"], "does not contain a run"),
         (
             ["--strategy", "Telepathy"],
             "Speculative, or module.Class, got 'Telepathy'",
@@ -290,7 +290,7 @@ def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tm
 
 
 def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch):
-    """The config for ImageNet with small models: all that differs stands on the command line."""
+    """The config for ImageNet with small models: only the command line differs."""
     command = ["predict", "--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
     for name, file in pair_files.items():
         command += [f"--model.init_args.pair.{name}", str(file)]

@@ -1,4 +1,4 @@
-"""A process that is told to stop leaves as one that was stopped, whatever it is waiting for."""
+"""A process that is asked to stop exits as one that was stopped, whatever it is waiting for."""
 
 import os
 import signal

@@ -98,7 +98,7 @@ def test_both_dtypes_round_the_same_number():
 
 def test_uniform_and_uncorrelated_along_every_axis():
     """The numbers fill 256 bins evenly, all together and in each stream and scale; so do pairs of neighbours, 16 x 16
-    bins, along each axis. Level 1e-5 a test."""
+    bins, along each axis. Level 1e-5 per test."""
     seeds = torch.tensor([(high << 32) + low for high in range(-2, 4) for low in range(4)])  # 4 on: the other half
     u = grid(seeds, scales=5, positions=25, tokens=64)  # 768,000 numbers
     parts = [u, *u.unbind(1), *u.unbind(2)]

@@ -89,10 +89,10 @@ def test_an_edited_file_is_read_anew(tmp_path):
     ("given", "error"),
     [
         ("5-2", "the range '5-2' runs backwards"),
-        ("nowhere.txt", "nor an existing file; as a name: 'nowhere.txt' is no ImageNet class"),
-        ("0-3,volcanoo", r"'volcanoo' is no ImageNet class \(near: volcano"),
+        ("nowhere.txt", "nor an existing file; as a name: 'nowhere.txt' is not an ImageNet class"),
+        ("0-3,volcanoo", r"'volcanoo' is not an ImageNet class \(near: volcano"),
         ("cardigan", r"'cardigan' names the classes 264 \(Cardigan\) and 474 \(cardigan\); give the number"),
-        (["cat food"], "labels: 'cat food' is no ImageNet class"),
+        (["cat food"], "labels: 'cat food' is not an ImageNet class"),
         ([], "got none"),
         ("", "got ''"),
         ("1,,2", "got ''"),
@@ -115,9 +115,9 @@ def test_wrong_labels_are_named(given, error):
     ("name", "content", "error"),
     [
         ("l.txt", "3\n\n-4\n", r"l.txt, line 3: expected a label \(an int >= 0\), got '-4'"),
-        ("l.txt", "3\nvolcanoo\n", r"line 2: .*'volcanoo' is no ImageNet class \(near: volcano"),
+        ("l.txt", "3\nvolcanoo\n", r"line 2: .*'volcanoo' is not an ImageNet class \(near: volcano"),
         ("l.txt", "3 4\n", "line 1: .*got '3 4'"),
-        ("l.txt", "\n", "expected one label a line, got none"),
+        ("l.txt", "\n", "expected one label per line, got none"),
         ("l.csv", "label\n1\n2.0\n", r"l.csv, row 2: expected a label \(an int >= 0\), got '2.0'"),
         ("l.csv", "label,seed\n1,2\n,3\n", "row 2: .*got none"),
         ("l.csv", "label,seed\n1,2\n1\n", f"row 2: expected as seed an int from 0 to {2**40 - 1}, got none"),
@@ -169,7 +169,7 @@ def test_what_is_no_table_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"l\.parquet cannot be read as a table with rows: Parquet"):
         read_class_list(str(tmp_path / "l.parquet"))
     (tmp_path / "l.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(ValueError, match=r"l\.txt is no text file; tables end in \.csv, \.parquet"):
+    with pytest.raises(ValueError, match=r"l\.txt is not a text file; tables end in \.csv, \.parquet"):
         read_class_list(str(tmp_path / "l.txt"))
 
 

@@ -99,7 +99,7 @@ def test_a_thousand_images_a_folder():
 
 
 def test_no_order_of_the_callbacks_matters_and_none_changes_the_batch(pair, finished, tmp_path, monkeypatch):
-    """What stops, and what only looks, stands before or behind the writer."""
+    """Callbacks that stop, and those that only look, come before or after the writer."""
     seen = []
 
     class Look(Callback):
@@ -267,7 +267,7 @@ def test_overwrite_starts_afresh(pair, finished):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_something_else_is_never_written_to(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not empty and holds no run"):
+    with pytest.raises(ValueError, match="not empty and does not contain a run"):
         RunFolder(tmp_path).open({"seed": 0}, ["baseline"], overwrite)
     assert contents(tmp_path) == {"thesis.tex": b"years of work"}
 

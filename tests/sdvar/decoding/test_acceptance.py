@@ -53,10 +53,10 @@ def test_top1_compares_with_the_most_likely_token_not_with_the_pick():
     case = proposal([[1, 2]], rows(1, 3), picked=[[0, 0]])
     verdict = sdvar.Top1(0.5).judge(case)
     assert verdict.agreed.tolist() == [[True, False]]
-    assert verdict.tokens.tolist() == [[1, 2]]  # stands: all drafted tokens
-    fallen = sdvar.Top1(0.6).judge(case)
-    assert not fallen.accepted.any()
-    assert fallen.tokens.tolist() == [[0, 0]]  # the target's picks
+    assert verdict.tokens.tolist() == [[1, 2]]  # accepted: all drafted tokens
+    rejected = sdvar.Top1(0.6).judge(case)
+    assert not rejected.accepted.any()
+    assert rejected.tokens.tolist() == [[0, 0]]  # the target's picks
 
 
 def test_top_k_counts_ties_but_no_filtered_token():
@@ -71,12 +71,12 @@ def test_top_k_counts_ties_but_no_filtered_token():
 def test_kl_by_hand_and_before_filtering():
     p, q = [[[0.499, 0.499, 0.001, 0.001]]], [[[0.25, 0.25, 0.25, 0.25]]]
     divergence = sum(a * math.log(a / 0.25) for a in p[0][0])
-    for epsilon, stands in ((divergence + 1e-9, True), (divergence - 1e-9, False)):
+    for epsilon, accepted in ((divergence + 1e-9, True), (divergence - 1e-9, False)):
         for sampling in (sdvar.Sampling(), sdvar.Sampling(top_k=1)):  # top_k 1 filtered would be infinitely far
             case = proposal([[2]], p, q, sampling=sampling)
             verdict = sdvar.KL(epsilon).judge(case)
-            assert verdict.accepted.item() is stands
-            assert verdict.tokens.item() == (2 if stands else case.picked.item())
+            assert verdict.accepted.item() is accepted
+            assert verdict.tokens.item() == (2 if accepted else case.picked.item())
 
 
 def test_rejection_keeps_by_ratio_and_draws_from_the_residual():
@@ -140,14 +140,14 @@ def test_draft_distribution_is_there_only_for_rules_that_say_so():
 
 
 def test_a_rule_of_the_users_own():
-    """The example of docs/acceptance-rules.md, as it stands there."""
+    """The example of docs/acceptance-rules.md, as printed there."""
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "acceptance-rules.md").read_text(), re.DOTALL)[1]
     exec(code, names := {})
     rule, pair, batch = names["LikelyEnough"], close_pair(), ([0, 1, 2, 3], [4, 5, 6, 7])
     strict, all_goes = (
         sdvar.decode(pair, *batch, sdvar.Speculative(3, rule(floor)), images=False) for floor in (1.0, 0.0)
     )
-    assert same_tokens(strict, sdvar.decode(pair, *batch, sdvar.Baseline(), images=False))  # no scale ever stands
+    assert same_tokens(strict, sdvar.decode(pair, *batch, sdvar.Baseline(), images=False))  # no scale is ever accepted
     assert strict.stats.target_calls.tolist() == [4] * 4
     assert all_goes.stats.target_calls.tolist() == [1] * 4
     assert not sdvar.Speculative(3, rule()).lossless

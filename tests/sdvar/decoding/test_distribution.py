@@ -108,7 +108,7 @@ class KeepsTheDraft(sdvar.Acceptance):
 
 @dataclasses.dataclass(frozen=True)
 class CommitsWhatFell(sdvar.Acceptance):
-    """Coupled, but a scale that fell keeps the drafted tokens."""
+    """Coupled, but a rejected scale keeps the drafted tokens."""
 
     def judge(self, proposal):
         agreed = proposal.drafted == proposal.picked
@@ -190,7 +190,7 @@ def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
 
 @pytest.mark.parametrize("rule", [sdvar.Coupled(), sdvar.Rejection()], ids=repr)
 def test_keys_of_rejected_scales_are_noticed(monkeypatch, rule):
-    """A cache whose positions are written once only keeps the keys of scales that fell."""
+    """A cache whose positions are written once only keeps the keys of rejected scales."""
     update = LayerCache.update
 
     def write_once(self, key, value, window):

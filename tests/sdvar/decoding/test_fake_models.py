@@ -19,11 +19,11 @@ class Case(NamedTuple):
     """What one image costs.
 
     Attributes:
-        plan: of the draft, a character a scale: "." right, "x" wrong.
+        plan: of the draft, a character per scale: "." right, "x" wrong.
         strategy: what decodes.
         target, draft: the passes of each model, each as its scales: "012 34" are two.
         target_tokens, draft_tokens: positions in them.
-        drafted, accepted: a digit a scale: how often it was judged, how often it was accepted.
+        drafted, accepted: a digit per scale: how often it was judged, how often it was accepted.
         wrong: scales that end up with wrong tokens.
     """
 
@@ -206,7 +206,7 @@ def test_every_image_costs_in_a_batch_what_it_costs_alone(sides, cases):
 
 
 def test_picks_of_a_misled_target_are_no_better_than_the_draft():
-    """A target that follows a wrong draft: its picks for later scales fall again, one scale a round is settled."""
+    """A target that follows a wrong draft: its picks for later scales are rejected again, one scale per round is settled."""
     result, target, draft = decode(FIVE, ["xxxxx"], reuse(2), easily_misled=True)
     assert target == ["012 123 234 34 4"]
     assert draft == ["0 1"]
@@ -215,17 +215,17 @@ def test_picks_of_a_misled_target_are_no_better_than_the_draft():
     check_tokens(result, 0, wrong="")
 
 
-# scale 1 is drafted with one wrong token of four; whether it stands decides the rest
-STANDS, FELL = ("012 34", "0 1 23", [1, 4, 0, 9, 0]), ("012 234", "0 1 2 3", [1, 4, 4, 9, 0])
+# scale 1 is drafted with one wrong token of four; whether it is accepted decides the rest
+ACCEPTED, REJECTED = ("012 34", "0 1 23", [1, 4, 0, 9, 0]), ("012 234", "0 1 2 3", [1, 4, 4, 9, 0])
 
 
 @pytest.mark.parametrize("rule, passes, first_token, agreed", [
-    (sdvar.Coupled(), FELL, 1, 3), (sdvar.Rejection(), FELL, 1, 3), (sdvar.Neighbour(3, 0.0), FELL, 1, 3),
-    (sdvar.Neighbour(3, 1.0), STANDS, WRONG, 4),  # the right token is among the neighbours, for which d answers
-    (sdvar.Match(0.76), FELL, 1, 3), (sdvar.Match(0.75), STANDS, WRONG, 3),
-    (sdvar.Top1(0.76), FELL, 1, 3), (sdvar.Top1(0.75), STANDS, WRONG, 3),
-    (sdvar.TopK(1, 0.76), FELL, 1, 3), (sdvar.TopK(1, 0.75), STANDS, WRONG, 3), (sdvar.TopK(4, 1.0), STANDS, WRONG, 4),
-    (sdvar.KL(24.0), FELL, 1, 3), (sdvar.KL(26.0), STANDS, WRONG, 3),  # a quarter of 100 nats
+    (sdvar.Coupled(), REJECTED, 1, 3), (sdvar.Rejection(), REJECTED, 1, 3), (sdvar.Neighbour(3, 0.0), REJECTED, 1, 3),
+    (sdvar.Neighbour(3, 1.0), ACCEPTED, WRONG, 4),  # the right token is among the neighbours, for which d answers
+    (sdvar.Match(0.76), REJECTED, 1, 3), (sdvar.Match(0.75), ACCEPTED, WRONG, 3),
+    (sdvar.Top1(0.76), REJECTED, 1, 3), (sdvar.Top1(0.75), ACCEPTED, WRONG, 3),
+    (sdvar.TopK(1, 0.76), REJECTED, 1, 3), (sdvar.TopK(1, 0.75), ACCEPTED, WRONG, 3), (sdvar.TopK(4, 1.0), ACCEPTED, WRONG, 4),
+    (sdvar.KL(24.0), REJECTED, 1, 3), (sdvar.KL(26.0), ACCEPTED, WRONG, 3),  # a quarter of 100 nats
 ], ids=repr)  # fmt: skip
 def test_rules_on_a_scale_with_one_wrong_token(rule, passes, first_token, agreed):
     result, target, draft = decode(FIVE, [".1..."], Spec(2, rule))
@@ -235,7 +235,7 @@ def test_rules_on_a_scale_with_one_wrong_token(rule, passes, first_token, agreed
 
 
 def test_match_that_keeps_the_targets_picks():
-    """Scale 1 is replaced but stands: both caches are cut after it, scale 2 is read again, and was picked misled."""
+    """Scale 1 is replaced but accepted: both caches are cut after it, scale 2 is read again, and was picked misled."""
     result, target, draft = decode(FIVE, [".1..."], Spec(2, sdvar.Match(0.75, "target")))
     assert (target, draft) == (["012 234"], ["0 1 23"])
     assert result.stats.target_tokens.tolist() == [9 + 22]

@@ -58,7 +58,7 @@ def test_match_at_the_ends(pair):
 
 
 def test_match_with_the_targets_picks_feeds_scales_again():
-    """Scales 0 and 1 are replaced but stand; the last round then feeds scale 1 (and 2) again."""
+    """Scales 0 and 1 are replaced but accepted; the last round then feeds scale 1 (and 2) again."""
     pair = random_pair()
     kept, fed_again = (
         run(pair, sdvar.Speculative(2, sdvar.Match(0.0, keep))).stats.target_tokens for keep in ("draft", "target")
@@ -109,7 +109,7 @@ def test_more_smooth(pair):
     images = sdvar.decode(pair, LABELS, SEEDS, sdvar.Baseline(), smooth)
     assert not torch.allclose(images.images, sdvar.decode(pair, LABELS, SEEDS, sdvar.Baseline()).images)
     assert torch.equal(images.tokens[0], plain.tokens[0])  # picked as ever; later scales see another f-hat
-    alone = sdvar.decode(pair, LABELS[1:2], SEEDS[1:2], sdvar.Baseline(), smooth)  # a seed an image, not a batch
+    alone = sdvar.decode(pair, LABELS[1:2], SEEDS[1:2], sdvar.Baseline(), smooth)  # a seed per image, not per batch
     torch.testing.assert_close(alone.images[0], images.images[1])
     other = sdvar.decode(pair, LABELS, [s + 1 for s in SEEDS], sdvar.Baseline(), smooth)
     assert not torch.allclose(other.images, images.images)

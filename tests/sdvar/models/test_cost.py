@@ -38,7 +38,7 @@ def test_operations_of_a_token_in_the_blocks(cost, expected):
 def test_operations_of_an_image_do_not_depend_on_the_spans(cost, teraflop):
     by_scale, at_once = [cost.span(2, k, k + 1) for k in range(10)], cost.span(2, 0, 10)
     assert sum(one.operations for one in by_scale) == at_once.operations == pytest.approx(teraflop * 1e12, rel=1e-6)
-    assert sum(one.bytes for one in by_scale) > 8 * at_once.bytes  # the weights are read once a pass
+    assert sum(one.bytes for one in by_scale) > 8 * at_once.bytes  # the weights are read once per pass
 
 
 def test_bytes_of_a_pass():

@@ -88,7 +88,7 @@ def test_noise_made_for_several_scales_at_once_is_the_same(monkeypatch):
 @torch.no_grad()
 @pytest.mark.parametrize("where", ["inference mode", "data", "NumPy view"])
 def test_the_copy_is_refreshed_after_a_change_that_torch_does_not_count(monkeypatch, where):
-    """On any CPU: oneDNN's two functions are stood in for by a plain copy and a plain product."""
+    """On any CPU: a plain copy and a plain product replace oneDNN's two functions."""
     monkeypatch.setattr(linear, "onednn_dtypes", lambda: {torch.bfloat16})
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight, rows: weight.clone())
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda x, w, b, *_: torch.nn.functional.linear(x, w, b))
@@ -194,7 +194,7 @@ def test_a_kernel_that_the_machine_lacks(caplog):
 
 
 def replayed(function):
-    """In place of a CUDA graph: runs the function again and writes the result where the first one stands."""
+    """In place of a CUDA graph: runs the function again and writes the result to the place of the first one."""
     static = function()
     return lambda: static.copy_(function()), static
 
@@ -227,7 +227,7 @@ def test_passes_that_are_replayed_compute_the_same(graphs, strategy, cfg):
     pair.draft.graphs = pair.target.graphs = True
     replays = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
     assert all(same_tokens(a, b) for a, b in zip(expected, replays))
-    assert graphs and len(graphs) <= 2  # one a model that ran: the second batch used them again
+    assert graphs and len(graphs) <= 2  # one per model that ran: the second batch used them again
     buckets = {key[4] for made in graphs for key in made._captured}
     assert buckets <= {1, 2, 4, 5}
 

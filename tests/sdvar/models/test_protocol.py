@@ -1,4 +1,4 @@
-"""A model that is no VAR decodes under every strategy, with no line about it outside of this file."""
+"""A model other than VAR decodes under every strategy, with no line about it outside of this file."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_spans_equal_teacher_forcing(name):
 
 
 def test_stale_keys_past_the_span_are_never_seen():
-    """Truncation moves a counter only, so what stands behind it must not matter."""
+    """Truncation moves a counter only, so what lies behind it must not matter."""
     var = random_var((1, 2, 3), seed=0).double()
     labels, pyramid = torch.tensor([4]), var.pyramid
     inputs = torch.randn(1, pyramid.length - 1, var.latent_channels, dtype=torch.float64)
