@@ -33,7 +33,7 @@ def random_pair(
 
 
 def close_pair(patch_nums: tuple[int, ...] = (1, 2, 3, 4), dtype: torch.dtype = torch.float64) -> sdvar.ModelPair:
-    """A pair whose draft is the target with a little noise in its head, so that some scales are accepted and some rejected."""
+    """A pair whose draft is the target with a little noise in its head, so that some scales are rejected."""
     pair = random_pair(patch_nums, torch.float64)
     draft = random_var(patch_nums, seed=2, depth=3).double()
     generator = torch.Generator().manual_seed(0)

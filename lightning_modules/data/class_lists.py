@@ -67,8 +67,8 @@ def read_class_list(labels: str | int | Sequence[int | str]) -> ClassList:
 
     Args:
         labels: a range ``"0-9"``, a list ``"1,5,7"``, names ``"golden retriever,volcano"``, these mixed, a sequence of
-            them, or a file: a text file with one label or name per line, or a table (.csv, .parquet, .json, .jsonl) with
-            the column ``label`` and, as far as wanted, ``seed`` and ``index``.
+            them, or a file: a text file with one label or name per line, or a table (.csv, .parquet, .json, .jsonl)
+            with the column ``label`` and, as far as wanted, ``seed`` and ``index``.
 
     Raises:
         ValueError: one line with what was received, where, and what is allowed.

@@ -88,7 +88,7 @@ def read_run(out: Path | str) -> FinishedRun:
     folder = RunFolder(out)
     settings = _read(folder.path / "settings.yaml")
     if not settings.get("arms"):
-        raise ValueError(f"out: {folder.path} does not contain a run (no settings.yaml that lists its arms)")
+        raise ValueError(f"out: {folder.path} contains no run (no settings.yaml that lists its arms)")
     lacking = missing(folder, settings, settings["arms"])
     if lacking:
         raise ValueError(

@@ -93,9 +93,7 @@ class RunFolder:
             return
         earlier = self._settings()
         if earlier is None:
-            raise ValueError(
-                f"out: {self.path} is not empty and does not contain a run (no settings.yaml); give a new folder"
-            )
+            raise ValueError(f"out: {self.path} is not empty and contains no run (no settings.yaml); give a new folder")
         if not overwrite:
             settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
             if extend:

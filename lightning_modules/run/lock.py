@@ -30,7 +30,7 @@ class RunLock:
         self._held: dict[int, FileLock] = {}
 
     def acquire(self, rank: int) -> None:
-        """Hold the lock of a process until `release` or its end; that of rank 0 only if no process of another run is left.
+        """Hold the lock of a process until `release` or its end; that of rank 0 only if no other run has a process.
 
         Raises:
             ValueError: another run is alive; the message names its hosts and processes.

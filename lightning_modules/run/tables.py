@@ -130,9 +130,7 @@ def format_rounds(counts: Sequence[Sequence[int]]) -> str:
     Args:
         counts: K rounds of K scales each.
     """
-    last = max(
-        (r for r, row in enumerate(counts) if any(row)), default=0
-    )  # the first stays: it gives the number of scales
+    last = max((r for r, row in enumerate(counts) if any(row)), default=0)  # the first gives the scales
     return ";".join(" ".join(map(str, row)) for row in counts[: last + 1])
 
 

@@ -267,7 +267,7 @@ def test_overwrite_starts_afresh(pair, finished):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_something_else_is_never_written_to(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not empty and does not contain a run"):
+    with pytest.raises(ValueError, match="not empty and contains no run"):
         RunFolder(tmp_path).open({"seed": 0}, ["baseline"], overwrite)
     assert contents(tmp_path) == {"thesis.tex": b"years of work"}
 

@@ -206,7 +206,7 @@ def test_every_image_costs_in_a_batch_what_it_costs_alone(sides, cases):
 
 
 def test_picks_of_a_misled_target_are_no_better_than_the_draft():
-    """A target that follows a wrong draft: its picks for later scales are rejected again, one scale per round is settled."""
+    """A target that follows a wrong draft: later scales are rejected again, one scale per round is settled."""
     result, target, draft = decode(FIVE, ["xxxxx"], reuse(2), easily_misled=True)
     assert target == ["012 123 234 34 4"]
     assert draft == ["0 1"]
@@ -224,7 +224,8 @@ ACCEPTED, REJECTED = ("012 34", "0 1 23", [1, 4, 0, 9, 0]), ("012 234", "0 1 2 3
     (sdvar.Neighbour(3, 1.0), ACCEPTED, WRONG, 4),  # the right token is among the neighbours, for which d answers
     (sdvar.Match(0.76), REJECTED, 1, 3), (sdvar.Match(0.75), ACCEPTED, WRONG, 3),
     (sdvar.Top1(0.76), REJECTED, 1, 3), (sdvar.Top1(0.75), ACCEPTED, WRONG, 3),
-    (sdvar.TopK(1, 0.76), REJECTED, 1, 3), (sdvar.TopK(1, 0.75), ACCEPTED, WRONG, 3), (sdvar.TopK(4, 1.0), ACCEPTED, WRONG, 4),
+    (sdvar.TopK(1, 0.76), REJECTED, 1, 3), (sdvar.TopK(1, 0.75), ACCEPTED, WRONG, 3),
+    (sdvar.TopK(4, 1.0), ACCEPTED, WRONG, 4),
     (sdvar.KL(24.0), REJECTED, 1, 3), (sdvar.KL(26.0), ACCEPTED, WRONG, 3),  # a quarter of 100 nats
 ], ids=repr)  # fmt: skip
 def test_rules_on_a_scale_with_one_wrong_token(rule, passes, first_token, agreed):
