@@ -1,4 +1,4 @@
-"""A grid of settings, written with lists, as the points that it stands for."""
+"""A grid of settings, written with lists, as the points that it describes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         grid: name -> {class_path, init_args, reseed, draft, sampling}.
 
     Raises:
-        ValueError: an entry is no such mapping, a list is empty, or two points have one name.
+        ValueError: an entry is not such a mapping, a list is empty, or two points have one name.
     """
     points: dict[str, dict[str, Any]] = {}
     for name, entry in grid.items():

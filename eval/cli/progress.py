@@ -16,7 +16,7 @@ NAMED = 3  # arms whose share of accepted scales has room in the line
 
 
 class ProgressBar(TQDMProgressBar):
-    """One line on stderr: images, images a second, the time left, and the share of drafted scales that were accepted.
+    """One line on stderr: images, images per second, the time left, and the share of drafted scales that were accepted.
 
     It counts the images of all arms that the first process decodes; nothing is asked of the others. Images that were
     there already count as done, but not as decoded in this time.

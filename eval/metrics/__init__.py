@@ -1,1 +1,1 @@
-"""What is measured on a run, one file a metric."""
+"""What is measured on a run, one file per metric."""

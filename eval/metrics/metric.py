@@ -32,7 +32,7 @@ class Column:
         choices: allowed texts; empty for any.
         nullable: whether the value, or an entry of its list, may be null.
         dimensions: 1 for a list, by scale; 2 for lists by round and scale.
-        fields: keys of an object whose values the above describes; empty where it is no object.
+        fields: keys of an object whose values the above describes; empty where it is not an object.
         always: whether every arm has it.
     """
 

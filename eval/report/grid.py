@@ -19,7 +19,7 @@ from eval.report.words import BASELINE, compared_arms
 EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
 SHOWN = 6  # images in each half of the grid
 SHOWN_ARMS = 6  # beside the baseline
-SMALL = 64  # pixels a side; up to here the page holds the file itself, above a compressed copy
+SMALL = 64  # pixels per side; up to here the page holds the file itself, above a compressed copy
 QUALITY, ROUGH = 85, 60  # of the copies of images and of differences, out of 100
 LARGEST_FACTOR = 32  # by which a difference is amplified
 CLIPPED = 10  # per cent of an image's differing values

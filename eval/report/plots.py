@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Stand-ins that matplotlib understands; in the page they become its variables.
+# Placeholders that matplotlib understands; in the page they become its variables.
 PAGE_COLOURS = {
     "#010203": "var(--ink)",
     "#010204": "var(--muted)",

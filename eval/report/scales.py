@@ -48,11 +48,11 @@ def section(run: Run) -> dict | None:
 
 def _plot(title: str, svg: str, head: Sequence[str], rows: list[list[str]], wide: bool = False) -> dict:
     """A plot with its table, which is also its alternative text."""
-    spoken = "; ".join(
+    described = "; ".join(
         f"{name}: " + ", ".join(f"{column}: {cell}" for column, cell in zip(head[1:], cells) if cell)
         for name, *cells in rows
     )
-    return {"title": title, "alt": f"{title}. {spoken}.", "svg": svg, "head": head, "rows": rows, "wide": wide}
+    return {"title": title, "alt": f"{title}. {described}.", "svg": svg, "head": head, "rows": rows, "wide": wide}
 
 
 def _sides(run: Run) -> list[str]:
@@ -64,7 +64,7 @@ def _other_than_reseeded(run: Run) -> list[str]:
 
 
 def agreement_plots(run: Run) -> list[dict]:
-    """Agreeing tokens and accepted scales, by scale, a line per arm."""
+    """Agreeing tokens and accepted scales, by scale, one line per arm."""
     plots = []
     for key, title, ylabel in (
         ("agreement_per_scale", "Drafted tokens that match the target's choice", "matching tokens"),

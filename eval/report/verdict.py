@@ -34,7 +34,7 @@ PROMISES = {
 
 
 def section(run: Run) -> dict:
-    """Values of the head's template. Every sentence begins with the name of an arm, or stands without one."""
+    """Values of the head's template. Every sentence begins with the name of an arm, or has none."""
     compared = compared_arms(run.arms) if BASELINE in run.arms else []
     verdict = _verdict(run, compared)
     first = next((sentence["arm"] for sentence in verdict if sentence["arm"]), next(iter(compared), None))

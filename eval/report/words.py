@@ -64,7 +64,7 @@ def metric_names(arms: dict[str, dict]) -> tuple[str, str]:
 
 
 def metric_title(metric: Metric, run: Run) -> str:
-    """Heading of a metric's columns: what it depends on stands in it."""
+    """Heading of a metric's columns: it includes what the metric depends on."""
     if metric.name == "speed":
         return f"{metric.title}, batch size {run.metrics['batch_size']}"
     if metric.needs != "features":

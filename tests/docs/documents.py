@@ -28,7 +28,7 @@ class Command(NamedTuple):
     """A command as a document shows it, continued lines joined.
 
     Attributes:
-        inline: whether it stands in a sentence, not in a block of commands that are run one after the other.
+        inline: whether it is in a sentence, not in a block of commands that are run one after the other.
     """
 
     file: Path

@@ -20,7 +20,7 @@ def draw(label, seed):
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def figures(**changes):
+def arm_metrics(**changes):
     """Made-up values of one arm."""
     return {
         "strategy": "Baseline(model='target')",
@@ -82,10 +82,10 @@ def arms():
         }
     }
     return {
-        "baseline": figures(
+        "baseline": arm_metrics(
             token_agreement_with_baseline=1.0, warnings=["Inception Score (fashion-mnist-128) reads low: 40 images"]
         ),
-        "speculative": figures(
+        "speculative": arm_metrics(
             strategy="Speculative(gamma=2, acceptance=Coupled())",
             kind="speculative",
             arm=speculative("sdvar.Coupled"),
@@ -109,7 +109,7 @@ def arms():
             target_calls_images=[0, 0, 0, 2, 18, 20],
             **drafted,
         ),
-        "lossy": figures(
+        "lossy": arm_metrics(
             strategy="Speculative(gamma=2, acceptance=Match(tau=0.5, keep='draft'))",
             kind="speculative",
             arm=speculative("sdvar.Match", tau=0.5, keep="draft"),
@@ -139,7 +139,7 @@ def arms():
             images_differing_from_baseline=39,
             **drafted,
         ),
-        "handoff": figures(
+        "handoff": arm_metrics(
             strategy="Handoff(entry=3, first='draft', prefix='block_causal')",
             kind="handoff",
             arm={"class_path": "sdvar.Handoff", "init_args": {"entry": 3}},
@@ -152,9 +152,9 @@ def arms():
             draft_tokens_mean=14.0,
             speed_relative_to_baseline=1.12,
             images_differing_from_baseline=38,
-            warnings=figures()["warnings"] + ["a warning of this arm alone"],
+            warnings=arm_metrics()["warnings"] + ["a warning of this arm alone"],
         ),
-        "baseline_reseeded": other_seeds(figures(frechet_distance_to_baseline=0.104)),
+        "baseline_reseeded": other_seeds(arm_metrics(frechet_distance_to_baseline=0.104)),
     }
 
 

@@ -42,14 +42,14 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(file.relative_to(out)): file.read_bytes() for file in sorted(files)}
 
 
-def figures(out: Path) -> dict[str, dict]:
+def metrics(out: Path) -> dict[str, dict]:
     """What metrics.json says of the arms, without the times."""
     arms = json.loads((out / "metrics.json").read_text())["arms"]
     return {name: {key: value for key, value in arm.items() if key not in TIMINGS} for name, arm in arms.items()}
 
 
 def outcome(out: Path) -> tuple[dict[str, bytes], dict[str, dict]]:
-    return contents(out), figures(out)
+    return contents(out), metrics(out)
 
 
 def rows_promise(out: Path) -> set[str]:
@@ -143,7 +143,7 @@ def test_killed_at_many_random_moments(pair_files, tmp_path, undisturbed, attemp
 
 
 def check_stopped(pair_files, out, undisturbed, processes, told):
-    """One process is told to stop when a few images are there."""
+    """One process gets SIGTERM when a few images are written."""
     process = start(command(pair_files, out, processes))
     wait_for_images(process, out, 10)
     everyone = ranks(process)

@@ -59,7 +59,7 @@ def made(out: Path) -> dict[str, bytes | list[str]]:
     return files
 
 
-def test_the_command_leaves_images_manifests_figures_and_a_report(finished):
+def test_the_command_leaves_images_manifests_metrics_and_a_report(finished):
     out, _ = finished
     metrics = json.loads((out / "metrics.json").read_text())
     assert list(metrics["arms"]) == ARMS
@@ -229,7 +229,7 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["OPTIONS", "--labels", "0-5"], "labels: expected classes 0 to 4, got 5"),
         (["--labels", "nowhere.txt"], "nor an existing file"),
         (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
-        (["OPTIONS", "--out", "TAKEN"], "does not contain a run"),
+        (["OPTIONS", "--out", "TAKEN"], "contains no run"),
         (
             ["--strategy", "Telepathy"],
             "Speculative, or module.Class, got 'Telepathy'",

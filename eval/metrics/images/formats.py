@@ -91,7 +91,7 @@ def find_format(source: Path | str) -> tuple[Format, Path]:
     """The format of a source and its path.
 
     Raises:
-        ValueError: there is no such path, or it is in none of the formats.
+        ValueError: the path is missing, or is in none of the formats.
     """
     if source == BUNDLED:
         source = BUNDLED_FILE

@@ -24,7 +24,7 @@ def violations(value, schema, root=None, where="metrics"):
     types = [types] if isinstance(types, str) else types
     fits = [isinstance(value, TYPES[name]) and (name == "boolean") == isinstance(value, bool) for name in types]
     if types and not any(fits):
-        return [f"{where}: {value!r} is no {' or '.join(types)}"]
+        return [f"{where}: {value!r} is not {' or '.join(types)}"]
     if "enum" in schema and value not in schema["enum"]:
         found.append(f"{where}: {value!r} is none of {schema['enum']}")
     number = isinstance(value, int | float) and not isinstance(value, bool)

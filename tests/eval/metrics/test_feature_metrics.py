@@ -403,7 +403,7 @@ def test_layers_keep_their_names_in_either_order(weights, order):
 
 
 def test_bundled_network_knows_the_bundled_images():
-    """The real test images: nearly all of ten classes told apart, and two halves of them nearly equal."""
+    """The real test images: nearly all of ten classes distinguished, and two halves of them nearly equal."""
     images = open_images("bundled")
     assert len(images) == 10_000 and images.shape == (3, 32, 32)
     halves = (Subset(images, range(start, 2000, 2)) for start in (0, 1))

@@ -1,6 +1,6 @@
 """A headless Chromium that takes real key presses and mouse clicks, without a driver package.
 
-It speaks the browser's own DevTools protocol over a pair of pipes: JSON messages that end in a zero byte.
+It uses the browser's own DevTools protocol over a pair of pipes: JSON messages that end in a zero byte.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from eval.report import reproduce, table, verdict
 from eval.report.page import SECTIONS, write_report
 from eval.report.run import Run
 from eval.report.words import COLUMNS, DASH, FAR, metric_names, noise_floor, sameness, share, shown
-from tests.eval.finished_run import SIMULATED, arms, figures, write_run
+from tests.eval.finished_run import SIMULATED, arm_metrics, arms, write_run
 
 
 class Page(HTMLParser):
@@ -136,7 +136,7 @@ def test_verdict_names_tokens_calls_speed_and_distance_beside_the_noise_floor(pa
 def test_a_lossless_claim_is_checked_against_the_tokens(changes, kind, words):
     agreement = 0.9999 if changes else 1.0
     state = sameness(
-        figures(images=1000, token_agreement_with_baseline=agreement, strategy="Speculative()", kind="speculative")
+        arm_metrics(images=1000, token_agreement_with_baseline=agreement, strategy="Speculative()", kind="speculative")
         | changes
     )
     assert state["kind"] == kind
@@ -183,13 +183,13 @@ def test_noise_floor_is_the_baseline_with_other_seeds_only():
 def test_warnings_are_in_place_and_not_repeated(page):
     context = table.section(run_of(arms()))
     assert [warning["arms"] for warning in context["shared"]] == ["all arms", "all arms except baseline"]
-    assert [warning["text"] for warning in context["shared"]] == figures()["warnings"]
+    assert [warning["text"] for warning in context["shared"]] == arm_metrics()["warnings"]
     assert list(context["warnings"].values()) == [[], [], [], ["a warning of this arm alone"], []]
     assert page.text.count("Fréchet distance to the baseline: 40 images") == 1
     assert "Warning, handoff: a warning of this arm alone" in page.text
     assert "Warning, all distances and scores: their features come from fashion-mnist-128" in page.text
     simulated = arms()["lossy"] | SIMULATED
-    context = table.section(run_of({"baseline": figures(), "sim": simulated}))
+    context = table.section(run_of({"baseline": arm_metrics(), "sim": simulated}))
     assert context["simulated"] == ["sim"] and context["kinds"] == {"sim": "simulated"}
 
 
@@ -203,7 +203,7 @@ def test_every_metric_is_beside_its_arm(page):
     assert tables["Main metrics"]["rows"]["lossy"][:2] == ["2.64", "4.61"]
     assert "Kernel distance (fashion-mnist-128)" in page.text and "KID" not in page.text
     assert "The noise floor is 0.104" in page.text and "Precision and recall compare with the reference" in page.text
-    assert list(table.section(run_of({"baseline": figures()}))["tables"]) == ["Main metrics"]
+    assert list(table.section(run_of({"baseline": arm_metrics()}))["tables"]) == ["Main metrics"]
 
 
 def test_tables_derive_from_the_registry(page):
@@ -239,7 +239,7 @@ def test_repeats_are_shown_with_their_range(tmp_path):
 
 
 def test_a_run_without_a_config_still_makes_a_page(tmp_path):
-    written(tmp_path, {"baseline": figures()})
+    written(tmp_path, {"baseline": arm_metrics()})
     (tmp_path / "config.yaml").unlink()
     page = Page(write_report(tmp_path).read_text())
     assert "The same run from its configuration" not in page.text and "a made-up processor" in page.text
@@ -255,7 +255,7 @@ def test_rounding_never_flatters():
 def test_smallest_run_still_makes_a_page(tmp_path):
     """One arm, metrics switched off, classes without names."""
     of_images = ("inception", "frechet", "feature")
-    minimal = {key: value for key, value in figures(images=4).items() if not key.startswith(of_images)}
+    minimal = {key: value for key, value in arm_metrics(images=4).items() if not key.startswith(of_images)}
     page = Page(write_report(write_run(tmp_path, {"baseline": minimal})).read_text())
     assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "table", "scales", "reproduce"]
 
@@ -273,7 +273,7 @@ def test_config_and_environment_are_on_the_page(page, reported):
 def test_the_machine_that_measured_is_named_where_another_decoded():
     decoded = {"command": "python eval/fid.py", "python": "3.11", "versions": {"torch": "2"}, "threads": 1}
     measured = decoded | {"device": "cuda", "threads": 8, "weights_sha256": {"inception": "ab"}}
-    run = run_of({"baseline": figures()}, environment=decoded, measured_on=measured)
+    run = run_of({"baseline": arm_metrics()}, environment=decoded, measured_on=measured)
     facts = {
         "python": "3.11",
         "versions": {"torch": "2"},

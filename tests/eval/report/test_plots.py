@@ -10,7 +10,7 @@ from eval.report.plots import MARKERS
 from eval.report.run import ARM_COLOURS, Run
 from eval.report.scales import SHOWN, calls_plots, rounds_plots, times_plots
 from eval.report.words import DASH
-from tests.eval.finished_run import PATCH_NUMS, arms, figures, write_run
+from tests.eval.finished_run import PATCH_NUMS, arm_metrics, arms, write_run
 
 
 def run_of(arms):
@@ -78,7 +78,7 @@ def test_distance_against_speed_names_points_and_frontier():
         "speed_relative_to_baseline": 3.0,
     }
     assert tradeoff.section(run_of(arms() | {"small": alone}))["plain"] == ["small"]
-    assert tradeoff.section(run_of({"baseline": figures()})) is None
+    assert tradeoff.section(run_of({"baseline": arm_metrics()})) is None
 
 
 def test_no_label_is_struck_through_by_the_noise_floor():

@@ -5,7 +5,7 @@ import pytest
 from eval.report.run import Run
 from eval.report.tradeoff import frontier, points
 from eval.report.verdict import section
-from tests.eval.finished_run import SIMULATED, arms, figures
+from tests.eval.finished_run import SIMULATED, arm_metrics, arms
 
 FAR = "a Fréchet distance (fashion-mnist-128) of"
 
@@ -137,4 +137,4 @@ def test_points_are_of_arms_whose_images_are_meaningful():
     assert points(run) == {
         "baseline": (1.0, 0.0), "speculative": (0.874, 0.0), "lossy": (1.31, 0.261), "handoff": (1.12, 0.118),
     }  # fmt: skip
-    assert points({"alone": figures()}) == {}
+    assert points({"alone": arm_metrics()}) == {}
