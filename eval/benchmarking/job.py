@@ -106,6 +106,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
             "attention": options.attention,
             "graphs": pair.target.graphs,
             "compile": options.compile,
+            "tf32": options.tf32,
             "images": options.images,
             "warmup": options.warmup,
             "repeats": options.repeats,

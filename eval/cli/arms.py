@@ -1,4 +1,4 @@
-"""The arms that a command line states, and those that a run has where none are given."""
+"""The arms on a command line, and the default ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
 
     ``--strategy [NAME=]CLASS`` begins an arm and ``--strategy.PARAMETER VALUE`` belongs to the last one begun; the
     parameters of a class given as a value follow it (``--strategy.acceptance Match --strategy.acceptance.tau 0.5``).
-    Without a name an arm is called like its class, in lower case.
+    Without a name an arm is named after its class, in lower case.
 
     Returns:
-        The other arguments, and the arms as a config file states them.
+        The other arguments, and the arms as a config file has them.
 
     Raises:
         ValueError: a parameter before any ``--strategy``, a value missing, or two arms of one name.

@@ -17,7 +17,7 @@ def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The points of a grid, each an arm as a config file of `eval/fid.py` states it.
 
     An entry is such an arm in which any value may be a list: it gives one point for each combination of the values. Its
-    points are called like the entry, with what varies added: `match` with `tau: [0.5, 0.7]` gives `match_tau0.5` and
+    points are named after the entry, with what varies added: `match` with `tau: [0.5, 0.7]` gives `match_tau0.5` and
     `match_tau0.7`. Where a value is a list already (the scales of `Spans`, a temperature a scale), a list of lists
     varies it.
 

@@ -14,9 +14,9 @@ PATIENCE = 5.0  # seconds; launchers end the others well within it once one proc
 
 
 def check_launcher(devices: int, num_nodes: int) -> None:
-    """Refuses numbers of devices and nodes that are not those of the processes that a launcher has started.
+    """Refuses numbers of devices and nodes that differ from the processes that a launcher has started.
 
-    Otherwise the processes would wait for ones that never come, or each take itself for the first of the run.
+    The processes would wait for others that never start, or each would act as the first of the run.
 
     Raises:
         ValueError: with both numbers and what to do.
@@ -47,10 +47,10 @@ def check_launcher(devices: int, num_nodes: int) -> None:
 
 
 def cluster_environment() -> ClusterEnvironment | None:
-    """Where Lightning takes its ranks from, if it should not find out itself.
+    """Where Lightning takes its ranks from; None where it finds them itself.
 
-    Within a SLURM job it would take any process for one of as many as the job has tasks, also one that was started
-    without srun or alone, and in an interactive job none.
+    Inside a SLURM job Lightning counts every process as one of the job's tasks, even one that was started without srun;
+    in an interactive job it counts none.
     """
     from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
@@ -62,8 +62,8 @@ def cluster_environment() -> ClusterEnvironment | None:
 def let_the_first_speak() -> None:
     """Waits, in all processes of a launcher but the first, before an error is printed.
 
-    All of them find the same mistake; the launcher ends the others when the first has said it. A mistake that only
-    another process finds is said a little later.
+    All of them find the same mistake; the launcher ends the others once the first has reported it. A mistake that only
+    another process finds is reported a little later.
     """
     rank = os.environ.get("RANK" if _by_torchrun() else "SLURM_PROCID", "0")
     if rank != "0" and (_by_torchrun() or _srun_tasks() > 1):
@@ -83,24 +83,24 @@ def _check_srun(devices: int, num_nodes: int, asked: str) -> None:
     nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
     counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 8(x4), or 2,1
     even = re.fullmatch(r"(\d+)(\(x\d+\))?", counts)
-    option = os.environ.get("SLURM_NTASKS_PER_NODE")  # which Lightning wants to see
+    option = os.environ.get("SLURM_NTASKS_PER_NODE")  # which Lightning requires
     if not (even and int(even[1]) == devices and nodes == num_nodes and option == str(devices)):
         given = f"--ntasks-per-node={option}" if option else "no --ntasks-per-node"
         raise ValueError(
             f"devices: srun started {counts} tasks on {nodes} nodes ({given}), but {asked} are asked for; give srun "
-            f"--nodes={num_nodes} --ntasks-per-node={devices}, or --devices and --num_nodes that say the same"
+            f"--nodes={num_nodes} --ntasks-per-node={devices}, or matching --devices and --num_nodes"
         )
 
 
 def another_ended(error: RuntimeError) -> bool:
-    """Whether an error of `torch.distributed` says that another process is gone."""
+    """Whether an error of `torch.distributed` means that another process has ended."""
     import torch.distributed
 
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def leave_process_group() -> None:
-    """Ends the process group: the first process measures, and the others need not wait for it."""
+    """Ends the process group: the first process measures and the others do not wait for it."""
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
