@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import Namespace
 
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import parse
 from sdvar.command_line import stop
+
+if TYPE_CHECKING:
+    from eval.cli.job import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any] | None:
@@ -52,8 +55,12 @@ def run(
         job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished is kept, the same command continues
         _stop(command, error)
-    except RuntimeError as error:
-        if not another_ended(error):
+    except (RuntimeError, MemoryError) as error:
+        from eval.benchmarking.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            _stop(command, _out_of_memory(job, options.batch_size))
+        if isinstance(error, MemoryError) or not another_ended(error):
             raise
         reason = str(error).splitlines()[0]
         _stop(command, f"another process of the run has ended; the same command again continues ({reason})")
@@ -68,13 +75,24 @@ def run(
     from lightning_modules.run.finished import end_session, read_run
 
     try:
-        end_session(job.folder, decoded - prepared)
-        metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
-        report = write_report(job.folder.path)
+        with job.folder.lock.held():
+            end_session(job.folder, decoded - prepared)
+            metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
+            report = write_report(job.folder.path)
     except (ValueError, OSError) as error:
         _stop(command, error)
     print_table(metrics, report)
     return metrics
+
+
+def _out_of_memory(job: Job, batch: int) -> str:
+    """What to do about it, in one line."""
+    from eval.benchmarking.memory import decode_bytes, free_bytes, smaller_batch
+
+    pair, strategies = job.predictor.pair, [arm.strategy for arm in job.predictor.arms]
+    return smaller_batch(
+        batch, lambda size: max(decode_bytes(pair, one, size) for one in strategies), free_bytes(pair.device)
+    )
 
 
 def _stop(command: str, error: Exception | str) -> NoReturn:

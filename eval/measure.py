@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -72,7 +73,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     asked = None if given.metrics is None else registry.parse_metrics(given.metrics)
     record = read_run(given.out)
     file = record.folder.path / "config.yaml"
-    config = (yaml.safe_load(file.read_text()) if file.is_file() else None) or {}
+    config = _read_config(file)
     of_fid = "model" not in config  # lightning_modules predict writes another kind of config
     config = config if of_fid else {}
     bundled = isinstance(record.source, str)
@@ -85,15 +86,37 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]
     measurement = Measurement(**options)
-    height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
-    reference = prepare_measuring(measurement, max(height, width))
-    chosen = {name: value for name, value in options.items() if value is not None}
-    config |= chosen | {"reference": measurement.reference or "none"}
-    metrics = measure_run(measurement, config, record, reference)
-    write_report(record.folder.path)
-    if of_fid and file.is_file():
-        record.folder.write("config.yaml", config)
+    with record.folder.lock.held():
+        height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
+        reference = prepare_measuring(measurement, max(height, width))
+        chosen = {name: value for name, value in options.items() if value is not None}
+        config |= chosen | {"reference": measurement.reference or "none"}
+        metrics = measure_run(measurement, config, record, reference)
+        write_report(record.folder.path)
+        if of_fid and file.is_file():
+            record.folder.write("config.yaml", config)
     return metrics
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The run's config.yaml; of what is read here each value has its type.
+
+    Raises:
+        ValueError: the file is damaged, or a value is of another type.
+    """
+    try:
+        config = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: expected a mapping, got {type(config).__name__}")
+    for name in ("reference", "feature_extractor", "feature_extractor_weights"):
+        if not isinstance(config.get(name), str | None):
+            raise ValueError(f"{file}: {name}: expected text, got {config[name]!r}")
+    if config.get("metrics") is not None:
+        metrics = config["metrics"] if isinstance(config["metrics"], list) else [config["metrics"]]
+        config["metrics"] = registry.parse_metrics(",".join(map(str, metrics))) if metrics else []
+    return config
 
 
 if __name__ == "__main__":

@@ -90,6 +90,22 @@ def check_batch(batch: int, needed: Callable[[int], int], free: int) -> None:
         )
 
 
+def smaller_batch(batch: int, needed: Callable[[int], int], free: int) -> str:
+    """What to do when a batch ran out of memory, in words.
+
+    Args:
+        batch: that did not fit.
+        needed: bytes that a batch takes.
+        free: bytes that are available.
+    """
+    fitting = min(largest_batch(needed, free), batch // 2)
+    advice = f"{fitting} fits" if fitting else "use smaller models or a lower --precision"
+    return (
+        f"batch_size: {batch} ran out of memory; it needs about {needed(batch):,} bytes beyond the weights, {free:,} "
+        f"are free; {advice}. What is finished is kept"
+    )
+
+
 @contextmanager
 def naming_the_batch(batch: int, needed: Callable[[int], int]) -> Iterator[None]:
     """Turns running out of memory into a ValueError that names the batch; other errors pass through.

@@ -102,7 +102,7 @@ def _data(options: Namespace, labels: Any) -> ClassLabelDataModule:
 
 
 def _trainer(options: Namespace, accelerator: str, writer: ImageWriter) -> Trainer:
-    progress = [ProgressBar()] if sys.stderr.isatty() and not options.quiet else []
+    progress = [ProgressBar()] if sys.stderr and sys.stderr.isatty() and not options.quiet else []
     return Trainer(
         accelerator=accelerator,
         devices=options.devices,

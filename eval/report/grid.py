@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from PIL import Image
 from eval.report.run import Run
 from eval.report.tradeoff import shown_arms
 from eval.report.words import BASELINE, compared_arms
+from lightning_modules.run.rows import read_rows
 
 EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
 SHOWN = 6  # images in each half of the grid
@@ -78,8 +78,8 @@ def section(run: Run) -> dict | None:
 
 
 def _manifest(folder: Path) -> dict[int, dict[str, str]]:
-    with (folder / "manifest.csv").open(newline="") as lines:
-        return {int(row["index"]): row for row in csv.DictReader(lines)}
+    rows = read_rows(folder / "manifest.csv", ("index", "label", "seed", "file", "tokens_equal_baseline"))
+    return {int(row["index"]): row for row in rows}
 
 
 def _same_tokens(row: dict[str, str]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,6 +53,15 @@ class RunLock:
         self._held[rank] = lock
         holder = {"host": socket.gethostname(), "process": os.getpid()}
         write_atomically(locks / f"rank{rank}.json", json.dumps(holder).encode(), sync=False)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock of rank 0 within a block; errors as of `acquire`."""
+        self.acquire(rank=0)
+        try:
+            yield
+        finally:
+            self.release()
 
     def holder(self, rank: int) -> dict[str, object] | None:
         """Host and process that have, or last had, the lock of a rank; None if that cannot be read."""

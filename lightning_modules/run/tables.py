@@ -12,10 +12,9 @@ from torch import Tensor
 
 from lightning_modules.columns import PER_ROUND, PER_SCALE
 from lightning_modules.decoded_batch import DecodedBatch
+from lightning_modules.run.rows import image_file, read_rows
 from sdvar.atomic import write_atomically
 from sdvar.decoding.timing import PARTS
-
-IMAGES_PER_FOLDER = 1000
 
 
 class Table:
@@ -48,11 +47,12 @@ class Table:
                 raise
 
     def read(self) -> list[dict[str, str]]:
-        """Rows of the merged table, by key; empty if there is none."""
-        if not self.path.is_file():
-            return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        """Rows of the merged table, by key, checked; empty if there is none.
+
+        Raises:
+            ValueError: as `read_rows`.
+        """
+        return read_rows(self.path, self.columns) if self.path.is_file() else []
 
     def replace(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Writes the merged table anew, whole or not at all."""
@@ -79,11 +79,6 @@ class Table:
         buffer = io.StringIO()
         csv.DictWriter(buffer, self.columns, lineterminator="\n").writerows(rows)
         return buffer.getvalue()
-
-
-def image_file(index: int) -> str:
-    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
-    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
 
 
 def manifest_rows(batch: Mapping[str, Tensor], decoded: DecodedBatch) -> list[dict[str, object]]:

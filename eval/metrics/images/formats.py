@@ -5,7 +5,6 @@ To add one, write a function that reads it and add a `Format` to `FORMATS`; help
 
 from __future__ import annotations
 
-import csv
 import glob
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from eval.metrics.images.sets import ArrayImages, FileImages, TableImages, UniformImages
+from lightning_modules.run.rows import read_rows
 
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
@@ -109,8 +109,7 @@ def _read_folder(path: Path) -> tuple[Dataset, None]:
     """A folder's images; in an arm's folder (one with a manifest) those that its manifest lists."""
     manifest = path / "manifest.csv"
     if manifest.exists():
-        with manifest.open(newline="") as lines:
-            return FileImages.of_rows(path, csv.DictReader(lines)), None
+        return FileImages.of_rows(path, read_rows(manifest, ("index", "file"))), None
     return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)), None
 
 

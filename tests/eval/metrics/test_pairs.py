@@ -9,6 +9,7 @@ from PIL import Image
 
 from eval.metrics import pairs
 from eval.metrics.images.sets import ImagePairs
+from lightning_modules.columns import MANIFEST_COLUMNS, PER_IMAGE
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.tables import image_file
 
@@ -27,7 +28,8 @@ def write_arm(out, name, pixels, *, order=None, seeds=None):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
         seed = index if seeds is None else seeds[index]
-        rows.append({"index": index, "label": index % 5, "seed": seed, "file": image_file(index)})
+        row = dict.fromkeys(MANIFEST_COLUMNS, "") | dict.fromkeys(PER_IMAGE, 0)
+        rows.append(row | {"index": index, "label": index % 5, "seed": seed, "file": image_file(index)})
     with (out / name / "manifest.csv").open("w", newline="") as lines:
         table = csv.DictWriter(lines, rows[0])
         table.writeheader()

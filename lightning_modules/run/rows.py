@@ -1,0 +1,90 @@
+"""The one reader of a run's tables: every value is checked against its column before anything is computed from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lightning_modules.columns import PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
+
+IMAGES_PER_FOLDER = 1000
+SHOWN = 60  # characters of an invalid value
+_COUNT, _NUMBER = r"\d{1,19}", r"-?\d{1,15}(\.\d{1,15})?"
+_COUNTS = rf"{_COUNT}( {_COUNT})*"
+_PATTERNS = {  # of the values of each column
+    **dict.fromkeys(("index", "label", "batch", *PER_IMAGE), _COUNT),
+    "seed": rf"-?{_COUNT}",
+    "tokens_equal_baseline": "[01]?",
+    "agreeing_tokens": rf"({_COUNT})?",
+    "score_gap": rf"({_NUMBER}e[+-]\d\d|inf)?",
+    **dict.fromkeys(("sha256", "tokens_sha256"), "([0-9a-f]{64})?"),
+    "seconds": _NUMBER,
+    "baseline_seconds": rf"({_NUMBER})?",
+    **dict.fromkeys(PER_SCALE, _COUNTS),
+    **dict.fromkeys(PER_ROUND, rf"{_COUNTS}(;{_COUNTS})*"),
+    **dict.fromkeys(PART_SECONDS, rf"{_NUMBER}( {_NUMBER})*"),
+}
+_CHECKS = {name: re.compile(pattern, re.ASCII) for name, pattern in _PATTERNS.items()}
+_AT_MOST = {"agreed_tokens": "drafted_tokens", "accepted_scales": "drafted_scales"}
+
+
+def image_file(index: int) -> str:
+    """Path of an image relative to its arm's folder, e.g. ``002/002417.png``."""
+    return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
+
+
+def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table that may come from anybody.
+
+    Args:
+        file: of the table.
+        columns: that it must have; the first is the key of its rows.
+
+    Raises:
+        ValueError: a column or a value is missing or invalid, a key is there twice, or a row points at another image
+            than its own; names the file and the line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected text in UTF-8 ({error.reason} at byte {error.start})") from None
+    if "\0" in text:
+        raise ValueError(f"{file}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL byte")
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="beyond", restval=None)
+    rows: dict[str, dict[str, str]] = {}
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{file}, line 1: the columns {', '.join(missing)} are missing")
+        for row in reader:
+            where = f"{file}, line {reader.line_num}"
+            for problem in _problems(row):
+                raise ValueError(f"{where}: {problem}")
+            key = row[columns[0]]
+            if rows.setdefault(key, row) is not row:
+                raise ValueError(f"{where}: {columns[0]} {key} is there twice")
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+    return list(rows.values())
+
+
+def _problems(row: Mapping[str, str | None]) -> Iterator[str]:
+    """What is wrong with a row, in words."""
+    if "beyond" in row or None in row.values():
+        yield "expected a value for each column"
+        return
+    for name, value in row.items():
+        if name in _CHECKS and not _CHECKS[name].fullmatch(value):
+            yield f"{name} has the invalid value {value[:SHOWN]!r}"
+            return
+    if "file" in row and "index" in row and row["file"] != image_file(int(row["index"])):
+        expected = image_file(int(row["index"]))
+        yield f"file is {row['file'][:SHOWN]!r}, but image {row['index']} is {expected}"
+    for part, whole in _AT_MOST.items():
+        if part in row and whole in row:
+            parts, wholes = (list(map(int, row[name].split())) for name in (part, whole))
+            if len(parts) != len(wholes) or any(a > b for a, b in zip(parts, wholes)):
+                yield f"{part} {row[part][:SHOWN]} is more than {whole} {row[whole][:SHOWN]}"

@@ -1,0 +1,134 @@
+"""A run's folder from somebody else: measuring it runs none of its code, and its tables are believed only if valid."""
+
+import csv
+
+import pytest
+import torch
+import yaml
+
+from eval import measure
+from eval.metrics.images.formats import open_images
+from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.lock import RunLock
+from lightning_modules.run.rows import read_rows
+from tests.eval.metrics.test_untrusted_files import Payload
+from tests.security.finished import write_run
+
+
+def test_a_class_that_the_settings_name_is_not_imported(tmp_path, monkeypatch, capsys):
+    mark = tmp_path / "mark"
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Rule: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    acceptance = {"class_path": "evil.Rule"}
+    evil = {"class_path": "evil.Rule", "init_args": {"acceptance": acceptance}, "kind": "rule", "text": "Rule()"}
+    write_run(tmp_path / "run", other=evil)
+    measure.main(["--out", "run"])
+    assert (tmp_path / "run/report.html").is_file() and not mark.exists()
+    capsys.readouterr()
+
+
+def test_weights_that_only_the_config_names_run_no_code(tmp_path, capsys):
+    out, mark = write_run(tmp_path / "run"), tmp_path / "mark"
+    torch.save({"weight": Payload(mark)}, out / "weights.pth")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config |= {"feature_extractor": "inception-v3-compat", "feature_extractor_weights": str(out / "weights.pth")}
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    assert "weights.pth does not hold the weights" in capsys.readouterr().err
+    assert not mark.exists() and not (out / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!!python/object/apply:os.system ['touch mark']", "cannot be read"),
+        ("[1, 2]", "expected a mapping, got list"),
+        ("feature_extractor: {a: 1}", "feature_extractor: expected text"),
+        ("metrics: [fid, fidd]", "fidd"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_an_invalid_config_is_one_line(tmp_path, monkeypatch, capsys, text, message):
+    monkeypatch.chdir(tmp_path)
+    out = write_run(tmp_path / "run")
+    (out / "config.yaml").write_text(text)
+    with pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "mark").exists()
+
+
+def change(table, row, /, **values):
+    """Edits a row of a table."""
+    with table.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    rows[row] |= values
+    with table.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "message"),
+    [
+        ("manifest", {"index": "0", "file": "000/000000.png"}, "index 0 is there twice"),
+        ("manifest", {"file": "000/000000.png"}, "file is '000/000000.png', but image 1 is 000/000001.png"),
+        ("manifest", {"file": "../../secret.png"}, "but image 1 is 000/000001.png"),
+        ("manifest", {"file": "/etc/passwd"}, "but image 1 is 000/000001.png"),
+        ("manifest", {"target_calls": "-3"}, "target_calls has the invalid value '-3'"),
+        ("manifest", {"label": "9" * 400}, "label has the invalid value"),
+        ("manifest", {"seed": "nan"}, "seed has the invalid value"),
+        ("manifest", {"sha256": "0"}, "sha256 has the invalid value"),
+        ("manifest", {"label": "0\0"}, "a NUL byte"),
+        ("batches", {"seconds": "nan"}, "seconds has the invalid value"),
+        ("batches", {"drafted_tokens": "1 x 0"}, "drafted_tokens has the invalid value"),
+        ("batches", {"accepted_scales": "9 0 0"}, "accepted_scales 9 0 0 is more than drafted_scales 4 4 0"),
+    ],
+)
+def test_an_invalid_row_is_one_line_with_the_file_and_the_line(tmp_path, capsys, table, values, message):
+    out = write_run(tmp_path / "run")
+    file, row = out / f"baseline/{table}.csv", 1 if table == "manifest" else 0
+    change(file, row, **values)
+    with pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    error = capsys.readouterr().err
+    assert f"{file}, line {row + 2}: " in error and message in error and error.count("\n") == 1
+    assert not (out / "metrics.json").exists()
+
+
+def test_missing_columns_and_values_are_named(tmp_path):
+    file = tmp_path / "manifest.csv"
+    for text, message in (
+        ("index,label\n0,1\n", "line 1: the columns file are missing"),
+        ("", "line 1: the columns index, file are missing"),
+        ("index,file\n0\n", "line 2: expected a value for each column"),
+        ("index,file\n0,000/000000.png,5\n", "line 2: expected a value for each column"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_rows(file, ("index", "file"))
+    file.write_bytes(b"index,file\n\xff,a\n")
+    with pytest.raises(ValueError, match="expected text in UTF-8"):
+        read_rows(file, ("index", "file"))
+
+
+def test_a_reference_reads_no_file_outside_its_folder(tmp_path):
+    out = write_run(tmp_path / "run")
+    assert len(open_images(out / "baseline")) == 4
+    change(out / "baseline/manifest.csv", 2, file="../../secret.png")
+    with pytest.raises(ValueError, match="line 4: file is"):
+        open_images(out / "baseline")
+
+
+def test_measuring_waits_for_nobody_and_races_with_nobody(tmp_path, capsys):
+    out = write_run(tmp_path / "run")
+    with RunLock(out).held(), pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    assert "another run is writing to" in capsys.readouterr().err and not (out / "metrics.json").exists()
+    measure.main(["--out", str(out)])
+    assert (out / "metrics.json").is_file()
+    RunFolder(out).lock.acquire(rank=0)  # it was given back
