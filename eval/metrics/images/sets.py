@@ -89,7 +89,7 @@ class FileImages(Dataset):
                 pixels = to_tensor(image)
         except FileNotFoundError:
             raise ValueError(f"the image {file} is in its manifest but missing") from None
-        except (UnidentifiedImageError, OSError) as error:
+        except (UnidentifiedImageError, OSError, ValueError) as error:
             raise ValueError(f"the image {file} cannot be read: {error}") from None
         if expected and digest(data) != expected:
             raise ValueError(
@@ -188,5 +188,14 @@ class TableImages(Dataset):
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image as uint8 (3, H, W)."""
+    """A PIL image as uint8 (3, H, W). Transparent pixels show white behind them.
+
+    Raises:
+        ValueError: the image has more than 8 bits per channel: Pillow would clip them, not scale them.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"an image of mode {image.mode}; expected 8 bits per channel: convert it first")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
