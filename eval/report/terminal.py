@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,11 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         table.add_column(_heading(column.title), justify="right")
     for name, arm in arms.items():
         table.add_row(name, *(column.text(arm) for column in shown))
-    console = Console()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII stdout
+    console = _Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH)
+        console = _Console(width=WIDTH)
     console.print(table)
     warnings: dict[str, list[str]] = {}
     for name, arm in arms.items():
@@ -42,6 +47,12 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
     for text, names in warnings.items():
         console.print(f"warning ({which(names, arms)}): {text}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The run is finished and its files are written: rich would end it with status 1."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _heading(title: str) -> str:
