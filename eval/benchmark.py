@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.benchmarking.options import parse
+from sdvar.command_line import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/benchmark.py --help`."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
+        check_output(options.out)
 
         from eval.benchmarking import job
         from eval.benchmarking.printing import print_tables

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from eval.planning.options import parse
+from sdvar.command_line import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/plan.py --help`."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
+        check_output(options.out)
 
         from eval.planning import planner
 

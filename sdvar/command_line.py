@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 # as argparse and jsonargparse word them
@@ -88,6 +90,19 @@ class ArgumentParser(OneLineErrors, argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         shared: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(*args, **shared | kwargs)
+
+
+def check_output(out: str | None) -> None:
+    """Refuses a file that cannot be written, before hours of work.
+
+    Raises:
+        ValueError: its folder does not exist or is not writable, or it is a folder itself.
+    """
+    if not out:
+        return
+    file = Path(out).absolute()
+    if file.is_dir() or not (file.parent.is_dir() and os.access(file.parent, os.W_OK | os.X_OK)):
+        raise ValueError(f"out: expected a file that can be written, got {out}")
 
 
 def stop(command: str, error: object) -> NoReturn:
