@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from jsonargparse import ArgumentError
 import sdvar
 from lightning_modules import pair_source
 from lightning_modules.command_line import ArgumentParser, reword
-from lightning_modules.run.folder import FILES
+from lightning_modules.run.names import ARM_NAME, FILES
 from lightning_modules.strategies import as_config, own_sources, resolve
 from sdvar.command_line import did_you_mean
 
@@ -43,7 +42,7 @@ class Arm:
     sampling: sdvar.Sampling | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
+        if not ARM_NAME.fullmatch(self.name):
             raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_', '-' and '.'")
         if self.name.lower() in FILES:
             raise ValueError(f"strategy: {self.name!r} cannot name an arm: the run has a file of that name")

@@ -20,4 +20,4 @@ MANIFEST_COLUMNS = (
     "score_gap",
     "sha256",
 )
-BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds")
+BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds", "tokens_sha256")

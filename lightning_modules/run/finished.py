@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lightning_modules.arm import OWN
-from lightning_modules.data.class_lists import parse_ranges
+from lightning_modules.run.contents import indices_of
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.tables import image_file
 
@@ -100,7 +100,7 @@ def read_run(out: Path | str) -> FinishedRun:
         folder=folder,
         arms=[_arm(name, described) for name, described in settings["arms"].items()],
         source=settings.get("pair"),
-        images=len(_indices(settings)),
+        images=len(indices_of(settings)),
         batch_size=settings["batch_size"],
         precision=settings["precision"],
         patch_nums=settings["patch_nums"],
@@ -136,7 +136,7 @@ def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str])
         settings: what its settings.yaml holds.
         arms: names.
     """
-    indices, lacking = _indices(settings), []
+    indices, lacking = indices_of(settings), []
     for arm in arms:
         where = folder.path / arm
         if any(where.glob("*.rank*.csv")):
@@ -152,14 +152,6 @@ def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str])
         elif timed:
             lacking.append(f"{arm}/batches.csv lacks {timed} batches")
     return lacking
-
-
-def _indices(settings: Mapping[str, Any]) -> Sequence[int]:
-    """The images that a run should have."""
-    labels = settings["labels"]
-    if isinstance(labels, dict):  # a file that gives the images one by one
-        return parse_ranges(labels["index"])
-    return range(len(labels) * settings["images_per_class"])
 
 
 def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -16,17 +15,16 @@ import numpy as np
 import yaml
 
 from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
+from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new, read_settings, survey
 from lightning_modules.run.lock import RunLock
-from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
-from lightning_modules.run.tables import Table
+from lightning_modules.run.names import LOCKS, SETTINGS
+from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition, digest
+from lightning_modules.run.tables import Table, image_file
 from sdvar.atomic import unfinished_target, write_atomically
 
 log = logging.getLogger("sdvar.writer")
-RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
-FILES = ("settings.yaml", *RESULTS)  # of the run's own, beside the folders of its arms
 PATIENCE = 10.0  # seconds; a network file system may show a new file late
 READERS = 8  # threads that look at image files: on a network each takes its time
-NAMED = 3  # files that an error names
 
 
 class RunFolder:
@@ -56,18 +54,28 @@ class RunFolder:
     def batches(self, arm: str) -> Table:
         return Table(self.path / arm / "batches.csv", BATCH_COLUMNS)
 
-    def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> None:
-        """Keeps the tokens (B, L) that an arm made of a batch."""
+    def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> str:
+        """Keeps the tokens (B, L) that an arm made of a batch; returns the file's digest, for ``batches.csv``."""
         file = self._tokens(arm, batch)
         file.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, tokens.astype(np.min_scalar_type(int(tokens.max()))))
         write_atomically(file, buffer.getvalue())
+        return digest(buffer.getvalue())
 
-    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int]) -> np.ndarray | None:
-        """The tokens that an arm made of a batch, int64; None if they are not there, whole and of that shape (B, L)."""
+    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int], recorded: str | None) -> np.ndarray | None:
+        """The tokens that an arm made of a batch, int64; None if the file with them is not there as it was written.
+
+        Args:
+            arm, batch: whose tokens.
+            shape: of the tokens, (B, L).
+            recorded: the file's digest when it was written.
+        """
         try:
-            tokens = np.load(self._tokens(arm, batch))
+            data = self._tokens(arm, batch).read_bytes()
+            if digest(data) != recorded:
+                return None
+            tokens = np.load(io.BytesIO(data), allow_pickle=False)
         except (OSError, ValueError, EOFError):  # absent or damaged
             return None
         return tokens.astype(np.int64) if tokens.shape == shape else None
@@ -89,11 +97,22 @@ class RunFolder:
         nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise ValueError(f"out: {self.path} cannot be written ({nearest} is not a folder or not writable)")
-        if not self.path.exists() or {file.name for file in self.path.iterdir()} <= {"config.yaml", ".locks"}:
+        if not self.path.exists():
             return
-        earlier = self._settings()
+        earlier = read_settings(self.path)
+        if earlier is None and not is_new(self.path):
+            raise ValueError(
+                f"out: {self.path} is not empty and contains no run (no {SETTINGS} that this project wrote); give a new "
+                "folder"
+            )
+        found = self._survey(earlier)
+        if overwrite:
+            self._check_removable(found)
+        for name in found.foreign:
+            if name.rstrip("/") in settings["arms"]:
+                raise ValueError(f"out: {self.path / name} is not the run's, and an arm has that name; move it away")
         if earlier is None:
-            raise ValueError(f"out: {self.path} is not empty and contains no run (no settings.yaml); give a new folder")
+            return
         if not overwrite:
             settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
             if extend:
@@ -117,27 +136,55 @@ class RunFolder:
             self.lock.acquire(rank=0)
         except OSError as error:
             raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
-        if overwrite:
-            self._clear()
-        elif extend:
+        if extend and not overwrite:
             settings = {**settings, "arms": {**self.arms(), **settings["arms"]}}
         arms = list(arms)
         try:
+            if overwrite:
+                self._remove_run()
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write("settings.yaml", settings)
+            self.write(SETTINGS, MARKER | dict(settings))
             for arm in arms:
                 (self.path / arm).mkdir(exist_ok=True)
+            self._remove_unfinished()
         except OSError as error:
-            raise ValueError(f"out: {self.path} cannot be written: {error.strerror}") from None
-        self._remove_unfinished(arms)
+            raise ValueError(f"out: {error.filename or self.path} cannot be written: {error.strerror}") from None
         self.merge(arms)
 
-    def _remove_unfinished(self, arms: Iterable[str]) -> None:
+    def _survey(self, settings: Mapping | None) -> Contents:
+        """What lies in the folder; ValueError if a symbolic link is where the run has a file or a folder."""
+        found = survey(self.path, settings)
+        if found.links:
+            raise ValueError(
+                f"out: {self.path} has symbolic links where a run has its own files: {enumerated(found.links)}; to "
+                "keep a run on another disk, give a folder there as out"
+            )
+        return found
+
+    def _check_removable(self, found: Contents) -> None:
+        if found.foreign:
+            raise ValueError(
+                f"out: {self.path} cannot be overwritten: it holds what is not the run's: {enumerated(found.foreign)}; "
+                "move that away, or give another folder; nothing was removed"
+            )
+
+    def _remove_run(self) -> None:
+        """Removes the earlier run but for its settings, which name what is left if this is interrupted."""
+        settings = read_settings(self.path)
+        found = self._survey(settings)
+        self._check_removable(found)
+        for name in found.files:
+            if name != SETTINGS and not name.startswith(f"{LOCKS}/"):  # the locks are held
+                (self.path / name).unlink()
+        for name in found.folders:
+            if name != LOCKS:
+                (self.path / name).rmdir()
+
+    def _remove_unfinished(self) -> None:
         """Removes what a killed process was writing; no process of a run is left that could still write it."""
-        for arm in arms:
-            for folder, _, names in os.walk(self.path / arm):
-                for name in filter(unfinished_target, names):
-                    Path(folder, name).unlink()
+        for name in self._survey(read_settings(self.path)).files:
+            if unfinished_target(name.rpartition("/")[2]):
+                (self.path / name).unlink()
 
     def join(self, rank: int, holder: Mapping) -> None:
         """Takes part in the run that the first process has opened.
@@ -172,7 +219,7 @@ class RunFolder:
 
     def arms(self) -> dict[str, str | dict]:
         """What the folder's arms were made with; those whose folder was removed have been given up."""
-        arms = (self._settings() or {}).get("arms", {})
+        arms = (read_settings(self.path) or {}).get("arms", {})
         return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
 
     def verify(self, arms: Iterable[str]) -> None:
@@ -190,6 +237,7 @@ class RunFolder:
         with ThreadPoolExecutor(READERS) as pool:
             for arm in arms:
                 rows = self.manifest(arm).read()
+                self._check_places(arm, rows)
                 files = [self.path / arm / row["file"] for row in rows]
                 found = list(pool.map(condition, files, [row["sha256"] for row in rows]))
                 replaced += [file for file, what in zip(files, found) if what == REPLACED]
@@ -198,23 +246,21 @@ class RunFolder:
                 if any(what != WHOLE for what in found):
                     kept[arm] = [row for row, what in zip(rows, found) if what == WHOLE]
         if replaced:
-            names = ", ".join(map(str, replaced[:NAMED])) + (", …" if len(replaced) > NAMED else "")
             raise ValueError(
-                f"out: {self.path} holds images that the run did not write: {names} ({len(replaced)} in all); remove "
-                "them and they are made again, or start afresh with --overwrite"
+                f"out: {self.path} holds images that the run did not write: {enumerated(replaced)}; remove them and "
+                "they are made again, or start afresh with --overwrite"
             )
         for arm, rows in kept.items():
             self.manifest(arm).replace(rows)
 
-    def _settings(self) -> dict | None:
-        file = self.path / "settings.yaml"
-        return yaml.safe_load(file.read_text()) if file.is_file() else None
-
-    def _clear(self) -> None:
-        for arm in (self._settings() or {}).get("arms", {}):
-            shutil.rmtree(self.path / arm, ignore_errors=True)
-        for name in (*RESULTS, "settings.yaml"):
-            (self.path / name).unlink(missing_ok=True)
+    def _check_places(self, arm: str, rows: Iterable[Mapping[str, str]]) -> None:
+        """Raises ValueError if a row of a manifest names another file than the one that the run wrote for it."""
+        for row in rows:
+            if row["file"] != image_file(int(row["index"])):
+                raise ValueError(
+                    f"out: {self.manifest(arm).path}: image {row['index']}: expected the file "
+                    f"{image_file(int(row['index']))}, got {row['file']!r}; start afresh with --overwrite"
+                )
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:

@@ -21,20 +21,25 @@ class RunPlan:
         length: tokens per image, L.
         images: by arm, the images that are there.
         batches: by arm, the batches that have a row in its ``batches.csv``.
+        tokens: by batch, the digest of the baseline's tokens.
     """
 
     folder: RunFolder
     length: int
     images: Mapping[str, frozenset[int]]
     batches: Mapping[str, frozenset[int]]
+    tokens: Mapping[int, str | None]
 
     @classmethod
     def read(cls, folder: RunFolder, arms: Iterable[str], length: int) -> RunPlan:
         """The plan of an open folder, whose tables are merged."""
         arms = list(arms)
         images = {arm: frozenset(int(row["index"]) for row in folder.manifest(arm).read()) for arm in arms}
-        batches = {arm: frozenset(int(row["batch"]) for row in folder.batches(arm).read()) for arm in arms}
-        return cls(folder, length, images, batches)
+        tokens = {
+            arm: {int(row["batch"]): row.get("tokens_sha256") for row in folder.batches(arm).read()} for arm in arms
+        }
+        batches = {arm: frozenset(of_arm) for arm, of_arm in tokens.items()}
+        return cls(folder, length, images, batches, tokens.get(BASELINE, {}))
 
     def of_batch(self, batch: int, index: Tensor, mask: Tensor) -> dict[str, object]:
         """What travels with a batch.
@@ -55,7 +60,7 @@ class RunPlan:
         }
         missing = {arm: lacks for arm, lacks in missing.items() if lacks.any() or batch not in self.batches[arm]}
         if missing and BASELINE in self.images and BASELINE not in missing:
-            tokens = self.folder.read_tokens(BASELINE, batch, (len(index), self.length))
+            tokens = self.folder.read_tokens(BASELINE, batch, (len(index), self.length), self.tokens[batch])
             if tokens is not None:
                 return {"missing": missing, "baseline_tokens": torch.from_numpy(tokens)}
             missing = {BASELINE: torch.zeros_like(mask), **missing}  # it decodes once more, for its tokens

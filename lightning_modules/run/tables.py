@@ -101,12 +101,13 @@ def manifest_rows(batch: Mapping[str, Tensor], decoded: DecodedBatch) -> list[di
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
-def batch_row(number: int, decoded: DecodedBatch) -> dict[str, object]:
+def batch_row(number: int, decoded: DecodedBatch, tokens_sha256: str = "") -> dict[str, object]:
     """A row of ``batches.csv``.
 
     Args:
         number: of the batch.
         decoded: what the arm made of it.
+        tokens_sha256: digest of the file with its tokens, if they are kept.
     """
     row: dict[str, object] = {"batch": number, "seconds": f"{decoded.seconds:.6f}"}
     row |= {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
@@ -116,7 +117,8 @@ def batch_row(number: int, decoded: DecodedBatch) -> dict[str, object]:
         for part in PARTS
     }
     of_baseline = decoded.baseline_seconds
-    return row | {"baseline_seconds": "" if of_baseline is None else f"{of_baseline:.6f}"}
+    row["baseline_seconds"] = "" if of_baseline is None else f"{of_baseline:.6f}"
+    return row | {"tokens_sha256": tokens_sha256}
 
 
 def format_rounds(counts: Sequence[Sequence[int]]) -> str:

@@ -110,18 +110,20 @@ class ImageWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         tasks, rows, timings = [], {}, {}
-        for arm, decoded in prediction.items():
-            new = batch["missing"][arm].tolist()
-            rows[arm] = [row for row, is_new in zip(manifest_rows(batch, decoded), new) if is_new]
-            files = [self.folder.path / arm / row["file"] for row in rows[arm]]
-            tasks += [partial(write_png, *pair) for pair in zip(files, decoded.images[new])]
-            timings[arm] = batch_row(batch["batch"], decoded)  # an earlier row of the batch wins when they are merged
         with self._one_error():
-            if BASELINE in prediction:
-                tokens = torch.cat(prediction[BASELINE].tokens, dim=1)
-                self.folder.write_tokens(BASELINE, batch["batch"], tokens.cpu().numpy())
+            for arm, decoded in prediction.items():
+                new = batch["missing"][arm].tolist()
+                rows[arm] = [row for row, is_new in zip(manifest_rows(batch, decoded), new) if is_new]
+                files = [self.folder.path / arm / row["file"] for row in rows[arm]]
+                tasks += [partial(write_png, *pair) for pair in zip(files, decoded.images[new])]
+                kept = self._keep_tokens(batch["batch"], decoded) if arm == BASELINE else ""
+                timings[arm] = batch_row(batch["batch"], decoded, kept)  # in a merge an earlier row of the batch wins
             self._pool.submit(tasks, partial(self._record, trainer.global_rank, rows, timings))
         self.waited = self._pool.waited
+
+    def _keep_tokens(self, batch: int, decoded: DecodedBatch) -> str:
+        """Writes the baseline's tokens for arms that are added later; returns the file's digest."""
+        return self.folder.write_tokens(BASELINE, batch, torch.cat(decoded.tokens, dim=1).cpu().numpy())
 
     def _record(self, rank: int, rows: dict[str, list[dict]], timings: dict[str, dict], digests: list[str]) -> None:
         """Appends the rows of a batch whose images are all there: a row promises its file."""

@@ -1,0 +1,161 @@
+"""What in a run's folder belongs to the run: the files and folders that its settings name, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_modules.arm import BASELINE
+from lightning_modules.data.class_lists import parse_ranges
+from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
+from lightning_modules.run.tables import IMAGES_PER_FOLDER, image_file
+from sdvar.atomic import unfinished_target
+
+MARKER = {"sdvar_run": 1}  # the first entry of settings.yaml: no other program's file has it
+TYPES = {"arms": dict, "labels": (list, dict), "seed": int, "batch_size": int, "precision": str, "device": str}
+NAMED = 3  # files that an error names
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run that a folder holds, without the marker; None if it holds no run.
+
+    Raises:
+        ValueError: they are damaged, or name an arm that could not be given.
+    """
+    file = folder / SETTINGS
+    if file.is_symlink() or not file.is_file():
+        return None
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(settings, dict) or any(settings.pop(key, None) != value for key, value in MARKER.items()):
+        return None
+    for name, expected in TYPES.items():
+        if not isinstance(settings.get(name), expected):
+            raise ValueError(f"out: {file} is damaged: {name}: got a {type(settings.get(name)).__name__}")
+    for name, made_with in settings["arms"].items():
+        valid = isinstance(name, str) and ARM_NAME.fullmatch(name) and name.lower() not in FILES
+        if not valid or not isinstance(made_with, dict):
+            raise ValueError(f"out: {file} is damaged: arms: {str(name)[:80]!r} cannot name an arm, or is none")
+    try:
+        batches_of(settings)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"out: {file} is damaged: labels or batch_size: {error!r}") from None
+    return settings
+
+
+def is_new(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a run that was killed at its very start leaves."""
+    return all(name == LOCKS or unfinished_target(name) == SETTINGS for name in os.listdir(folder))
+
+
+def indices_of(settings: Mapping[str, Any]) -> Sequence[int]:
+    """The images that a run should have, ascending."""
+    labels = settings["labels"]
+    if isinstance(labels, dict):  # a file that gives the images one by one
+        return parse_ranges(labels["index"])
+    return range(len(labels) * settings["images_per_class"])
+
+
+def batches_of(settings: Mapping[str, Any]) -> int:
+    """How many batches a run decodes."""
+    return -(-len(indices_of(settings)) // settings["batch_size"])
+
+
+@dataclass
+class Contents:
+    """What lies in a folder, as paths relative to it.
+
+    Attributes:
+        files: the run's.
+        folders: the run's, those inside before those around.
+        links: symbolic links where the run has a file or a folder.
+        foreign: everything else; a folder's name ends with a slash, and it is not entered.
+    """
+
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+def survey(folder: Path, settings: Mapping[str, Any] | None) -> Contents:
+    """Looks at what lies in a folder; follows no link.
+
+    Args:
+        folder: it exists.
+        settings: of the run whose folder it is; None for a folder without one.
+    """
+    contents, owned = Contents(), _Owned(settings)
+    for entry, name in _walk(folder, owned.folder):
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if entry.is_symlink() and (owned.file(name) or owned.folder(name)):
+            contents.links.append(name)
+        elif is_folder and owned.folder(name):
+            contents.folders.append(name)
+        elif entry.is_file(follow_symlinks=False) and owned.file(name):
+            contents.files.append(name)
+        else:
+            contents.foreign.append(f"{name}/" if is_folder else name)
+    return contents
+
+
+def enumerated(names: Sequence[object]) -> str:
+    """The first few names and how many there are."""
+    return ", ".join(map(str, names[:NAMED])) + (", …" if len(names) > NAMED else "") + f" ({len(names)} in all)"
+
+
+def _walk(folder: Path, enters: Any, prefix: str = "") -> Iterator[tuple[os.DirEntry, str]]:
+    with os.scandir(folder) as found:
+        entries: Iterable[os.DirEntry] = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False) and enters(name):
+            yield from _walk(Path(entry.path), enters, f"{name}/")
+        yield entry, name
+
+
+class _Owned:
+    """Tells by its relative path whether a file or a folder is one that a run with these settings writes."""
+
+    def __init__(self, settings: Mapping[str, Any] | None) -> None:
+        self.arms = settings["arms"] if settings else {}
+        indices = indices_of(settings) if settings else range(0)
+        self.indices = indices if isinstance(indices, range) else frozenset(indices)
+        self.batches = batches_of(settings) if settings else 0
+        self.image_folders = max(indices[-1:], default=-1) // IMAGES_PER_FOLDER + 1
+
+    def folder(self, path: str) -> bool:
+        arm, _, inside = path.partition("/")
+        if arm not in self.arms:
+            return path == LOCKS
+        if not inside or path == f"{BASELINE}/tokens":
+            return True
+        number = int(inside) if re.fullmatch(r"[0-9]{3,15}", inside) else self.image_folders
+        return number < self.image_folders and inside == f"{number:03d}"
+
+    def file(self, path: str) -> bool:
+        parent, _, name = path.rpartition("/")
+        name = unfinished_target(name) or name  # what a killed process was writing is the run's too
+        if not parent:
+            return name in FILES
+        if parent == LOCKS:
+            return bool(re.fullmatch(r"rank[0-9]+(\.json)?", name))
+        arm, _, inside = parent.partition("/")
+        if arm not in self.arms:
+            return False
+        if not inside:
+            return bool(re.fullmatch(r"(manifest|batches)(\.rank[0-9]+)?\.csv", name))
+        number = re.fullmatch(r"([0-9]{6,18})\.(png|npy)", name)
+        if number is None:
+            return False
+        if parent == f"{BASELINE}/tokens":
+            return name == f"{int(number[1]):06d}.npy" and int(number[1]) < self.batches
+        return f"{inside}/{name}" == image_file(int(number[1])) and int(number[1]) in self.indices
