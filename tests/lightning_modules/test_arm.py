@@ -102,7 +102,8 @@ def test_a_run_is_not_continued_with_another_version_of_a_users_rule(rules, tmp_
     def settings() -> dict:
         sys.modules.pop("my_rules", None)
         config = speculative(gamma={"class_path": "my_rules.Twice"}, acceptance="my_rules.Typical")
-        return {"arms": {"x": build_arm("x", config).describe()}}
+        data = {"labels": [0], "images_per_class": 1, "seed": 0, "batch_size": 1}
+        return {"arms": {"x": build_arm("x", config).describe()}, **data, "precision": "32-true", "device": "cpu"}
 
     folder.open(settings(), ["x"])
     folder.lock.release()
