@@ -14,7 +14,7 @@ import yaml
 from lightning_modules.arm import BASELINE
 from lightning_modules.data.class_lists import parse_ranges
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
-from lightning_modules.run.tables import IMAGES_PER_FOLDER, image_file
+from lightning_modules.run.rows import IMAGES_PER_FOLDER, image_file
 from sdvar.atomic import unfinished_target
 
 MARKER = {"sdvar_run": 1}  # the first entry of settings.yaml: no other program's file has it

@@ -19,7 +19,7 @@ from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new,
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, SETTINGS
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition, digest
-from lightning_modules.run.tables import Table, image_file
+from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
 
 log = logging.getLogger("sdvar.writer")
@@ -63,7 +63,7 @@ class RunFolder:
         write_atomically(file, buffer.getvalue())
         return digest(buffer.getvalue())
 
-    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int], recorded: str | None) -> np.ndarray | None:
+    def read_tokens(self, arm: str, batch: int, shape: tuple[int, int], recorded: str) -> np.ndarray | None:
         """The tokens that an arm made of a batch, int64; None if the file with them is not there as it was written.
 
         Args:
@@ -102,8 +102,8 @@ class RunFolder:
         earlier = read_settings(self.path)
         if earlier is None and not is_new(self.path):
             raise ValueError(
-                f"out: {self.path} is not empty and contains no run (no {SETTINGS} that this project wrote); give a new "
-                "folder"
+                f"out: {self.path} is not empty and contains no run (no {SETTINGS} that this project wrote); give a "
+                "new folder"
             )
         found = self._survey(earlier)
         if overwrite:
@@ -237,7 +237,6 @@ class RunFolder:
         with ThreadPoolExecutor(READERS) as pool:
             for arm in arms:
                 rows = self.manifest(arm).read()
-                self._check_places(arm, rows)
                 files = [self.path / arm / row["file"] for row in rows]
                 found = list(pool.map(condition, files, [row["sha256"] for row in rows]))
                 replaced += [file for file, what in zip(files, found) if what == REPLACED]
@@ -252,15 +251,6 @@ class RunFolder:
             )
         for arm, rows in kept.items():
             self.manifest(arm).replace(rows)
-
-    def _check_places(self, arm: str, rows: Iterable[Mapping[str, str]]) -> None:
-        """Raises ValueError if a row of a manifest names another file than the one that the run wrote for it."""
-        for row in rows:
-            if row["file"] != image_file(int(row["index"])):
-                raise ValueError(
-                    f"out: {self.manifest(arm).path}: image {row['index']}: expected the file "
-                    f"{image_file(int(row['index']))}, got {row['file']!r}; start afresh with --overwrite"
-                )
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:

@@ -28,16 +28,14 @@ class RunPlan:
     length: int
     images: Mapping[str, frozenset[int]]
     batches: Mapping[str, frozenset[int]]
-    tokens: Mapping[int, str | None]
+    tokens: Mapping[int, str]
 
     @classmethod
     def read(cls, folder: RunFolder, arms: Iterable[str], length: int) -> RunPlan:
         """The plan of an open folder, whose tables are merged."""
         arms = list(arms)
         images = {arm: frozenset(int(row["index"]) for row in folder.manifest(arm).read()) for arm in arms}
-        tokens = {
-            arm: {int(row["batch"]): row.get("tokens_sha256") for row in folder.batches(arm).read()} for arm in arms
-        }
+        tokens = {arm: {int(row["batch"]): row["tokens_sha256"] for row in folder.batches(arm).read()} for arm in arms}
         batches = {arm: frozenset(of_arm) for arm, of_arm in tokens.items()}
         return cls(folder, length, images, batches, tokens.get(BASELINE, {}))
 

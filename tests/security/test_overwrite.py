@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from eval import fid
-from lightning_modules.columns import MANIFEST_COLUMNS
+from lightning_modules.columns import MANIFEST_COLUMNS, PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.plan import RunPlan
-from lightning_modules.run.tables import Table, image_file
+from lightning_modules.run.rows import image_file
+from lightning_modules.run.tables import Table
 
 ARM = {"class_path": "sdvar.Baseline", "text": "baseline"}
 SETTINGS = {
@@ -26,6 +27,7 @@ SETTINGS = {
     "precision": "32-true",
     "device": "cpu",
 }
+ROW = {"label": 0, "seed": 0, **dict.fromkeys(PER_IMAGE, 0)}  # of a manifest, but for index and file
 LEFT_OVER = ".{}.0123456789abcdef.tmp"  # a name of the atomic writer
 
 
@@ -209,8 +211,8 @@ def test_what_cannot_be_removed_is_an_error_and_the_same_command_continues(run, 
 @pytest.mark.parametrize("file", ["/etc/passwd", "../hot/000/000000.png", "000/000001.png", "../../precious.png"])
 def test_a_row_names_the_file_that_the_run_wrote_for_it(file, tmp_path):
     folder = opened(tmp_path / "run")
-    Table(tmp_path / "run" / "hot" / "manifest.csv", MANIFEST_COLUMNS).replace([{"index": 0, "file": file}])
-    with pytest.raises(ValueError, match=r"image 0: expected the file 000/000000.png, got"):
+    Table(tmp_path / "run" / "hot" / "manifest.csv", MANIFEST_COLUMNS).replace([ROW | {"index": 0, "file": file}])
+    with pytest.raises(ValueError, match=r"but image 0 is 000/000000.png"):
         folder.verify(["baseline", "hot"])
 
 
@@ -218,8 +220,9 @@ def test_tokens_are_believed_if_they_are_those_that_were_written(tmp_path):
     folder = opened(tmp_path / "run")
     tokens = np.array([[1, 2, 3], [4, 5, 6]])
     digest = folder.write_tokens("baseline", 0, tokens)
-    folder.manifest("baseline").replace({"index": index, "file": image_file(index)} for index in (0, 1))
-    folder.batches("baseline").replace([{"batch": 0, "tokens_sha256": digest}])
+    folder.manifest("baseline").replace(ROW | {"index": index, "file": image_file(index)} for index in (0, 1))
+    counts = dict.fromkeys((*PER_SCALE, *PER_ROUND, *PART_SECONDS), "0")
+    folder.batches("baseline").replace([counts | {"batch": 0, "seconds": "1.5", "tokens_sha256": digest}])
 
     def travels() -> dict:
         plan = RunPlan.read(folder, ["baseline", "hot"], length=3)
