@@ -77,14 +77,12 @@ def find_device(asked: str | None) -> str:
 def print_table(results: Sequence[CheckResult], title: str) -> None:
     """Print one row per check on stdout."""
     table = Table(title=f"Selftest of {title}")
-    table.add_column("check", no_wrap=True)
-    table.add_column("passed", no_wrap=True)
-    table.add_column("number", justify="right", no_wrap=True)
-    table.add_column("limit", justify="right", no_wrap=True)
+    for title, side in (("check", "left"), ("passed", "left"), ("number", "right"), ("limit", "right")):
+        table.add_column(title, justify=side, no_wrap=True)
     table.add_column("what it means", min_width=40)
     for result in results:
         style = None if result.passed else "bold red"
-        numbers = ("-" if math.isnan(value) else f"{value:.2g}" for value in (result.figure, result.limit))
+        numbers = ("-" if math.isnan(value) else f"{value:.2g}" for value in (result.number, result.limit))
         table.add_row(result.test_name, "yes" if result.passed else "NO", *numbers, result.message, style=style)
     # A file or a pipe has no width. 120 columns cut no name or number.
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.stepper import Stepper
+from sdvar.pyramid import ScalePyramid
+from sdvar.selftest.result import largest
 
 
 @torch.no_grad()
@@ -20,36 +25,38 @@ def cache_error(state: DecodeState) -> float:
         The largest absolute difference of a cached key or value, over both models, all layers, guidance branches and
         images; inf if a cache counts scales that are not committed, NaN if one contains NaN.
     """
-    errors = [0.0]
-    for which in ("draft", "target"):
-        stepper = state.stepper(which)
+    errors = []
+    for stepper in (state.stepper("draft"), state.stepper("target")):
         for image in range(state.batch):
             if stepper.progress[image].cached > state.maps.progress[image].committed:
-                return float("inf")
+                return math.inf
             if stepper.progress[image].cached > stepper.visible_from:
                 errors.append(_image_error(state, stepper, image))
-    return torch.tensor(errors, dtype=torch.float64).max().item()  # unlike max(), passes NaN on
+    return largest(errors)
 
 
 def largest_value(state: DecodeState) -> float:
     """The largest absolute value in both models' caches, of the scales counted; the rest is unwritten or stale."""
-    largest = [0.0]
-    for which in ("draft", "target"):
-        stepper = state.stepper(which)
+    values = []
+    for stepper in (state.stepper("draft"), state.stepper("target")):
         for image in range(state.batch):
             positions = state.pyramid.span(stepper.visible_from, stepper.progress[image].cached)
             parts = stepper.workspace.cache.read([image], positions)
-            largest += [part.abs().max().item() for part in parts if part.numel()]
-    return max(largest)
+            values += [part.abs().max().item() for part in parts if part.numel()]
+    return largest(values)
+
+
+def inputs_of_scales(pyramid: ScalePyramid, inputs: Tensor, first: int, last: int) -> Tensor:
+    """The part of `VQVAE.var_inputs` that belongs to the scales ``first`` <= k < ``last``; scale 0 has none."""
+    offsets, n_0 = pyramid.offsets, pyramid.tokens[0]
+    return inputs[:, offsets[max(first, 1)] - n_0 : offsets[max(last, 1)] - n_0]
 
 
 def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     pyramid, first, last = state.pyramid, stepper.visible_from, stepper.progress[image].cached
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
-    # inputs from the tokens, not from the state's f-hat: a wrong f-hat must show as well
-    inputs = state.pair.tokenizer.var_inputs(tokens)
-    n_0 = pyramid.tokens[0]
-    inputs = inputs[:, pyramid.offsets[max(first, 1)] - n_0 : pyramid.offsets[max(last, 1)] - n_0]
+    # inputs from the tokens, not from the state's f-hat: a wrong f-hat has to show as well
+    inputs = inputs_of_scales(pyramid, state.pair.tokenizer.var_inputs(tokens), first, last)
     labels, rows = state.labels[image : image + 1], [image]
     if stepper.guided:
         labels = torch.cat((labels, torch.full_like(labels, stepper.model.num_classes)))
@@ -59,4 +66,4 @@ def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
     positions = pyramid.span(first, last)
     pairs = zip(stepper.workspace.cache.read(rows, positions), fresh.read(list(range(len(rows))), positions))
-    return torch.stack([(ours - expected).abs().max() for ours, expected in pairs]).max().item()
+    return largest((ours - expected).abs().max().item() for ours, expected in pairs)

@@ -16,7 +16,7 @@ from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
 from sdvar.selftest.cache_error import cache_error, largest_value
 from sdvar.selftest.model_checks import SAMPLING, batch
-from sdvar.selftest.result import NEAR_TIES, Measured, relative_error, rounding, tokenizer_rounding
+from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, largest, relative_error
 
 
 @dataclass(frozen=True)
@@ -53,38 +53,33 @@ class NotedGaps(Coupled):
         return verdict
 
 
-def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> Measured:
+def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """After rejections both caches contain what the committed scales give."""
-    figures, rejections = [], 0
+    errors, rejections = [], 0
     for rule in (Coupled(), Overrule(accepted=True), Overrule(accepted=False)):
         state = DecodeState(pair, *batch(pair, B), SAMPLING)
         Speculative(gamma, rule).run(state)
-        figures.append(cache_error(state) / max(1.0, largest_value(state)))
+        errors.append(cache_error(state) / max(1.0, largest_value(state)))
         rejections += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
-    figure = torch.tensor(figures).max().item()
     meaning = f"cached keys and values against a fresh pass over the committed scales, after {rejections} rejections"
-    return Measured(figure, rounding(pair), meaning)
+    return CheckResult(largest(errors), ROUNDING[pair.target.dtype], meaning)
 
 
-def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> Measured:
+def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """f-hat is the sum of one contribution per committed scale."""
     state = DecodeState(pair, *batch(pair, B), SAMPLING)
     Speculative(gamma).run(state)
     quantizer, pyramid, maps = pair.tokenizer.quantize, pair.pyramid, state.maps
-    tokens = pyramid.split(maps.tokens)
-    expected = quantizer.empty_f_hat(B)
-    for scale in range(len(pyramid) - 1):  # no input is made from the last scale
-        expected = expected + quantizer.contribution(tokens[scale], scale)
-    inputs = pair.tokenizer.var_inputs(list(tokens))
-    figure = max(
-        relative_error(maps.f_hat, expected),
-        relative_error(maps.committed_inputs(range(B), 0, len(pyramid)), inputs),
-    )
+    tokens = list(pyramid.split(maps.tokens))
+    # no input is made from the last scale
+    f_hat = sum((quantizer.contribution(tokens[k], k) for k in range(len(pyramid) - 1)), quantizer.empty_f_hat(B))
+    inputs = maps.committed_inputs(range(B), 0, len(pyramid))
+    errors = relative_error(maps.f_hat, f_hat), relative_error(inputs, pair.tokenizer.var_inputs(tokens))
     meaning = "f-hat and the inputs after a decode against the sum of one contribution per committed scale"
-    return Measured(figure, tokenizer_rounding(pair), meaning)
+    return CheckResult(largest(errors), ROUNDING[f_hat.dtype], meaning)
 
 
-def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> Measured:
+def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """With the target as its own draft every scale is accepted, in ceil(K / (gamma + 1)) target calls."""
     same = ModelPair(pair.target, pair.target, pair.tokenizer)  # the loaded target again, no copy
     rule = NotedGaps()
@@ -94,9 +89,8 @@ def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> Measured:
     problems = []
     if rejections > len(rule.gaps):
         problems.append(f"{rejections} scales were rejected, with {len(rule.gaps)} tokens that differ")
-    if (
-        not 0 <= int(stats.target_calls.sum()) - calls * B <= rejections
-    ):  # a round that ends early costs one more at most
+    # a round that ends early costs at most one more
+    if not 0 <= int(stats.target_calls.sum()) - calls * B <= rejections:
         problems.append(
             f"target calls {stats.target_calls.tolist()}, not {calls} per image and at most {rejections} more"
         )
@@ -104,11 +98,10 @@ def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> Measured:
         f"largest score gap of a rejected token: {len(rule.gaps)} of {int(stats.drafted_tokens.sum())} rejected; "
         f"target calls {stats.target_calls.min()} to {stats.target_calls.max()}, {calls} if everything is accepted"
     )
-    limit = NEAR_TIES[pair.target.dtype]
-    return Measured(max([0.0, *rule.gaps]), limit, meaning, problems)
+    return CheckResult(largest(rule.gaps), NEAR_TIES[pair.target.dtype], meaning, problems)
 
 
-def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> Measured:
+def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Speculative decoding with `Coupled` gives the baseline's tokens."""
     labels, seeds = batch(pair, B)
     baseline = decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens
@@ -122,14 +115,12 @@ def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> Measured:
     )
     dtype = pair.target.dtype
     if dtype in (torch.bfloat16, torch.float16):
-        meaning += (
-            f"; {str(dtype)[6:]} rounds a logit of 32 by {32 * torch.finfo(dtype).eps:g}, twice that is the limit"
-        )
-    figure = gaps.max().item() if len(gaps) else 0.0
-    return Measured(figure, NEAR_TIES[dtype], meaning)
+        eps = torch.finfo(dtype).eps
+        meaning += f"; {str(dtype)[6:]} rounds a logit of 32 by {32 * eps:g}, twice that is the limit"
+    return CheckResult(largest(gaps.tolist()), NEAR_TIES[dtype], meaning)
 
 
-def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> Measured:
+def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Images are finite, in range, of the right size, and the same each time."""
     labels, seeds = batch(pair, B)
     results = [decode(pair, labels, seeds, Speculative(gamma), SAMPLING).images for _ in range(2)]
@@ -142,6 +133,6 @@ def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> Measured:
         problems.append("pixels are NaN or infinite")
     elif images.min() < 0 or images.max() > 1:
         problems.append(f"pixels from {images.min():.3g} to {images.max():.3g}, expected 0 to 1")
-    figure = (images - again).abs().max().item()
+    difference = (images - again).abs().max().item()
     meaning = f"pixel difference between two runs; {B} finite images of {side} x {side} in [0, 1]"
-    return Measured(figure, 0.0, meaning, problems)
+    return CheckResult(difference, 0.0, meaning, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
-from sdvar.selftest.result import Measured, relative_error, rounding, tokenizer_rounding
+from sdvar.selftest.cache_error import inputs_of_scales
+from sdvar.selftest.result import ROUNDING, CheckResult, largest, relative_error
 
 SAMPLING = Sampling()  # guided and unfiltered: the filters are not checked here
 
@@ -30,87 +31,77 @@ def inputs_of_tokens(pair: ModelPair, labels: Tensor, seeds: Tensor, model: str 
     return pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(model), SAMPLING, images=False).tokens)
 
 
-class Pass(NamedTuple):
-    """The inputs of one pass of a model.
+def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number: int) -> tuple[Tensor, int]:
+    """Run a strategy; what the modules of the target saw in one of its passes.
 
-    Attributes:
-        inputs: (rows, positions without scale 0, C_vae).
-        hidden: (rows, positions, C), what the first block sees.
+    Returns:
+        The inputs (rows, positions without scale 0, C_vae) and the number of positions that reached the first block.
     """
-
-    inputs: Tensor
-    hidden: Tensor
-
-
-def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number: int) -> Pass:
-    """Run a strategy and return one of the target's passes, as its own modules saw it."""
     target: Any = pair.target
-    inputs, hidden = [], []
+    inputs, positions = [], []
     hooks = [
         target.word_embed.register_forward_pre_hook(lambda module, args: inputs.append(args[0])),
-        target.blocks[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0])),
+        target.blocks[0].register_forward_pre_hook(lambda module, args: positions.append(args[0].shape[1])),
     ]
     try:
         strategy.run(state)
     finally:
         for hook in hooks:
             hook.remove()
-    return Pass(inputs[number], hidden[number])
+    return inputs[number], positions[number]
 
 
-def build_combined_query(pair: ModelPair, B: int, gamma: int) -> Measured:
+def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """A verification has n_0 + n_1 + … positions; its inputs are those of the drafted tokens."""
     labels, seeds = batch(pair, B)
-    pyramid, n_0 = pair.pyramid, pair.pyramid.tokens[0]
-    expected = inputs_of_tokens(pair, labels, seeds, "draft")
-    figure, problems, lengths = 0.0, [], []
+    pyramid = pair.pyramid
+    drafted = inputs_of_tokens(pair, labels, seeds, "draft")
+    errors, problems, passes = [], [], []
     for draft_length in sorted({0, min(1, len(pyramid) - 1), min(gamma, len(pyramid) - 1)}):
         strategy = Speculative(draft_length) if draft_length else Baseline()
         before = draft_length if pair.draft is pair.target else 0  # then the target's first passes are the draft's
-        first = target_pass(pair, DecodeState(pair, labels, seeds, SAMPLING), strategy, before)
-        positions = pyramid.span_tokens(0, draft_length + 1)
-        if first.hidden.shape[1] != positions:
-            problems.append(
-                f"scales 0-{draft_length} make {first.hidden.shape[1]} positions in the target's pass, not {positions}"
-            )
-        else:
-            wanted = expected[:, : positions - n_0].repeat(2, 1, 1)  # the same in both guidance branches
-            figure = max(figure, relative_error(first.inputs, wanted))
-        lengths.append(f"0-{draft_length}: {first.hidden.shape[1]}")
+        state = DecodeState(pair, labels, seeds, SAMPLING)
+        inputs, positions = target_pass(pair, state, strategy, before)
+        expected = inputs_of_scales(pyramid, drafted, 0, draft_length + 1).repeat(2, 1, 1)  # in both guidance branches
+        errors.append(relative_error(inputs, expected))
+        passes.append(f"0-{draft_length}: {positions}")
+        wanted = pyramid.span_tokens(0, draft_length + 1)
+        if positions != wanted:
+            problems.append(f"scales 0-{draft_length} make {positions} positions in the target's pass, not {wanted}")
     meaning = (
-        f"positions of a pass over scales {', '.join(lengths)}; its inputs against the down-sampled f-hat of the "
+        f"positions of a pass over scales {', '.join(passes)}; its inputs against the down-sampled f-hat of the "
         "drafted tokens"
     )
-    return Measured(figure, tokenizer_rounding(pair), meaning, problems)
+    return CheckResult(largest(errors), ROUNDING[drafted.dtype], meaning, problems)
 
 
-def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> Measured:
+def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Splitting the logits of one pass over several scales gives those of one pass per scale."""
     labels, seeds = batch(pair, B)
     pyramid, scales, images = pair.pyramid, len(pair.pyramid), range(B)
     inputs = inputs_of_tokens(pair, labels, seeds)
-    figures = []
+    errors = []
     for which in ("target", "draft"):
         one_by_one = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
         in_spans = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
         for first in range(0, scales, gamma + 1):
             last = min(first + gamma + 1, scales)
-            logits = in_spans.logits(images, _inputs_of(pair, inputs, first, last), first, last, wanted_from=first)
+            part_of_inputs = inputs_of_scales(pyramid, inputs, first, last)
+            logits = in_spans.logits(images, part_of_inputs, first, last, wanted_from=first)
             for scale, part in zip(range(first, last), pyramid.split(logits, first, last), strict=True):
-                alone = _inputs_of(pair, inputs, scale, scale + 1)
+                alone = inputs_of_scales(pyramid, inputs, scale, scale + 1)
                 wanted = one_by_one.logits(images, alone, scale, scale + 1, wanted_from=scale)
-                figures.append(relative_error(part, wanted))
+                errors.append(relative_error(part, wanted))
     meaning = f"logits of passes over {gamma + 1} scales, split by scale, against one pass per scale; both models"
-    return Measured(_largest(figures), rounding(pair), meaning)
+    return CheckResult(largest(errors), ROUNDING[pair.target.dtype], meaning)
 
 
-def guidance_branches(pair: ModelPair, B: int, gamma: int) -> Measured:
+def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """The class and the null branch differ from the first input on and are combined as in VAR."""
     labels, seeds = batch(pair, B)
     pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
-    inputs = inputs_of_tokens(pair, labels, seeds)
     last = min(gamma + 1, scales)
-    inputs = _inputs_of(pair, inputs, 0, last)
+    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, labels, seeds), 0, last)
     stepper = DecodeState(pair, labels, seeds, SAMPLING).stepper("target")
     workspace: Any = stepper.workspace
     start, problems = workspace.conditioning.start, []
@@ -121,14 +112,14 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> Measured:
     of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (labels, null))
     scale = pyramid.scale_of_position(0, last, pair.device)[:, None].to(guided.dtype)
     t = SAMPLING.cfg * scale / max(1, scales - 1)
-    figure = relative_error(guided, (1 + t) * of_class - t * of_null)
+    error = relative_error(guided, (1 + t) * of_class - t * of_null)
     meaning = (
         "guided logits against (1 + t) class - t null of separate passes; the branches differ from the first input on"
     )
-    return Measured(figure, rounding(pair), meaning, problems)
+    return CheckResult(error, ROUNDING[pair.target.dtype], meaning, problems)
 
 
-def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> Measured:
+def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """A scale sees all of itself and of the scales before it, and nothing else."""
     pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
     problems = []
@@ -142,8 +133,7 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> Measured:
                 break
 
     labels, seeds = batch(pair, B)
-    inputs = inputs_of_tokens(pair, labels, seeds)
-    inputs, n_0 = _inputs_of(pair, inputs, 0, last), pyramid.tokens[0]
+    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, labels, seeds), 0, last)
     conditioning = target.condition(labels)
     logits = target.forward_span(conditioning, inputs, 0, last)
     leaks = []
@@ -151,23 +141,12 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> Measured:
         here = pyramid.span(scale, scale + 1)
         for position in (here.start, here.stop - 1):
             changed = inputs.clone()
-            changed[:, position - n_0] += inputs.std()
+            changed[:, position - pyramid.tokens[0]] += inputs.std()
             moved = target.forward_span(conditioning, changed, 0, last)
             leaks.append(relative_error(moved[:, : here.start], logits[:, : here.start]))
             if (moved[:, here] == logits[:, here]).all(-1).any():
                 problems.append(f"positions of scale {scale} do not see a token of their own scale")
     # below the rounding of reduced precision: both passes take the same kernels on the same shapes
-    limit = min(1e-6, rounding(pair))
+    limit = min(1e-6, ROUNDING[pair.target.dtype])
     meaning = "change of earlier scales' logits when a later scale's input changes; a scale sees all of itself"
-    return Measured(_largest(leaks), limit, meaning, list(dict.fromkeys(problems)))
-
-
-def _inputs_of(pair: ModelPair, inputs: Tensor, first: int, last: int) -> Tensor:
-    """The part of `VQVAE.var_inputs` that belongs to the scales ``first`` <= k < ``last``."""
-    offsets, n_0 = pair.pyramid.offsets, pair.pyramid.tokens[0]
-    return inputs[:, offsets[max(first, 1)] - n_0 : offsets[max(last, 1)] - n_0]
-
-
-def _largest(figures: list[float]) -> float:
-    """The maximum, or NaN if there is one among them; 0 for none."""
-    return torch.tensor([0.0, *figures], dtype=torch.float64).max().item()
+    return CheckResult(largest(leaks), limit, meaning, list(dict.fromkeys(problems)))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sdvar.decoding.compare import NEAR_TIE
-from sdvar.pair import ModelPair
 
 # Rounding: largest difference over largest number. Two ways of computing the same thing differ by about 10 eps in
 # float64 and float32 and by 1 to 2 eps in the others, whose sums are kept in float32 (depth 8 and 30). Stale keys, a
@@ -26,54 +24,29 @@ class CheckResult:
     """The outcome of one check.
 
     Attributes:
-        test_name: the tester's method, without ``test_``.
-        passed: whether the number is within the limit and nothing else is wrong.
-        figure, limit: the measured number and its largest allowed value; NaN if the check could not run.
-        message: what the number is, and what is wrong if something is.
-    """
-
-    test_name: str
-    passed: bool
-    figure: float
-    limit: float
-    message: str
-
-
-class Measured(NamedTuple):
-    """What a check measured.
-
-    Attributes:
-        figure, limit: see `CheckResult`.
+        number, limit: the measured number and its largest allowed value; NaN if the check could not run.
         meaning: what the number is.
         problems: faults that the number does not show.
+        test_name: the tester's method, without ``test_``.
     """
 
-    figure: float
+    number: float
     limit: float
-    meaning: str
+    meaning: str = ""
     problems: Sequence[str] = ()
+    test_name: str = ""
 
-    def judged(self, test_name: str) -> CheckResult:
-        """The result of the check of that name."""
-        within = self.figure <= self.limit  # False for NaN
-        faults = [*self.problems, *([] if within else [f"{self.figure:.2g} is above the limit"])]
-        message = f"{'; '.join(faults)}. {self.meaning}" if faults else self.meaning
-        return CheckResult(test_name, not faults, self.figure, self.limit, message)
+    @property
+    def passed(self) -> bool:
+        return self.number <= self.limit and not self.problems  # False for NaN
 
-
-def failed(test_name: str, error: Exception) -> CheckResult:
-    """The result of a check that raised an error."""
-    return CheckResult(test_name, False, math.nan, math.nan, f"{type(error).__name__}: {error}")
-
-
-def rounding(pair: ModelPair) -> float:
-    """The limit of relative errors in what the target computes."""
-    return ROUNDING[pair.target.dtype]
-
-
-def tokenizer_rounding(pair: ModelPair) -> float:
-    """The limit of relative errors in f-hat and in the inputs made from it."""
-    return ROUNDING[pair.tokenizer.quantize.embedding.weight.dtype]
+    @property
+    def message(self) -> str:
+        """What is wrong, if something is, and what the number is."""
+        faults = list(self.problems)
+        if not (self.number <= self.limit or math.isnan(self.limit)):
+            faults.append(f"{self.number:.2g} is above the limit")
+        return ". ".join(filter(None, ("; ".join(faults), self.meaning)))
 
 
 def relative_error(ours: Tensor, expected: Tensor) -> float:
@@ -83,3 +56,8 @@ def relative_error(ours: Tensor, expected: Tensor) -> float:
     if not ours.numel():
         return 0.0
     return ((ours - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
+
+
+def largest(numbers: Iterable[float]) -> float:
+    """The maximum of numbers >= 0, 0 for none; unlike max(), NaN if there is one."""
+    return torch.tensor([0.0, *numbers], dtype=torch.float64).max().item()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,17 +12,21 @@ from sdvar.arguments import check_int
 from sdvar.pair import ModelPair
 from sdvar.prototype import SDVAR
 from sdvar.selftest import decoding_checks, model_checks
-from sdvar.selftest.result import CheckResult, Measured, failed
-
-Check = Callable[[ModelPair, int, int], Measured]
-Method = Callable[..., CheckResult]
+from sdvar.selftest.result import CheckResult
 
 
-def _method(check: Check) -> Method:
+def _method(check: Callable[[ModelPair, int, int], CheckResult]) -> Callable[..., CheckResult]:
     """The tester's method that runs a check."""
 
+    @torch.no_grad()
     def method(self: SDVARParallelV1Tester, B: int = 2, gamma: int = 2) -> CheckResult:
-        return self._run(check, B, gamma)
+        check_int("B", B, least=1)
+        check_int("gamma", gamma, least=1)
+        try:
+            result = check(self.pair, B, gamma)
+        except Exception as error:
+            result = CheckResult(math.nan, math.nan, problems=(f"{type(error).__name__}: {error}",))
+        return dataclasses.replace(result, test_name=check.__name__)
 
     method.__name__, method.__doc__ = f"test_{check.__name__}", check.__doc__
     return method
@@ -32,7 +38,7 @@ class SDVARParallelV1Tester:
     Args:
         sdvar_model: an SDVAR or a ModelPair.
 
-    Every ``test_`` method takes B, images per decode, and gamma, scales drafted per round, both at least 1, and gives
+    Every ``test_`` method takes B, images per decode, and gamma, scales drafted per round, both at least 1, and returns
     a CheckResult. A check that raises an error has failed.
 
     Raises:
@@ -57,12 +63,3 @@ class SDVARParallelV1Tester:
     def run_all_tests(self, B: int = 2, gamma: int = 2) -> list[CheckResult]:
         """All checks, in the order above."""
         return [getattr(self, name)(B, gamma) for name in vars(type(self)) if name.startswith("test_")]
-
-    @torch.no_grad()
-    def _run(self, check: Check, B: int, gamma: int) -> CheckResult:
-        check_int("B", B, least=1)
-        check_int("gamma", gamma, least=1)
-        try:
-            return check(self.pair, B, gamma).judged(check.__name__)
-        except Exception as error:
-            return failed(check.__name__, error)

@@ -70,7 +70,7 @@ def test_one_method_a_check(tester):
     for name in NAMES:
         result = run(tester, name)
         assert result.test_name == name and result.passed and result.message
-        assert 0 <= result.figure <= result.limit
+        assert 0 <= result.number <= result.limit
 
 
 # each breaks one thing, by way of monkeypatch; the checks in the list must then fail, and `named` says why they do
@@ -265,9 +265,9 @@ def test_memory_that_was_never_written_does_not_hide_a_fault(tester, monkeypatch
     monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(100))
     assert run(tester, "cache_after_truncation").passed
     truncation_after_a_rejection_only(monkeypatch)
-    figure = run(tester, "cache_after_truncation").figure
+    number = run(tester, "cache_after_truncation").number
     monkeypatch.setattr(torch, "empty", empty)
-    assert figure == run(tester, "cache_after_truncation").figure
+    assert number == run(tester, "cache_after_truncation").number
 
 
 def test_what_a_check_raises_is_its_failure():
