@@ -18,7 +18,7 @@ from rich.table import Table
 
 from sdvar.checkpoints.converting import convert
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.inspecting import inspect
+from sdvar.checkpoints.inspecting import COLUMNS, inspect
 from sdvar.command_line import ArgumentParser
 
 EXAMPLES = {
@@ -34,6 +34,7 @@ EXAMPLES = {
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
 PROG = "python -m sdvar.checkpoints"
+TEXT_COLUMNS = ("file", "kind", "pyramid", "dtype")
 WIDTH = 140  # of the table if stdout is not a terminal
 
 
@@ -72,47 +73,37 @@ def _examples(*commands: str) -> str:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    table = Table()
-    for title in ("file", "kind", "MB", "depth", "width", "heads", "pyramid", "dtype", "parameters"):
-        table.add_column(
-            title, justify="left" if title in ("file", "kind", "pyramid", "dtype") else "right", overflow="fold"
-        )
-    notes, failed = [], 0
+    table, notes, status = Table(), [], 0
+    for title in COLUMNS:
+        table.add_column(title, justify="left" if title in TEXT_COLUMNS else "right", overflow="fold")
     for file in options.files:
         try:
-            found = inspect(file)
+            for cells, note in inspect(file):
+                table.add_row(*map(escape, cells))
+                notes += [note] if note else []
         except CheckpointError as error:
-            _complain(error)
-            failed += 1
-            continue
-        for one in found:
-            pyramid = " ".join(map(str, one.pyramid)) if one.pyramid else None
-            cells = (one.depth, one.width, one.heads, pyramid, " + ".join(one.dtypes) or None)
-            shown = ("-" if cell is None else str(cell) for cell in cells)
-            table.add_row(escape(one.file), one.kind, f"{one.megabytes:,.1f}", *shown, f"{one.parameters:,}")
-            notes += [f"{one.file}: {one.note}"] if one.note else []
+            status = _complain(error)
     if table.row_count:
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
         console.print(table)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False, markup=False)
-    return 2 if failed else 0
+    return status
 
 
 def _convert(options: argparse.Namespace) -> int:
-    kind = KINDS.get(options.kind)
+    dtype, kind = getattr(torch, options.dtype), KINDS.get(options.kind)
     try:
-        dtype = getattr(torch, options.dtype)
         convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite)
     except (ValueError, TypeError, OSError) as error:
-        _complain(error)
-        return 2
+        return _complain(error)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:,.1f} MB, read back and equal")
     return 0
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception) -> int:
     print(f"{PROG}: error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -20,85 +20,79 @@ HOW_TO_USE = {VAR_KIND: "give it as the draft or the target", TOKENIZER_KIND: "g
 Weights = Mapping[str, Tensor]
 
 
-def var_arguments(name: str, weights: Weights) -> dict[str, Any]:
+def var_arguments(weights: Weights) -> dict[str, Any]:
     """Arguments of the `sdvar.VAR` that the tensors describe, but for its pyramid.
 
     Args:
-        name: what messages call the weights.
         weights: tensors by their released names; they may be on the meta device.
 
     Raises:
-        CheckpointError: if they do not describe one.
+        CheckpointError: if they do not describe one; without the weights' name, see `named`.
     """
     _expect(
-        name, weights, VAR_KIND,
+        weights, VAR_KIND,
         ("pos_1LC", "pos_start", "class_emb.weight", "word_embed.weight", "head.weight", "blocks.0.ffn.fc1.weight"),
     )  # fmt: skip
-    width = _shape(name, weights, "pos_1LC", 3)[2]
+    width = _shape(weights, "pos_1LC", 3)[2]
     qk_norm = "blocks.0.attn.scale_mul_1H11" in weights
-    heads = _shape(name, weights, "blocks.0.attn.scale_mul_1H11", 4)[1] if qk_norm else width // HEAD_WIDTH
+    heads = _shape(weights, "blocks.0.attn.scale_mul_1H11", 4)[1] if qk_norm else width // HEAD_WIDTH
     if heads < 1 or width % heads:
-        raise CheckpointError(f"{name}: a width of {width} does not divide into {heads} heads; the file is damaged")
+        raise CheckpointError(f"a width of {width} does not divide into {heads} heads; the file is damaged")
     return {
-        "num_classes": _shape(name, weights, "class_emb.weight", 2)[0] - 1,
-        "depth": _count(name, weights, "blocks"),
+        "num_classes": _shape(weights, "class_emb.weight", 2)[0] - 1,
+        "depth": _count(weights, "blocks"),
         "width": width,
         "heads": heads,
-        "codebook_size": _shape(name, weights, "head.weight", 2)[0],
-        "latent_channels": _shape(name, weights, "word_embed.weight", 2)[1],
-        "mlp_ratio": _shape(name, weights, "blocks.0.ffn.fc1.weight", 2)[0] / width,
+        "codebook_size": _shape(weights, "head.weight", 2)[0],
+        "latent_channels": _shape(weights, "word_embed.weight", 2)[1],
+        "mlp_ratio": _shape(weights, "blocks.0.ffn.fc1.weight", 2)[0] / width,
         "shared_adaln": "shared_ada_lin.1.weight" in weights,
         "qk_norm": qk_norm,
     }
 
 
-def tokenizer_arguments(name: str, weights: Weights) -> dict[str, Any]:
+def tokenizer_arguments(weights: Weights) -> dict[str, Any]:
     """Arguments of the `sdvar.VQVAE` that the tensors describe, but for its pyramid; see `var_arguments`."""
-    _expect(name, weights, TOKENIZER_KIND, ("quantize.embedding.weight", "encoder.conv_in.weight"))
-    base = _shape(name, weights, "encoder.conv_in.weight", 4)[0]
-    keys = [f"encoder.down.{i}.block.0.conv1.weight" for i in range(_count(name, weights, "encoder.down"))]
-    _expect(name, weights, TOKENIZER_KIND, keys or ["encoder.down.0.block.0.conv1.weight"])
-    phis = _count(name, weights, "quantize.quant_resi.qresi_ls")
-    codebook_size, latent_channels = _shape(name, weights, "quantize.embedding.weight", 2)
+    _expect(weights, TOKENIZER_KIND, ("quantize.embedding.weight", "encoder.conv_in.weight"))
+    base = _shape(weights, "encoder.conv_in.weight", 4)[0]
+    keys = [f"encoder.down.{i}.block.0.conv1.weight" for i in range(_count(weights, "encoder.down"))]
+    _expect(weights, TOKENIZER_KIND, keys or ["encoder.down.0.block.0.conv1.weight"])
+    phis = _count(weights, "quantize.quant_resi.qresi_ls")
+    codebook_size, latent_channels = _shape(weights, "quantize.embedding.weight", 2)
     return {
         "codebook_size": codebook_size,
         "latent_channels": latent_channels,
         "base_channels": base,
-        "channel_multipliers": [_shape(name, weights, key, 4)[0] // base for key in keys],
-        "res_blocks": _count(name, weights, "encoder.down.0.block"),
+        "channel_multipliers": [_shape(weights, key, 4)[0] // base for key in keys],
+        "res_blocks": _count(weights, "encoder.down.0.block"),
         "phi_sharing": phis or int("quantize.quant_resi.qresi.weight" in weights),
     }
 
 
-def var_pyramid(name: str, weights: Weights, given: ScalePyramid | None) -> ScalePyramid:
+def var_pyramid(weights: Weights, given: ScalePyramid | None) -> ScalePyramid:
     """The pyramid of a VAR: from ``lvl_1L``, else from a released model's number of positions, else as given.
 
-    Args:
-        name: what messages call the weights.
-        weights: those of a VAR, see `var_arguments`.
-        given: the user's pyramid, if any.
-
     Raises:
-        CheckpointError: if there is none, or the tensors and the given one disagree.
+        CheckpointError: if there is none, or the tensors and the given one disagree; see `var_arguments`.
     """
-    length = _shape(name, weights, "pos_1LC", 3)[1]
+    length = _shape(weights, "pos_1LC", 3)[1]
     held = None
     if "lvl_1L" in weights and not weights["lvl_1L"].is_meta:
-        held = _pyramid_of_levels(name, weights["lvl_1L"])
+        held = _pyramid_of_levels(weights["lvl_1L"])
     elif length in KNOWN_PYRAMIDS:
         held = ScalePyramid(KNOWN_PYRAMIDS[length])
     if held and given and held != given:
         raise CheckpointError(
-            f"{name}: patch_nums is {held.patch_nums} in the file, but {given.patch_nums} was given; leave patch_nums "
+            f"patch_nums is {held.patch_nums} in the file, but {given.patch_nums} was given; leave patch_nums "
             "out or give the file's"
         )
     pyramid = held or given
     if pyramid is None:
-        raise CheckpointError(f"{name}: the pyramid of its {length} tokens is not in the file; give patch_nums")
+        raise CheckpointError(f"the pyramid of its {length} tokens is not in the file; give patch_nums")
     if pyramid.length != length:
         whose = "lvl_1L" if held else "the given patch_nums"
         raise CheckpointError(
-            f"{name}: pos_1LC has {length} positions, but {whose} {pyramid.patch_nums} makes {pyramid.length}; give "
+            f"pos_1LC has {length} positions, but {whose} {pyramid.patch_nums} makes {pyramid.length}; give "
             "the pyramid that the model was trained on"
         )
     return pyramid
@@ -111,48 +105,48 @@ def given_pyramid(patch_nums: Sequence[int] | ScalePyramid | None) -> ScalePyram
     return ScalePyramid(tuple(patch_nums))
 
 
-def _expect(name: str, weights: Weights, kind: str, keys: Sequence[str]) -> None:
+def _expect(weights: Weights, kind: str, keys: Sequence[str]) -> None:
     missing = [key for key in keys if key not in weights]
     if missing:
         found = kind_of(weights)
         advice = "" if found in (kind, UNKNOWN_KIND) else f". It is a {found}: {HOW_TO_USE[found]}"
         some = ", ".join(list(weights)[:5]) or "no tensors"
         raise CheckpointError(
-            f"{name}: not a {kind} of the released format: {', '.join(missing[:5])} missing; it holds {some}, …{advice}"
+            f"not a {kind} of the released format: {', '.join(missing[:5])} missing; it holds {some}, …{advice}"
         )
 
 
-def _shape(name: str, weights: Weights, key: str, rank: int) -> tuple[int, ...]:
+def _shape(weights: Weights, key: str, rank: int) -> tuple[int, ...]:
     shape = tuple(weights[key].shape)
     if len(shape) != rank or 0 in shape:
         raise CheckpointError(
-            f"{name}: {key} has the shape {shape}, expected {rank} dimensions, none of them 0; the file is damaged or "
+            f"{key} has the shape {shape}, expected {rank} dimensions, none of them 0; the file is damaged or "
             "of another model"
         )
     return shape
 
 
-def _count(name: str, weights: Weights, prefix: str) -> int:
+def _count(weights: Weights, prefix: str) -> int:
     """How many numbered parts follow a prefix; they must be 0, 1, 2 …"""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     found = {int(match[1]) for match in map(pattern.match, weights) if match}
-    lacking = next((i for i in range(len(found)) if i not in found), None)
-    if lacking is not None:
+    lacking = sorted(set(range(len(found))) - found)
+    if lacking:
         raise CheckpointError(
-            f"{name}: {prefix}.{lacking} missing, though there is {prefix}.{max(found)}; the file is incomplete, "
+            f"{prefix}.{lacking[0]} missing, though there is {prefix}.{max(found)}; the file is incomplete, "
             "download or save it again"
         )
     return len(found)
 
 
-def _pyramid_of_levels(name: str, levels: Tensor) -> ScalePyramid:
+def _pyramid_of_levels(levels: Tensor) -> ScalePyramid:
     """lvl_1L holds the scale of each position: n_0 zeros, n_1 ones …"""
     scales, counts = levels.flatten().unique_consecutive(return_counts=True)
     sides = [math.isqrt(count) for count in counts.tolist()]
     rising = sides == sorted(sides) and [side * side for side in sides] == counts.tolist()
     if not sides or not rising or scales.tolist() != list(range(len(sides))):
         raise CheckpointError(
-            f"{name}: lvl_1L does not number the tokens of a pyramid: it holds {counts.tolist()[:5]} … positions of "
+            f"lvl_1L does not number the tokens of a pyramid: it holds {counts.tolist()[:5]} … positions of "
             f"the scales {scales.tolist()[:5]} …, expected squares that do not shrink for 0, 1, 2 …; the file is "
             "damaged, download or save it again"
         )

@@ -52,7 +52,16 @@ def convert(
         tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
         # derived buffers record only the number of scales, which may be unknown
         tensors = {key: value for key, value in tensors.items() if key in weights or not derived(key)}
-    _write(tensors, out)
+    with replacing(out) as stream:
+        stream.write(save(tensors, metadata={"format": "pt"}))
+        stream.flush()
+        read_back = load_file(stream.name)
+        differing = [key for key, value in tensors.items() if not _same(value, read_back.get(key))]
+        if differing or len(read_back) != len(tensors):
+            raise CheckpointError(
+                f"{out}: the file read back differs from what was written ({', '.join(differing[:5])}); it was "
+                "removed. Check the disk"
+            )
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -83,19 +92,6 @@ def _one_of(name: str, found: dict[str, dict[str, Tensor]], kind: str | None) ->
         raise CheckpointError(f"{name}: holds a VAR and a tokenizer; choose with --kind var or --kind tokenizer")
     kind = kind or next(iter(kinds))
     return kinds[kind], kind
-
-
-def _write(tensors: dict[str, Tensor], out: Path) -> None:
-    with replacing(out) as stream:
-        stream.write(save(tensors, metadata={"format": "pt"}))
-        stream.flush()
-        read_back = load_file(stream.name)
-        differing = [key for key, value in tensors.items() if not _same(value, read_back.get(key))]
-        if differing or len(read_back) != len(tensors):
-            raise CheckpointError(
-                f"{out}: the file read back differs from what was written ({', '.join(differing[:5])}); it was "
-                "removed. Check the disk"
-            )
 
 
 def _same(written: Tensor, read_back: Tensor | None) -> bool:

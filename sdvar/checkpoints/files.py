@@ -8,14 +8,12 @@ import os
 import pickle
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.hub import local_file
@@ -68,25 +66,12 @@ def read(source: Source, verify: bool = True) -> Any:
         raise CheckpointError(f"{name}: cannot be read as a checkpoint: the file is empty. Download or copy it again")
     if verify:
         _verify(path, name)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, name)
-    return _read_torch(path, name, mapped=start == ZIP)
-
-
-def _read_safetensors(path: Path, name: str) -> dict[str, Tensor]:
+    safe = path.suffix == ".safetensors"
     try:
-        return load_file(path)  # maps the file
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(
-            f"{name}: cannot be read as a checkpoint ({type(error).__name__}); it is damaged, cut off or no "
-            "safetensors file. Download or copy it again; a file of torch.save is named .pth"
-        ) from None
-
-
-def _read_torch(path: Path, name: str, mapped: bool) -> Any:
-    try:
+        if safe:
+            return load_file(path)
         # weights_only: a checkpoint must not be able to run code
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
     except Exception as error:
         # torch's message advises turning weights_only off, which would run code from the file
         refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
@@ -95,9 +80,11 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
                 f"{name}: cannot be read as a checkpoint: it holds {refused[1]}, and objects other than tensors and "
                 "plain values are refused, since unpickling them can run code. Save the model's state_dict() alone"
             ) from None
+        kind = "safetensors file" if safe else "file of torch.save"
+        advice = "a file of torch.save is named .pth" if safe else "a safetensors file is named .safetensors"
         raise CheckpointError(
-            f"{name}: cannot be read as a checkpoint ({type(error).__name__}); it is damaged, cut off or no file of "
-            "torch.save. Download or copy it again; a safetensors file is named .safetensors"
+            f"{name}: cannot be read as a checkpoint ({type(error).__name__}); it is damaged, cut off or no {kind}. "
+            f"Download or copy it again; {advice}"
         ) from None
 
 
@@ -112,7 +99,15 @@ def _verify(path: Path, name: str) -> None:
 
     Flipped bits and corrupt downloads of the right length load without an error, so every known sum is checked.
     """
-    for expected, where, advice in _known(path):
+    known: list[tuple[str, object, str]] = []
+    if expected := listed(path):
+        known.append((expected, path.parent / SUMS, "Copy it again, or correct the list if it was replaced"))
+    # The hub's cache links a snapshot's file to blobs/<etag>. The etag of a large file is its SHA-256, that of a small
+    # one a shorter git hash. Only the first link counts: a blob may itself link into a store with other names.
+    blob = Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        known.append((blob.name, "the hub", f"Delete {blob} and run the same command again"))
+    for expected, where, advice in known:
         if (found := sha256(path)) != expected:
             raise CheckpointError(
                 f"{name}: the SHA-256 is {found}, but {expected} by {where}; the file is damaged or another "
@@ -130,17 +125,6 @@ def listed(path: Path) -> str | None:
         if match and match[2] == path.name:
             return match[1].lower()
     return None
-
-
-def _known(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Each known sum: the sum, who lists it, what to do about a difference."""
-    if expected := listed(path):
-        yield expected, str(path.parent / SUMS), "Copy it again, or correct the list if it was replaced"
-    # The hub's cache links a snapshot's file to blobs/<etag>. The etag of a large file is its SHA-256, that of a small
-    # one a shorter git hash. Only the first link counts: a blob may itself link into a store with other names.
-    blob = Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
-    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        yield blob.name, "the hub", f"Delete {blob} and run the same command again"
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sdvar.checkpoints.configuration import Weights
+from sdvar.checkpoints.configuration import Weights, tokenizer_arguments, var_arguments, var_pyramid
 from sdvar.checkpoints.errors import CheckpointError
+from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
+from sdvar.pyramid import ScalePyramid
 
 Model = TypeVar("Model", bound=nn.Module)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -24,18 +26,31 @@ def derived(key: str) -> bool:
     return key.rsplit(".", 1)[-1] in DERIVED
 
 
-def empty_model(name: str, make: Callable[..., Model], arguments: dict[str, Any], weights: Weights) -> Model:
-    """The model of a configuration on the meta device, where it takes no memory; its tensors fit the weights'.
+def empty_var(weights: Weights, pyramid: ScalePyramid | None) -> VAR:
+    """The VAR that the weights describe, on the meta device, where it takes no memory; its tensors fit the weights'.
+
+    Args:
+        weights: tensors by their released names.
+        pyramid: the user's, if any; see `var_pyramid`.
 
     Raises:
-        CheckpointError: if it cannot be built, or names and shapes are not the weights'.
+        CheckpointError: if it cannot be built, or names and shapes are not the weights'; without the weights' name.
     """
+    return _empty(VAR, var_arguments(weights) | {"patch_nums": var_pyramid(weights, pyramid)}, weights)
+
+
+def empty_tokenizer(weights: Weights, pyramid: ScalePyramid) -> VQVAE:
+    """The same for a VQVAE."""
+    return _empty(VQVAE, tokenizer_arguments(weights) | {"patch_nums": pyramid}, weights)
+
+
+def _empty(make: Callable[..., Model], arguments: dict[str, Any], weights: Weights) -> Model:
     try:
         with torch.device("meta"):
             model = make(**arguments)
     except Exception as error:  # the layers' own errors about invalid sizes
         raise CheckpointError(
-            f"{name}: its tensors describe a {make.__name__} that cannot be built ({error}); the file is damaged or of "
+            f"its tensors describe a {make.__name__} that cannot be built ({error}); the file is damaged or of "
             "another architecture"
         ) from error
     expected = model.state_dict()
@@ -51,20 +66,20 @@ def empty_model(name: str, make: Callable[..., Model], arguments: dict[str, Any]
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {what}: {', '.join(keys[:5])}" for what, keys in problems.items() if keys)
         raise CheckpointError(
-            f"{name}: does not fit the {make.__name__} that its tensors describe: {listed}. Save the state_dict() of "
+            f"does not fit the {make.__name__} that its tensors describe: {listed}. Save the state_dict() of "
             "the whole model and nothing else"
         )
     return model
 
 
-def fill(name: str, model: Model, weights: Weights, device: str | torch.device, dtype: torch.dtype) -> Model:
+def fill(model: Model, weights: Weights, device: str | torch.device, dtype: torch.dtype) -> Model:
     """Gives a model from `empty_model` its tensors, converted one by one; in eval mode, without gradients.
 
     The model shares no memory with the weights: a mapped file may change while the model lives. Weights on the
     meta device, which have no values, make a model on the meta device.
 
     Raises:
-        CheckpointError: if values are not finite or not floating point.
+        CheckpointError: if values are not finite or not floating point; without the name of the weights.
     """
     full = dtype if dtype == torch.float64 else torch.float32
     meta = any(value.is_meta for value in weights.values()) or torch.device(device).type == "meta"
@@ -78,7 +93,7 @@ def fill(name: str, model: Model, weights: Weights, device: str | torch.device, 
         elif meta:
             converted[key] = torch.empty_like(slot, dtype=wanted)
         else:
-            converted[key] = _converted(name, key, weights[key], wanted).to(device)
+            converted[key] = _converted(key, weights[key], wanted).to(device)
     model.load_state_dict(converted, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -89,22 +104,21 @@ def _low_precision(model: nn.Module, key: str) -> bool:
     return in_blocks and not key.endswith(("scale_mul_1H11", "ada_gss"))
 
 
-def _converted(name: str, key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+def _converted(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     """A contiguous copy in another precision, finite."""
     if value.dtype not in DTYPES or value.layout != torch.strided:
         raise CheckpointError(
-            f"{name}: {key} is of {value.dtype} ({value.layout}), expected dense numbers of "
+            f"{key} is of {value.dtype} ({value.layout}), expected dense numbers of "
             f"{', '.join(map(str, DTYPES))}; save the weights before quantisation"
         )
     result = value.detach().to(dtype=dtype, copy=True, memory_format=torch.contiguous_format)
     if not _finite(result):
         if _finite(value):
             raise CheckpointError(
-                f"{name}: {key} holds numbers that {dtype} cannot; load it in torch.bfloat16, torch.float32 "
-                "or torch.float64"
+                f"{key} holds numbers that {dtype} cannot; load it in torch.bfloat16, torch.float32 or torch.float64"
             )
         raise CheckpointError(
-            f"{name}: {key} holds NaN or infinite numbers; the file is damaged or its training diverged. Download it "
+            f"{key} holds NaN or infinite numbers; the file is damaged or its training diverged. Download it "
             "again or take an earlier checkpoint"
         )
     return result

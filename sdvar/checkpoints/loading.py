@@ -9,10 +9,10 @@ from typing import Generic
 
 import torch
 
-from sdvar.checkpoints.configuration import Weights, given_pyramid, tokenizer_arguments, var_arguments, var_pyramid
-from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.configuration import Weights, given_pyramid
+from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import Source, name_of, read
-from sdvar.checkpoints.filling import DTYPES, Model, empty_model, fill
+from sdvar.checkpoints.filling import DTYPES, Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
@@ -101,7 +101,7 @@ def load_pair(
     if pair is not None:
         if sources:
             raise ValueError("load_pair: give either a bundled pair's name or draft, target and tokenizer, not both")
-        sources = {**bundled_files(pair)}
+        sources = dict(bundled_files(pair))
     elif missing := [name for name in given if name not in sources]:
         raise ValueError(f"load_pair: {', '.join(missing)} missing; give draft, target and tokenizer, or a pair's name")
     pyramid = given_pyramid(patch_nums)
@@ -141,19 +141,20 @@ class _Opened(Generic[Model]):
     model: Model
 
     def fill(self, device: str | torch.device, dtype: torch.dtype) -> Model:
-        return fill(self.name, self.model, self.weights, device, dtype)
+        with named(self.name):
+            return fill(self.model, self.weights, device, dtype)
 
 
 def _opened_var(source: Source, pyramid: ScalePyramid | None) -> _Opened[VAR]:
     name, weights = choose(name_of(source), read(source), VAR_KIND)
-    arguments = var_arguments(name, weights) | {"patch_nums": var_pyramid(name, weights, pyramid)}
-    return _Opened(name, weights, empty_model(name, VAR, arguments, weights))
+    with named(name):
+        return _Opened(name, weights, empty_var(weights, pyramid))
 
 
 def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:
     name, weights = choose(name_of(source), read(source), TOKENIZER_KIND)
-    arguments = tokenizer_arguments(name, weights) | {"patch_nums": pyramid}
-    return _Opened(name, weights, empty_model(name, VQVAE, arguments, weights))
+    with named(name):
+        return _Opened(name, weights, empty_tokenizer(weights, pyramid))
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

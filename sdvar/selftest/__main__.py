@@ -77,8 +77,10 @@ def find_device(asked: str | None) -> str:
 def print_table(results: Sequence[CheckResult], title: str) -> None:
     """Print one row per check on stdout."""
     table = Table(title=f"Selftest of {title}")
-    for title, side in (("check", "left"), ("passed", "left"), ("number", "right"), ("limit", "right")):
-        table.add_column(title, justify=side, no_wrap=True)
+    for title in ("check", "passed"):
+        table.add_column(title, no_wrap=True)
+    for title in ("number", "limit"):
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what it means", min_width=40)
     for result in results:
         style = None if result.passed else "bold red"
