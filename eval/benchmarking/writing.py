@@ -97,7 +97,7 @@ def make_decoder(images: Tensor, rate: float | None):
         pair = SimpleNamespace(tokenizer=SimpleNamespace(image_size=images.shape[1]), pyramid=sdvar.ScalePyramid((1,)))
 
         def settings(self) -> dict:
-            return {"arms": {"pictures": "none decoded"}}
+            return {"arms": {arm.name: arm.describe() for arm in self.arms}, "precision": "32-true"}
 
         def on_predict_start(self) -> None:
             self.began, self.began_cpu, self.began_here = time.perf_counter(), time.process_time(), time.thread_time()
