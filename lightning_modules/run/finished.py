@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_modules.arm import OWN
-from lightning_modules.run.contents import indices_of
+from lightning_modules.run.contents import indices_of, read_settings
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.tables import image_file
 
@@ -86,9 +84,13 @@ def read_run(out: Path | str) -> FinishedRun:
         ValueError: there is no run, or it is incomplete; names what is missing.
     """
     folder = RunFolder(out)
-    settings = _read(folder.path / "settings.yaml")
-    if not settings.get("arms"):
-        raise ValueError(f"out: {folder.path} contains no run (no settings.yaml that lists its arms)")
+    settings = read_settings(folder.path)  # also checks the names of the arms, which are read as folders
+    if not settings:
+        raise ValueError(
+            f"out: {folder.path} contains no run (settings.yaml is missing, damaged, or not written by this project)"
+        )
+    if not settings["arms"]:
+        raise ValueError(f"out: {folder.path} contains no arms")
     lacking = missing(folder, settings, settings["arms"])
     if lacking:
         raise ValueError(
@@ -162,7 +164,7 @@ def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, A
     """
     names = set(names)
     others = {name: _config(described) for name, described in folder.arms().items() if name not in names}
-    lacking = missing(folder, _read(folder.path / "settings.yaml"), others) if others else []
+    lacking = missing(folder, read_settings(folder.path) or {}, others) if others else []
     if lacking:
         raise ValueError(
             f"out: {folder.path} holds points that the grid no longer has, and not all of their images: "
@@ -180,7 +182,7 @@ def start_session(folder: RunFolder, environment: Mapping, prepare: float, overw
         prepare: seconds that loading took.
         overwrite: the run starts afresh.
     """
-    settings = _read(folder.path / "settings.yaml")
+    settings = read_settings(folder.path) or {}
     if not missing(folder, settings, settings["arms"]):
         return
     sessions = [] if overwrite else _read(folder.path / DECODING).get("sessions", [])
@@ -197,12 +199,12 @@ def end_session(folder: RunFolder, decode: float) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A YAML or JSON file's mapping; empty if there is no such file."""
+    """A JSON file's mapping; empty if there is no such file."""
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text()) if file.suffix == ".json" else yaml.safe_load(file.read_text())
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} cannot be read: expected a mapping, got {type(content).__name__}")

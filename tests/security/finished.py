@@ -4,6 +4,7 @@ import torch
 import yaml
 
 from lightning_modules.columns import BATCH_COLUMNS, PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
+from lightning_modules.run.contents import MARKER
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.png import write_png
 from lightning_modules.run.rows import image_file
@@ -29,7 +30,14 @@ def write_run(out, **arms):
         counts = dict.fromkeys((*PER_SCALE, *PER_ROUND), "4 4 0") | dict.fromkeys(PART_SECONDS, "0.1 0.1 0.1 0")
         row = dict.fromkeys(BATCH_COLUMNS, "") | counts | {"batch": 0, "seconds": "1.5", "baseline_seconds": "1.5"}
         folder.batches(name).replace([row])
-    settings = {"arms": arms, "pair": "tiny", "labels": [0, 1], "images_per_class": 2, "batch_size": 4}
+    settings = MARKER | {
+        "arms": arms,
+        "seed": 0,
+        "pair": "tiny",
+        "labels": [0, 1],
+        "images_per_class": 2,
+        "batch_size": 4,
+    }
     settings |= {"precision": "32-true", "patch_nums": [1, 2, 3], "num_classes": 2, "device": "cpu"}
     settings |= {"engine": {"threads": 1}}
     (out / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

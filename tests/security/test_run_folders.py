@@ -8,6 +8,7 @@ import yaml
 
 from eval import measure
 from eval.metrics.images.formats import open_images
+from lightning_modules.run.finished import read_run
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.rows import read_rows
@@ -26,6 +27,25 @@ def test_a_class_that_the_settings_name_is_not_imported(tmp_path, monkeypatch, c
     measure.main(["--out", "run"])
     assert (tmp_path / "run/report.html").is_file() and not mark.exists()
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp", "metrics.json", ".", 3])
+def test_an_arm_is_read_below_the_runs_folder_alone(tmp_path, name):
+    out = write_run(tmp_path / "run")
+    settings = yaml.safe_load((out / "settings.yaml").read_text())
+    settings["arms"] = {name: settings["arms"]["baseline"]}
+    (out / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    with pytest.raises(ValueError, match=r"settings.yaml is damaged: arms: .* cannot name an arm"):
+        read_run(out)
+
+
+def test_settings_of_another_program_are_no_run(tmp_path):
+    out = write_run(tmp_path / "run")
+    settings = yaml.safe_load((out / "settings.yaml").read_text())
+    del settings["sdvar_run"]
+    (out / "settings.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match="contains no run"):
+        read_run(out)
 
 
 def test_weights_that_only_the_config_names_run_no_code(tmp_path, capsys):
@@ -124,7 +144,7 @@ def test_a_reference_reads_no_file_outside_its_folder(tmp_path):
         open_images(out / "baseline")
 
 
-def test_measuring_waits_for_nobody_and_races_with_nobody(tmp_path, capsys):
+def test_a_second_measure_is_refused_while_the_first_one_writes(tmp_path, capsys):
     out = write_run(tmp_path / "run")
     with RunLock(out).held(), pytest.raises(SystemExit):
         measure.main(["--out", str(out)])
