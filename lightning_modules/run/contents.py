@@ -23,7 +23,7 @@ NAMED = 3  # files that an error names
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run that a folder holds, without the marker; None if it holds no run.
+    """The settings of the run in a folder, without the marker; None if there is no run in it.
 
     Raises:
         ValueError: they are damaged, or name an arm that could not be given.

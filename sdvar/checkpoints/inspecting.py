@@ -29,7 +29,7 @@ def inspect(file: str) -> list[tuple[list[str], str]]:
         that follow from the configuration do not count for dtype and parameters.
 
     Raises:
-        CheckpointError: if the file cannot be read or holds no tensors.
+        CheckpointError: if the file cannot be read or contains no tensors.
     """
     found = state_dicts(file, read(file, verify=False))
     megabytes = f"{local_file(file).stat().st_size / 1e6:,.1f}"
