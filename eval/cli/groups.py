@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentError, Namespace
@@ -22,7 +23,7 @@ Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
 Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
 
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
-ENGINE = ("attention", "graphs", "compile", "tokenizer_dtype", "threads", "tf32")
+ENGINE = tuple(field.name for field in dataclasses.fields(Engine))
 BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
 RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
 
@@ -43,10 +44,7 @@ class Options(Namespace):
 
 
 def _plain(value: Any) -> Any:
-    """Numbers without the type that checked them, which YAML cannot write."""
-    if isinstance(value, dict | Namespace):
-        plain = {key: _plain(inner) for key, inner in (value if isinstance(value, dict) else vars(value)).items()}
-        return plain if isinstance(value, dict) else Options(Namespace(**plain)) if type(value) is Namespace else value
+    """A number without the type that checked it, which YAML cannot write."""
     return next((kind(value) for kind in (int, float) if isinstance(value, kind) and type(value) is not bool), value)
 
 
@@ -57,19 +55,30 @@ def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, d
         ValueError: with one line that says what is wrong.
     """
     others, arms = split_arguments(arguments)
+    configs, rest = [], []
+    for before, word in zip(("", *others), others):  # config files come first, so that the command line wins
+        (configs if "--config" in (before, word.partition("=")[0]) else rest).append(word)
     try:
-        return parser.parse_args([*_configs(others, among=True), *_configs(others, among=False)]), arms
+        return parser.parse_args(configs + rest), arms
     except ArgumentError as error:
         raise ValueError(str(error)) from None
 
 
-def _configs(arguments: Sequence[str], among: bool) -> Iterator[str]:
-    """The ``--config`` of a command line, or all but it: config files come first, so that the command line wins."""
-    before = ""
-    for argument in arguments:
-        if (before == "--config" or argument.partition("=")[0] == "--config") == among:
-            yield argument
-        before = argument
+def complete(given: Namespace, processes: int = 1, **completed: Any) -> Options:
+    """The options with what is taken where no models, sampling or threads are given.
+
+    Args:
+        given: as they are parsed; the command has added the groups of models, sampling and engine.
+        processes: that share the cores.
+        completed: values in place of some of the others.
+
+    Raises:
+        ValueError: with one line that says which option is wrong.
+    """
+    models = complete_models(given)
+    bundled = "pair" in models or given.pair
+    sampling = complete_sampling(given, BUNDLED_SAMPLING if bundled else RELEASED_SAMPLING)
+    return Options(given, sampling=sampling, **models, **complete_threads(given, processes), **completed)
 
 
 def add_models(parser: ArgumentParser) -> None:
@@ -110,14 +119,15 @@ def add_sampling(parser: ArgumentParser) -> None:
     )
 
 
-def complete_sampling(given: Namespace, defaults: dict[str, float]) -> Namespace:
+def complete_sampling(given: Namespace, defaults: dict[str, float]) -> Options:
     """The sampling, with the defaults where nothing is given.
 
     Raises:
-        ValueError: the temperature is a text that is not numbers with commas between.
+        ValueError: no mapping, or the temperature is a text that is not numbers with commas between.
     """
-    sampling = {name: default if given.sampling[name] is None else given.sampling[name]
-                for name, default in defaults.items()}  # fmt: skip
+    if not isinstance(given.sampling, Namespace):
+        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given.sampling!r}")
+    sampling = defaults | {name: value for name, value in vars(given.sampling).items() if value is not None}
     temperature = sampling["temperature"]
     if isinstance(temperature, str):
         try:
@@ -125,7 +135,7 @@ def complete_sampling(given: Namespace, defaults: dict[str, float]) -> Namespace
         except ValueError:
             expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
             raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
-    return Namespace(**sampling)
+    return Options(Namespace(**sampling))
 
 
 def add_engine(parser: ArgumentParser, graphs: bool) -> None:

@@ -7,22 +7,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from eval.cli import groups
 from eval.cli.arms import DEFAULT_ARMS
-from eval.cli.groups import (
-    BUNDLED_SAMPLING,
-    RELEASED_SAMPLING,
-    Count,
-    Devices,
-    Nodes,
-    Options,
-    add_engine,
-    add_models,
-    add_sampling,
-    complete_models,
-    complete_sampling,
-    complete_threads,
-    read,
-)
+from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
 from eval.metrics import networks, registry
 from eval.metrics.images import formats
@@ -65,7 +52,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     """
     parser = ArgumentParser(prog=prog, description=description, epilog=examples)
     add = parser.add_argument
-    add_models(parser)
+    groups.add_models(parser)
     add(
         "--strategy",
         type=dict | None,
@@ -76,7 +63,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         "--strategy.sampling.top_k 600 with other sampling. In a config: a mapping NAME: {class_path, init_args, "
         "reseed, draft, sampling}",
     )
-    add_sampling(parser)
+    groups.add_sampling(parser)
     add(
         "--labels",
         type=int | list[int | str] | str | None,
@@ -85,12 +72,12 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     )
     add("--noise_floor", action="store_true", help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images per label and arm (bundled 100, own 50)")
-    add("--repeats", type=Count, default=1, help=REPEATS_HELP)
+    add("--repeats", type=groups.Count, default=1, help=REPEATS_HELP)
     add("--seed", type=int, default=0, help="the run's seed")
     add("--batch_size", type=int, default=50, help="images decoded together")
-    add("--devices", type=Devices, default=1, help="processes on this node, each with its device")
-    add("--num_nodes", type=Nodes, default=1, help="nodes")
-    add_engine(parser, graphs=False)
+    add("--devices", type=groups.Devices, default=1, help="processes on this node, each with its device")
+    add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
+    groups.add_engine(parser, graphs=False)
     add("--reference", type=str | None, help=formats.HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
@@ -107,7 +94,7 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    given, arms = read(build_parser(), arguments)
+    given, arms = groups.read(build_parser(), arguments)
     return complete(given, arms or given.strategy)
 
 
@@ -122,19 +109,16 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
         ValueError: with one line that says which option is wrong.
     """
     check_launcher(given.devices, given.num_nodes)
-    completed = complete_models(given)
-    bundled = not given.draft
-    defaults = BUNDLED_DEFAULTS if bundled else OTHER_DEFAULTS
-    completed |= {name: value for name, value in defaults.items() if given[name] is None}
-    if _gives_images(given) and given.images_per_class is None:
-        del completed["images_per_class"]
-    if completed.get("reference", given.reference) == "none":
+    defaults = OTHER_DEFAULTS if given.draft else BUNDLED_DEFAULTS
+    completed = {name: value for name, value in defaults.items() if given[name] is None}
+    if _gives_images(given):
+        completed.pop("images_per_class", None)
+    if given.reference == "none":
         completed["reference"] = None
-    completed["sampling"] = complete_sampling(given, BUNDLED_SAMPLING if bundled else RELEASED_SAMPLING)
     completed["strategy"] = _arms(strategy, given.noise_floor)
     completed["metrics"] = registry.parse_metrics(given.metrics)
     # threads are a setting of the run: given by hand they stay, whatever the number of devices
-    return Options(given, **completed, **complete_threads(given, given.devices))
+    return groups.complete(given, given.devices, **completed)
 
 
 def _gives_images(given: Namespace) -> bool:

@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import Namespace
 from jsonargparse.typing import ClosedUnitInterval
 
 from eval.benchmarking.options import add_simulation, complete_simulation
-from eval.cli.groups import (
-    BUNDLED_SAMPLING,
-    RELEASED_SAMPLING,
-    Count,
-    Options,
-    Seconds,
-    add_engine,
-    add_models,
-    add_sampling,
-    complete_models,
-    complete_sampling,
-    complete_threads,
-    read,
-)
+from eval.cli import groups
+from eval.cli.groups import Options
 from lightning_modules.command_line import ArgumentParser
 
 OUT = "plan.yaml"
@@ -43,19 +30,24 @@ def build_parser() -> ArgumentParser:
     """The command line; every option is also a key of the config file."""
     parser = ArgumentParser(prog="eval/plan.py", description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
-    add_models(parser)
+    groups.add_models(parser)
     add_simulation(parser, "drafted scales, whatever they contain,")
-    add("--batch_size", type=Count, default=50, help="images decoded together: what is fastest depends on it")
+    add("--batch_size", type=groups.Count, default=50, help="images decoded together: what is fastest depends on it")
     add(
         "--max_disagreement",
         type=ClosedUnitInterval,
         default=0.0,
         help="share of tokens that may differ from the baseline's; 0 is lossless",
     )
-    add("--images", type=Count, default=64, help="images on which agreement is measured")
-    add("--seconds", type=Seconds, default=60.0, help="time to measure costs, and again to compare the candidates")
-    add_sampling(parser)
-    add_engine(parser, graphs=False)
+    add("--images", type=groups.Count, default=64, help="images on which agreement is measured")
+    add(
+        "--seconds",
+        type=groups.Seconds,
+        default=60.0,
+        help="time to measure costs, and again to compare the candidates",
+    )
+    groups.add_sampling(parser)
+    groups.add_engine(parser, graphs=False)
     add("--out", type=str | None, metavar="FILE.yaml", help=f"the config to write for eval/fid.py ({OUT})")
     add("--overwrite", action="store_true", help="replace that file if it exists")
     return parser
@@ -71,41 +63,33 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    given, _ = read(build_parser(), arguments)
-    models = complete_models(given)
-    bundled = "pair" in models or given.pair
-    options = Options(
-        given,
-        sampling=complete_sampling(given, BUNDLED_SAMPLING if bundled else RELEASED_SAMPLING),
-        out=given.out if given.acceptance else given.out or OUT,
-        **models,
-        **complete_simulation(given),
-        **complete_threads(given),
-    )
-    _check_simulated(options)
-    _check_out(options)
-    return options
-
-
-def _check_simulated(options: Namespace) -> None:
-    if options.random_weights and not options.acceptance:
+    given, _ = groups.read(build_parser(), arguments)
+    out = given.out if given.acceptance else given.out or OUT
+    options = groups.complete(given, out=out, **complete_simulation(given))
+    if options.acceptance:
+        _check_simulated(options)
+    elif options.random_weights:
         raise ValueError(
             "random_weights: expected --acceptance simulated:RATES too; the agreement of random weights is meaningless"
         )
-    if options.acceptance and options.max_disagreement:
+    else:
+        _check_out(out, options.overwrite)
+    return options
+
+
+def _check_simulated(options: Options) -> None:
+    if options.max_disagreement:
         raise ValueError(
             "max_disagreement: expected 0 with --acceptance simulated:RATES, under which tokens are meaningless; "
             f"got {options.max_disagreement}"
         )
+    if options.out is not None:
+        raise ValueError(f"out: expected none with simulated acceptance, which no run can use; got {options.out!r}")
 
 
-def _check_out(options: Namespace) -> None:
-    if options.acceptance:
-        if options.out is not None:
-            raise ValueError(f"out: expected none with simulated acceptance, which no run can use; got {options.out!r}")
-        return
-    file = Path(options.out)
+def _check_out(out: str, overwrite: bool) -> None:
+    file = Path(out)
     if file.suffix not in (".yaml", ".yml") or not file.absolute().parent.is_dir():
-        raise ValueError(f"out: expected a .yaml file in a folder that exists, got {options.out!r}")
-    if file.exists() and not options.overwrite:
-        raise ValueError(f"out: {options.out!r} exists; --overwrite replaces it, or name another file")
+        raise ValueError(f"out: expected a .yaml file in a folder that exists, got {out!r}")
+    if file.exists() and not overwrite:
+        raise ValueError(f"out: {out!r} exists; --overwrite replaces it, or name another file")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import yaml
@@ -45,16 +46,19 @@ WRONG = {
     "--sampling.temperature warm": "sampling.temperature: expected a number, or one per scale",
     "--nope 1": "unknown option --nope",
     "--config CONFIG": "unknown key sampling.heat",
+    "--config NUMBER": "sampling: expected a mapping of cfg, top_k, top_p, temperature, got 3",
 }
 PARSERS = ("eval.cli.options", "eval.benchmarking.options", "eval.planning.options")
 
 
 @pytest.mark.parametrize("arguments", WRONG)
 @pytest.mark.parametrize("module", PARSERS)
-def test_a_wrong_shared_option_gets_the_same_line_from_every_command(module, arguments, tmp_path):
-    (tmp_path / "config.yaml").write_text("sampling: {heat: 2}\n")
+def test_a_wrong_shared_option_gets_the_same_line_from_every_command(module, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("CONFIG").write_text("sampling: {heat: 2}\n")
+    Path("NUMBER").write_text("sampling: 3\n")
     with pytest.raises(ValueError) as raised:
-        import_module(module).parse(arguments.replace("CONFIG", str(tmp_path / "config.yaml")).split())
+        import_module(module).parse(arguments.split())
     message = str(raised.value)
     assert WRONG[arguments] in message and "\n" not in message
 
