@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
+from sdvar.dtypes import DTYPES
 from sdvar.models.attention import KERNELS
 from sdvar.pair import ModelPair
 
-TOKENIZER_DTYPES = ("float64", "float32", "bfloat16", "float16")
+TOKENIZER_DTYPES = tuple(DTYPES)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Engine:
             if self.compile:
                 model.compile_blocks()
         if self.tokenizer_dtype:
-            pair.tokenizer.set_decoder_dtype(getattr(torch, self.tokenizer_dtype))
+            pair.tokenizer.set_decoder_dtype(DTYPES[self.tokenizer_dtype])
         return pair
 
     @contextmanager

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,6 +19,7 @@ from sdvar.checkpoints.converting import convert
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.inspecting import COLUMNS, inspect
 from sdvar.command_line import ArgumentParser
+from sdvar.dtypes import DTYPES
 
 EXAMPLES = {
     "inspect": (
@@ -31,7 +31,6 @@ EXAMPLES = {
         "python -m sdvar.checkpoints convert last.pth var.safetensors --kind var",
     ),
 }
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
 PROG = "python -m sdvar.checkpoints"
 TEXT_COLUMNS = ("file", "kind", "pyramid", "dtype")
@@ -57,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--dtype",
         choices=DTYPES,
-        default=DTYPES[0],
+        default="float32",
         help="of a VAR's blocks; all else and a tokenizer stay in float32 (float64: everything). Default float32",
     )
     convert.add_argument("--kind", choices=KINDS, help="which one, where IN holds a VAR and a tokenizer")
@@ -92,7 +91,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    dtype, kind = getattr(torch, options.dtype), KINDS.get(options.kind)
+    dtype, kind = DTYPES[options.dtype], KINDS.get(options.kind)
     try:
         convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite)
     except (ValueError, TypeError, OSError) as error:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from sdvar.checkpoints.configuration import Weights, tokenizer_arguments, var_arguments, var_pyramid
 from sdvar.checkpoints.errors import CheckpointError
+from sdvar.dtypes import DTYPES
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pyramid import ScalePyramid
 
 Model = TypeVar("Model", bound=nn.Module)
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # buffers whose content follows from the configuration; a file may leave them out
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")
 
@@ -88,7 +88,7 @@ def fill(model: Model, weights: Weights, device: str | torch.device, dtype: torc
         wanted = dtype if _low_precision(model, key) else full
         if derived(key):
             wanted = slot.dtype if not slot.is_floating_point() else wanted
-            value = slot if meta else _derived_buffer(model, key, slot.shape)
+            value = slot if meta else derived_buffer(model, key, slot.shape)
             converted[key] = value.to(dtype=wanted, device="meta" if meta else device)
         elif meta:
             converted[key] = torch.empty_like(slot, dtype=wanted)
@@ -106,10 +106,10 @@ def _low_precision(model: nn.Module, key: str) -> bool:
 
 def _converted(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     """A contiguous copy in another precision, finite."""
-    if value.dtype not in DTYPES or value.layout != torch.strided:
+    if value.dtype not in DTYPES.values() or value.layout != torch.strided:
         raise CheckpointError(
             f"{key} is of {value.dtype} ({value.layout}), expected dense numbers of "
-            f"{', '.join(map(str, DTYPES))}; save the weights before quantisation"
+            f"{', '.join(map(str, DTYPES.values()))}; save the weights before quantisation"
         )
     result = value.detach().to(dtype=dtype, copy=True, memory_format=torch.contiguous_format)
     if not _finite(result):
@@ -129,7 +129,8 @@ def _finite(value: Tensor) -> bool:
     return value.numel() == 0 or all(math.isfinite(end) for end in value.aminmax())
 
 
-def _derived_buffer(model: Any, key: str, shape: torch.Size) -> Tensor:
+def derived_buffer(model: Any, key: str, shape: torch.Size) -> Tensor:
+    """The content of a buffer that follows from the configuration, on the CPU; see `derived`."""
     if key == "lvl_1L":
         return model.pyramid.scale_of_position()[None]
     if key == "attn_bias_for_masking":

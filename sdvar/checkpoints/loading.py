@@ -12,8 +12,9 @@ import torch
 from sdvar.checkpoints.configuration import Weights, given_pyramid
 from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import Source, name_of, read
-from sdvar.checkpoints.filling import DTYPES, Model, empty_tokenizer, empty_var, fill
+from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
+from sdvar.dtypes import DTYPES
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
@@ -158,5 +159,5 @@ def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:
 
 
 def _check_dtype(dtype: torch.dtype) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES))}, got {dtype!r}")
+    if dtype not in DTYPES.values():
+        raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES.values()))}, got {dtype!r}")
