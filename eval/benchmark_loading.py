@@ -14,18 +14,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar.command_line import ArgumentParser
+from sdvar.command_line import ArgumentParser, count
+from sdvar.dtypes import DTYPES
 
 LIMIT = 1.3
-DTYPES = ("bfloat16", "float16", "float32")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.depth < 1:
-        parser.error(f"--depth: expected at least 1, got {options.depth}")
     if not Path("/proc/self/status").exists():
         parser.error("anonymous memory is read from /proc, which this system lacks")
 
@@ -46,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> ArgumentParser:
     """The command line of `eval/benchmark_loading.py`."""
     parser = ArgumentParser("eval/benchmark_loading.py", description=__doc__)
-    parser.add_argument("--depth", type=int, default=30, help="of the VAR; its width is 64 times that. Default 30")
-    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the loaded blocks. Default bfloat16")
+    parser.add_argument("--depth", type=count, default=30, help="of the VAR; its width is 64 times that. Default 30")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="of the loaded blocks. Default bfloat16")
     parser.add_argument("--form", choices=("pth", "safetensors"), default="pth", help="of the file. Default pth")
     parser.add_argument("--folder", type=Path, help="where the file lies for a while; default: the temporary folder")
     return parser

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar.command_line import ArgumentParser
+from sdvar.command_line import ArgumentParser, count
 
 SHARES = (0.5, 0.8, 1.2)  # of the writer's own rate, where no rates are given
 PICTURES = 64  # different ones
@@ -23,9 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see its --help."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    for name in ("workers", "images", "batch_size", "side"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name}: expected at least 1, got {getattr(options, name)}")
     if any(rate <= 0 for rate in options.rates or ()):
         parser.error(f"--rates: expected numbers above 0, got {options.rates}")
     if options.folder and not options.folder.is_dir():
@@ -50,10 +47,10 @@ def build_parser() -> ArgumentParser:
     """The command line of `eval/benchmark_writer.py`."""
     parser = ArgumentParser("eval/benchmark_writer.py", description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", help="images per second that the decoder hands out")
-    parser.add_argument("--workers", type=int, default=1, help="threads of the writer. Default 1")
-    parser.add_argument("--images", type=int, default=1000, help="of each run. Default 1000")
-    parser.add_argument("--batch_size", type=int, default=50, help="default 50")
-    parser.add_argument("--side", type=int, default=256, help="of an image. Default 256")
+    parser.add_argument("--workers", type=count, default=1, help="threads of the writer. Default 1")
+    parser.add_argument("--images", type=count, default=1000, help="of each run. Default 1000")
+    parser.add_argument("--batch_size", type=count, default=50, help="default 50")
+    parser.add_argument("--side", type=count, default=256, help="of an image. Default 256")
     parser.add_argument("--folder", type=Path, help="where the files lie for a while; default: the temporary folder")
     return parser
 

@@ -92,6 +92,13 @@ class ArgumentParser(OneLineErrors, argparse.ArgumentParser):
         super().__init__(*args, **shared | kwargs)
 
 
+def count(text: str) -> int:
+    """The type of an option that counts; beyond nine digits a number would fail in the midst of the work."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an int from 1 to 999999999, got {text!r}")
+    return int(text)
+
+
 def check_output(out: str | None) -> None:
     """Refuses a file that cannot be written, before hours of work.
 

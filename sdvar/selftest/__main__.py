@@ -18,78 +18,66 @@ from rich.console import Console
 from rich.table import Table
 
 import sdvar
-from sdvar.command_line import ArgumentParser
+from sdvar.command_line import ArgumentParser, count, stop
+from sdvar.dtypes import DTYPES
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
-
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python -m sdvar.selftest --help`."""
-    options = parse(arguments)
-
+    options = build_parser().parse_args(arguments)
     files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
     pair_name = options.pair if options.pair or any(files.values()) else "tiny"
     try:
         device = find_device(options.device)
-        pair = sdvar.load_pair(pair_name, **files, device=device, dtype=getattr(torch, options.dtype))
+        pair = sdvar.load_pair(pair_name, **files, device=device, dtype=DTYPES[options.dtype])
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"python -m sdvar.selftest: error: {error}", file=sys.stderr)
-        return 2
+        stop("python -m sdvar.selftest", error)
     with sdvar.Engine().numerics():  # as in decoding to files
         results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
     print_table(results, f"{pair_name or options.target} on {device}, {options.dtype}")
     return 0 if all(result.passed for result in results) else 1
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options, checked as far as they can be without the models."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m sdvar.selftest`."""
     parser = ArgumentParser("python -m sdvar.selftest", description=__doc__)
     parser.add_argument("--pair", metavar="NAME", help="a bundled pair; 'tiny' if no checkpoint is given either")
     for name in ("draft", "target", "tokenizer"):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …; cuda if there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights; default %(default)s")
-    parser.add_argument("--batch_size", type=_positive, default=2, metavar="B", help="images; default %(default)s")
-    parser.add_argument("--gamma", type=_positive, default=2, metavar="G", help="scales per round; default %(default)s")
-    return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9 or int(text) < 1:  # a number beyond 64 bits fails in the midst of a check
-        raise argparse.ArgumentTypeError(f"expected an int from 1 to 999999999, got {text!r}")
-    return int(text)
+    parser.add_argument("--batch_size", type=count, default=2, metavar="B", help="images; default %(default)s")
+    parser.add_argument("--gamma", type=count, default=2, metavar="G", help="scales per round; default %(default)s")
+    return parser
 
 
 def find_device(asked: str | None) -> str:
     """The device to run on; ValueError if the name is invalid or there is no such device."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked is None:
-        return "cuda" if count else "cpu"
+        return "cuda" if devices else "cpu"
     kind, _, index = asked.partition(":")
     if kind not in ("cpu", "cuda") or (":" in asked and not index.isdecimal()):
         raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {asked!r}")
-    if kind == "cuda" and int(index or 0) >= count:
-        raise ValueError(f"--device: {asked} asked for, but {count} CUDA devices are found; --device cpu needs none")
+    if kind == "cuda" and int(index or 0) >= devices:
+        raise ValueError(f"--device: {asked} asked for, but {devices} CUDA devices are found; --device cpu needs none")
     return asked
 
 
 def print_table(results: Sequence[CheckResult], title: str) -> None:
     """Print one row per check on stdout."""
     table = Table(title=f"Selftest of {title}")
-    for title in ("check", "passed"):
-        table.add_column(title, no_wrap=True)
-    for title in ("number", "limit"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in ("check", "passed", "number", "limit"):
+        table.add_column(column, justify="right" if column in ("number", "limit") else "left", no_wrap=True)
     table.add_column("what it means", min_width=40)
     for result in results:
-        style = None if result.passed else "bold red"
         numbers = ("-" if math.isnan(value) else f"{value:.2g}" for value in (result.number, result.limit))
-        table.add_row(result.test_name, "yes" if result.passed else "NO", *numbers, result.message, style=style)
+        row = (result.test_name, "yes" if result.passed else "NO", *numbers, result.message)
+        table.add_row(*row, style=None if result.passed else "bold red")
     # A file or a pipe has no width. 120 columns cut no name or number.
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
-    failures = sum(not result.passed for result in results)
-    print(f"{len(results) - failures} of {len(results)} checks passed")
+    print(f"{sum(result.passed for result in results)} of {len(results)} checks passed")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 import torch
 
 from sdvar import noise
-from sdvar.decoding import decode
 from sdvar.decoding.acceptance import Acceptance, Coupled, Proposal, Verdict
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import first_differences
 from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.state import DecodeState
 from sdvar.pair import ModelPair
 from sdvar.selftest.cache_error import cache_error, largest_value
-from sdvar.selftest.model_checks import SAMPLING, batch
+from sdvar.selftest.model_checks import SAMPLING, decoded, fresh_state
 from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, largest, relative_error
 
 
@@ -57,7 +55,7 @@ def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """After rejections both caches contain what the committed scales give."""
     errors, rejections = [], 0
     for rule in (Coupled(), Overrule(accepted=True), Overrule(accepted=False)):
-        state = DecodeState(pair, *batch(pair, B), SAMPLING)
+        state = fresh_state(pair, B)
         Speculative(gamma, rule).run(state)
         errors.append(cache_error(state) / max(1.0, largest_value(state)))
         rejections += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
@@ -67,7 +65,7 @@ def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 
 def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """f-hat is the sum of one contribution per committed scale."""
-    state = DecodeState(pair, *batch(pair, B), SAMPLING)
+    state = fresh_state(pair, B)
     Speculative(gamma).run(state)
     quantizer, pyramid, maps = pair.tokenizer.quantize, pair.pyramid, state.maps
     tokens = list(pyramid.split(maps.tokens))
@@ -83,7 +81,7 @@ def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """With the target as its own draft every scale is accepted, in ceil(K / (gamma + 1)) target calls."""
     same = ModelPair(pair.target, pair.target, pair.tokenizer)  # the loaded target again, no copy
     rule = NotedGaps()
-    stats = decode(same, *batch(pair, B), Speculative(gamma, rule), SAMPLING, images=False).stats
+    stats = decoded(same, B, Speculative(gamma, rule)).stats
     calls = -(-len(pair.pyramid) // (gamma + 1))
     rejections = int((stats.drafted_scales - stats.accepted_scales).sum())
     problems = []
@@ -103,17 +101,15 @@ def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 
 def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Speculative decoding with `Coupled` gives the baseline's tokens."""
-    labels, seeds = batch(pair, B)
-    baseline = decode(pair, labels, seeds, Baseline(), SAMPLING, images=False).tokens
-    ours = decode(pair, labels, seeds, Speculative(gamma), SAMPLING, images=False).tokens
-    gaps = first_differences(pair, labels, seeds, SAMPLING, ours, baseline)
+    state, dtype = fresh_state(pair, B), pair.target.dtype
+    baseline, ours = (decoded(pair, B, strategy).tokens for strategy in (Baseline(), Speculative(gamma)))
+    gaps = first_differences(pair, state.labels, state.seeds, SAMPLING, ours, baseline)
     agreement = (torch.cat(ours, 1) == torch.cat(baseline, 1)).double().mean().item()
     gaps = gaps[~gaps.isnan()]
     meaning = (
         f"largest score gap where an image first differs from the baseline: {len(gaps)} of {B} images differ, "
         f"{agreement:.2%} of all tokens agree"
     )
-    dtype = pair.target.dtype
     if dtype in (torch.bfloat16, torch.float16):
         eps = torch.finfo(dtype).eps
         meaning += f"; {str(dtype)[6:]} rounds a logit of 32 by {32 * eps:g}, twice that is the limit"
@@ -122,8 +118,7 @@ def coupled_equals_baseline(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 
 def image_end_to_end(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Images are finite, in range, of the right size, and the same each time."""
-    labels, seeds = batch(pair, B)
-    results = [decode(pair, labels, seeds, Speculative(gamma), SAMPLING).images for _ in range(2)]
+    results = [decoded(pair, B, Speculative(gamma), images=True).images for _ in range(2)]
     images, again = [each for each in results if each is not None]
     side = pair.tokenizer.image_size
     problems = []

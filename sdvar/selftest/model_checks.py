@@ -9,8 +9,10 @@ from torch import Tensor
 
 from sdvar.decoding import decode
 from sdvar.decoding.baseline import Baseline
+from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import DecodeState
+from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.strategy import Strategy
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
@@ -20,24 +22,30 @@ from sdvar.selftest.result import ROUNDING, CheckResult, largest, relative_error
 SAMPLING = Sampling()  # guided and unfiltered: the filters are not checked here
 
 
-def batch(pair: ModelPair, B: int) -> tuple[Tensor, Tensor]:
-    """Labels spread over the classes and seeds, int64 (B,) each."""
+def fresh_state(pair: ModelPair, B: int) -> DecodeState:
+    """The decode of all checks before its first pass: labels spread over the classes, seeds 0 .. B - 1."""
     images = torch.arange(B, device=pair.device)
-    return images * pair.num_classes // B % pair.num_classes, images
+    return DecodeState(pair, images * pair.num_classes // B % pair.num_classes, images, SAMPLING)
 
 
-def inputs_of_tokens(pair: ModelPair, labels: Tensor, seeds: Tensor, model: str = "target") -> Tensor:
+def decoded(pair: ModelPair, B: int, strategy: Strategy, images: bool = False) -> DecodeResult:
+    """What a strategy makes of it, with or without images."""
+    state = fresh_state(pair, B)
+    return decode(pair, state.labels, state.seeds, strategy, SAMPLING, images)
+
+
+def inputs_of_tokens(pair: ModelPair, B: int, model: str = "target") -> Tensor:
     """(B, L - n_0, C_vae): `VQVAE.var_inputs` of the tokens that a model decodes alone."""
-    return pair.tokenizer.var_inputs(decode(pair, labels, seeds, Baseline(model), SAMPLING, images=False).tokens)
+    return pair.tokenizer.var_inputs(decoded(pair, B, Baseline(model)).tokens)
 
 
-def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number: int) -> tuple[Tensor, int]:
+def target_pass(state: DecodeState, strategy: Strategy, number: int) -> tuple[Tensor, int]:
     """Run a strategy; what the modules of the target saw in one of its passes.
 
     Returns:
         The inputs (rows, positions without scale 0, C_vae) and the number of positions that reached the first block.
     """
-    target: Any = pair.target
+    target: Any = state.pair.target
     inputs, positions = [], []
     hooks = [
         target.word_embed.register_forward_pre_hook(lambda module, args: inputs.append(args[0])),
@@ -53,15 +61,12 @@ def target_pass(pair: ModelPair, state: DecodeState, strategy: Strategy, number:
 
 def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """A verification has n_0 + n_1 + … positions; its inputs are those of the drafted tokens."""
-    labels, seeds = batch(pair, B)
-    pyramid = pair.pyramid
-    drafted = inputs_of_tokens(pair, labels, seeds, "draft")
+    pyramid, drafted = pair.pyramid, inputs_of_tokens(pair, B, "draft")
     errors, problems, passes = [], [], []
-    for draft_length in sorted({0, min(1, len(pyramid) - 1), min(gamma, len(pyramid) - 1)}):
+    for draft_length in sorted({min(length, len(pyramid) - 1) for length in (0, 1, gamma)}):
         strategy = Speculative(draft_length) if draft_length else Baseline()
         before = draft_length if pair.draft is pair.target else 0  # then the target's first passes are the draft's
-        state = DecodeState(pair, labels, seeds, SAMPLING)
-        inputs, positions = target_pass(pair, state, strategy, before)
+        inputs, positions = target_pass(fresh_state(pair, B), strategy, before)
         expected = inputs_of_scales(pyramid, drafted, 0, draft_length + 1).repeat(2, 1, 1)  # in both guidance branches
         errors.append(relative_error(inputs, expected))
         passes.append(f"0-{draft_length}: {positions}")
@@ -77,39 +82,37 @@ def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 
 def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """Splitting the logits of one pass over several scales gives those of one pass per scale."""
-    labels, seeds = batch(pair, B)
-    pyramid, scales, images = pair.pyramid, len(pair.pyramid), range(B)
-    inputs = inputs_of_tokens(pair, labels, seeds)
+    pyramid, scales = pair.pyramid, len(pair.pyramid)
+    inputs = inputs_of_tokens(pair, B)
+
+    def logits(stepper: Stepper, first: int, last: int) -> Tensor:
+        return stepper.logits(range(B), inputs_of_scales(pyramid, inputs, first, last), first, last, wanted_from=first)
+
     errors = []
     for which in ("target", "draft"):
-        one_by_one = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
-        in_spans = DecodeState(pair, labels, seeds, SAMPLING).stepper(which)
+        one_by_one, in_spans = (fresh_state(pair, B).stepper(which) for _ in range(2))
         for first in range(0, scales, gamma + 1):
             last = min(first + gamma + 1, scales)
-            part_of_inputs = inputs_of_scales(pyramid, inputs, first, last)
-            logits = in_spans.logits(images, part_of_inputs, first, last, wanted_from=first)
-            for scale, part in zip(range(first, last), pyramid.split(logits, first, last), strict=True):
-                alone = inputs_of_scales(pyramid, inputs, scale, scale + 1)
-                wanted = one_by_one.logits(images, alone, scale, scale + 1, wanted_from=scale)
-                errors.append(relative_error(part, wanted))
+            parts = pyramid.split(logits(in_spans, first, last), first, last)
+            for scale, part in zip(range(first, last), parts, strict=True):
+                errors.append(relative_error(part, logits(one_by_one, scale, scale + 1)))
     meaning = f"logits of passes over {gamma + 1} scales, split by scale, against one pass per scale; both models"
     return CheckResult(largest(errors), ROUNDING[pair.target.dtype], meaning)
 
 
 def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """The class and the null branch differ from the first input on and are combined as in VAR."""
-    labels, seeds = batch(pair, B)
-    pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
+    pyramid, scales, target, state = pair.pyramid, len(pair.pyramid), pair.target, fresh_state(pair, B)
     last = min(gamma + 1, scales)
-    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, labels, seeds), 0, last)
-    stepper = DecodeState(pair, labels, seeds, SAMPLING).stepper("target")
+    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, B), 0, last)
+    stepper = state.stepper("target")
     workspace: Any = stepper.workspace
     start, problems = workspace.conditioning.start, []
     if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():
         problems.append("the first input is the same for the class and the null class")
     guided = stepper.logits(range(B), inputs, 0, last, wanted_from=0)
-    null = torch.full_like(labels, pair.num_classes)
-    of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (labels, null))
+    null = torch.full_like(state.labels, pair.num_classes)
+    of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (state.labels, null))
     scale = pyramid.scale_of_position(0, last, pair.device)[:, None].to(guided.dtype)
     t = SAMPLING.cfg * scale / max(1, scales - 1)
     error = relative_error(guided, (1 + t) * of_class - t * of_null)
@@ -132,9 +135,8 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
                 problems.append(f"the mask of scales {first}-{end - 1} is not block-causal")
                 break
 
-    labels, seeds = batch(pair, B)
-    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, labels, seeds), 0, last)
-    conditioning = target.condition(labels)
+    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, B), 0, last)
+    conditioning = target.condition(fresh_state(pair, B).labels)
     logits = target.forward_span(conditioning, inputs, 0, last)
     leaks = []
     for scale in range(1, last):

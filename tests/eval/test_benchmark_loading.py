@@ -24,9 +24,3 @@ def test_peak_memory_of_loading(tmp_path, capsys, options):
     assert "41,315,904 parameters" in printed
     assert 0.5 < float(re.search(r"ratio +(\S+)", printed)[1]) < benchmark_loading.LIMIT
     assert not list(tmp_path.iterdir())
-
-
-def test_a_bad_depth(capsys):
-    with pytest.raises(SystemExit):
-        benchmark_loading.main(["--depth", "0"])
-    assert "--depth: expected at least 1, got 0" in capsys.readouterr().err

@@ -16,7 +16,7 @@ def test_it_measures_the_writer_and_how_long_decoding_waited(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("options", ["--workers 0", "--rates 0", "--folder nowhere", "--batch_size -1"])
+@pytest.mark.parametrize("options", ["--workers 0", "--rates 0", "--folder nowhere"])
 def test_a_mistake_gets_one_clear_error(options, capsys):
     with pytest.raises(SystemExit) as stop:
         benchmark_writer.main(options.split())

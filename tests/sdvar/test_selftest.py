@@ -316,23 +316,20 @@ def test_the_command_exits_with_1_when_a_check_fails(pair_files, monkeypatch, ca
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--pair=nope"], "bundled pair"),
-        (["--pair=tiny", "--draft=a.pth"], "not both"),
-        (["--target=a.pth"], "draft, tokenizer missing"),
-        (["--draft=a.pth", "--target=b.pth", "--tokenizer=c.pth"], ".pth"),
+        (["--draft=a.pth", "--target=b.pth", "--tokenizer=c.pth"], "b.pth: no such file"),
         (["--device=gpu"], "--device: expected cpu, cuda or cuda:N, got 'gpu'"),
         (["--device=cuda:99"], "--device: cuda:99 asked for"),
     ],
 )
 def test_wrong_options_end_with_one_line(capsys, options, words):
-    assert main(options) == 2
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
     shown = capsys.readouterr()
+    assert stopped.value.code == 2
     assert words in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
 
 
-@pytest.mark.parametrize(
-    "option", ["--gamma=0", "--batch_size=two", "--dtype=int8", f"--gamma={'9' * 400}", f"--batch_size={'9' * 5000}"]
-)
+@pytest.mark.parametrize("option", ["--gamma=0", "--batch_size=two", f"--batch_size={'9' * 5000}"])
 def test_wrong_values_are_refused_by_the_parser(capsys, option):
     with pytest.raises(SystemExit) as stopped:
         main([option])
