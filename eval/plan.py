@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from eval.planning.options import parse
-from sdvar.command_line import check_output
+from sdvar.command_line import check_output, stop
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,19 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from eval.planning import planner
 
         pair, sampling = planner.prepare(options)
-        _log_to_stderr()
+        log = logging.getLogger("eval.plan")
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
         planner.run(options, pair, sampling)
     except (ValueError, TypeError, OSError) as error:
-        print(f"eval/plan.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("eval.plan")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
+        stop("eval/plan.py", error)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
 
 import sdvar
 from eval.benchmarking import measuring
-from eval.benchmarking.measuring import Runner, StrategyRunner, labels_and_seeds
+from eval.benchmarking.measuring import Runner, labels_and_seeds, strategy_runner
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
 from eval.benchmarking.roofline import Roofline, decoder_dtype, dtype_name, measure_ceilings
 from eval.benchmarking.simulated import with_simulated
 from eval.benchmarking.summary import summarise
-from eval.cli.groups import engine_of
 from lightning_modules.arm import build_arms
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit
@@ -28,12 +26,11 @@ from sdvar.engine import tf32_allowed
 log = logging.getLogger("eval.benchmark")
 
 
-@dataclass
-class Job:
+class Job(NamedTuple):
     """Everything that a benchmark needs, checked.
 
     Attributes:
-        device, pair: the models, and where they are.
+        pair: the models, on their device.
         weights: what identifies them, by model.
         batch_sizes: to measure.
         runners: what is compared, our baseline first.
@@ -41,7 +38,6 @@ class Job:
         needed: bytes that a batch takes.
     """
 
-    device: torch.device
     pair: sdvar.ModelPair
     weights: dict[str, str]
     batch_sizes: list[int]
@@ -64,7 +60,7 @@ def prepare(options: Namespace) -> Job:
         strategies = with_simulated(strategies, options.acceptance, len(pair.pyramid))
     for strategy in strategies.values():
         check_fit(strategy, sampling, len(pair.pyramid))
-    runners: list[Runner] = [StrategyRunner(n, s, pair, sampling, options.images) for n, s in strategies.items()]
+    runners = [strategy_runner(name, one, pair, sampling, options.images) for name, one in strategies.items()]
     original = load_original(options.original, pair) if options.original is not None else None
     pair.tokenizer.drop_encoder()
     if original:
@@ -80,7 +76,7 @@ def prepare(options: Namespace) -> Job:
     sizes = [largest_batch(needed, free) or 1] if options.batch_size == "auto" else options.batch_size
     for batch in sizes:
         check_batch(batch, needed, free)
-    return Job(device, pair, weights, sizes, runners, original, needed)
+    return Job(pair, weights, sizes, runners, original, needed)
 
 
 def run(options: Namespace, job: Job) -> dict[str, Any]:
@@ -89,13 +85,14 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
     Raises:
         ValueError: if memory runs out.
     """
-    pair, dtype = job.pair, decoder_dtype(job.pair.tokenizer)
-    with tf32_allowed(engine_of(options).tf32):
+    pair, device, dtype = job.pair, job.pair.device, decoder_dtype(job.pair.tokenizer)
+    with tf32_allowed(options.tf32):
         log.info("measuring what the machine reaches")
-        ceilings = measure_ceilings(job.device, (pair.target.dtype, dtype))
+        ceilings = measure_ceilings(device, (pair.target.dtype, dtype))
         roofline = Roofline(pair, ceilings)
         results = [entry for batch in job.batch_sizes for entry in _measure(options, job, batch, roofline)]
         original_tokens = _compare(options, job) if job.original else None
+    chosen = ("attention", "compile", "tf32", "images", "warmup", "repeats")
     return {
         "models": _describe(options),
         "patch_nums": list(pair.pyramid.patch_nums),
@@ -103,40 +100,32 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
             "precision": options.precision,
             "tokenizer_dtype": dtype_name(dtype),
             "sampling": options.sampling.as_dict(),
-            "attention": options.attention,
             "graphs": pair.target.graphs,
-            "compile": options.compile,
-            "tf32": options.tf32,
-            "images": options.images,
-            "warmup": options.warmup,
-            "repeats": options.repeats,
+            **{name: options[name] for name in chosen},
             "simulated_acceptance": options.acceptance,
         },
         "memory_is": "weights of the models that it runs, and the peak beyond what the process used before, "
-        + ("allocated on the GPU" if job.device.type == "cuda" else "resident"),
+        + ("allocated on the GPU" if device.type == "cuda" else "resident"),
         "ceilings": ceilings._asdict(),
         "results": results,
         "original_tokens": original_tokens,
-        "environment": describe_environment(job.device.type, options.threads, job.weights),
+        "environment": describe_environment(device.type, options.threads, job.weights),
     }
 
 
 def _measure(options: Namespace, job: Job, batch: int, roofline: Roofline) -> list[dict[str, Any]]:
     pair = job.pair
     with naming_the_batch(batch, job.needed):
-        measured = measuring.measure(job.runners, batch, pair.num_classes, job.device, options.warmup, options.repeats)
-    baseline, tokens = measured[job.runners[0].name], pair.pyramid.tokens
-    return [
-        summarise(runner, measured[runner.name], baseline, batch, roofline, tokens, options.images)
-        for runner in job.runners
-    ]
+        measured = measuring.measure(job.runners, batch, pair.num_classes, pair.device, options.warmup, options.repeats)
+    baseline = measured[job.runners[0].name]
+    return [summarise(one, measured[one.name], baseline, batch, roofline, options.images) for one in job.runners]
 
 
 def _compare(options: Namespace, job: Job) -> dict[str, Any]:
     if options.precision != "32-true":
         return {"not_compared": "tokens are compared with --precision 32-true"}
     log.info("comparing tokens with the original's")
-    inputs = labels_and_seeds(max(job.batch_sizes), 0, job.pair.num_classes, job.device)
+    inputs = labels_and_seeds(max(job.batch_sizes), 0, job.pair.num_classes, job.pair.device)
     return compare_tokens(job.original, job.pair, *inputs, options.sampling.cfg)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,83 +12,49 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import sdvar
-from eval.benchmarking.memory import peak_bytes
-from eval.benchmarking.simulated import Simulated
+from eval.benchmarking.memory import models_of, peak_bytes
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.models.cost import weight_bytes
+from sdvar.models.protocol import NextScaleModel
 
 log = logging.getLogger("eval.benchmark")
 
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")  # how the names of these calls begin
 
 
-class Runner(ABC):
+@dataclass(frozen=True)
+class Runner:
     """A named way of decoding a batch.
 
-    Attributes:
-        name: in the table and in the JSON file.
-        strategy: None for the original code.
-    """
-
-    name: str
-    strategy: sdvar.Strategy | None
-
-    @property
-    def simulated(self) -> bool:
-        """Whether its speed rests on simulated acceptance."""
-        return False
-
-    @abstractmethod
-    def run(self, labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> sdvar.DecodeStats | None:
-        """Decode one batch, int64 (B,) each; the statistics, if it counts any."""
-
-    @abstractmethod
-    def weight_bytes(self) -> int:
-        """Bytes of the models that it runs."""
-
-    def capture_seconds(self) -> float:
-        """Seconds that its models have spent on capturing CUDA graphs so far."""
-        return 0.0
-
-    def release(self) -> None:  # noqa: B027 - the original keeps nothing
-        """Free memory that is kept from one decode to the next."""
-
-
-@dataclass
-class StrategyRunner(Runner):
-    """A strategy of sdvar.
-
     Args:
-        name, strategy: see `Runner`.
-        pair: the models.
-        sampling: how tokens are drawn.
-        images: whether the tokenizer's decoder runs.
+        name: in the tables and in the JSON file.
+        run: decodes a batch of labels and seeds, int64 (B,) each; with a strategy it takes a clock as well and returns
+            statistics.
+        weight_bytes: bytes of the models that it runs, with the copies that its runs have made.
+        strategy: None for the original code.
+        models: those of sdvar that it runs, each once.
     """
 
     name: str
-    strategy: sdvar.Strategy
-    pair: sdvar.ModelPair
-    sampling: sdvar.Sampling
-    images: bool
+    run: Callable[..., sdvar.DecodeStats | None]
+    weight_bytes: Callable[[], int]
+    strategy: sdvar.Strategy | None = None
+    models: Collection[NextScaleModel] = ()
 
-    @property
-    def simulated(self) -> bool:
-        return isinstance(self.strategy, sdvar.Speculative) and isinstance(self.strategy.acceptance, Simulated)
 
-    def run(self, labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> sdvar.DecodeStats:
-        return sdvar.decode(self.pair, labels, seeds, self.strategy, self.sampling, self.images, clock).stats
+def strategy_runner(
+    name: str, strategy: sdvar.Strategy, pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: bool
+) -> Runner:
+    """A strategy as it is compared; ``images`` says whether the tokenizer's decoder runs."""
+    models = set(models_of(pair, strategy))
 
-    def weight_bytes(self) -> int:
-        plain = isinstance(self.strategy, sdvar.Baseline)
-        models = {getattr(self.pair, self.strategy.model)} if plain else {self.pair.draft, self.pair.target}
-        return sum(model.weight_bytes() for model in models) + weight_bytes(self.pair.tokenizer)
+    def run(labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> sdvar.DecodeStats:
+        return sdvar.decode(pair, labels, seeds, strategy, sampling, images, clock).stats
 
-    def capture_seconds(self) -> float:
-        return sum(model.capture_seconds for model in {self.pair.draft, self.pair.target})
+    def weights() -> int:
+        return sum(model.weight_bytes() for model in models) + weight_bytes(pair.tokenizer)
 
-    def release(self) -> None:
-        for model in (self.pair.draft, self.pair.target):
-            model.release()
+    return Runner(name, run, weights, strategy, models)
 
 
 @dataclass
@@ -98,17 +63,14 @@ class Measured:
 
     Attributes:
         seconds: of the runs that are timed as a whole.
-        clocked: of the runs with a clock inside, their whole time and their stretches.
-        target_calls, draft_calls: passes per image, mean over the images of each of those runs.
+        clocked: of the runs with a clock inside: their whole time, their stretches and their statistics.
         peak_bytes: what a run takes beyond the weights, see `memory.peak_bytes`.
         launches: kernels and graphs launched in one run; None on the CPU.
         capture_seconds: of its warm-up, spent on capturing CUDA graphs.
     """
 
     seconds: list[float] = field(default_factory=list)
-    clocked: list[tuple[float, list[Stretch]]] = field(default_factory=list)
-    target_calls: list[float] = field(default_factory=list)
-    draft_calls: list[float] = field(default_factory=list)
+    clocked: list[tuple[float, list[Stretch], sdvar.DecodeStats]] = field(default_factory=list)
     peak_bytes: int | None = None
     launches: int | None = None
     capture_seconds: float = 0.0
@@ -129,46 +91,49 @@ def rotated(items: Sequence, turn: int) -> list:
 def measure(
     runners: Sequence[Runner], batch: int, classes: int, device: torch.device, warmup: int, repeats: int
 ) -> dict[str, Measured]:
-    """Measures all runners at one batch size.
+    """Measures all runners at one batch size; by name.
 
     They take turns, in an order that rotates, so that a machine that warms up or slows down affects them alike. Each
     turn is two runs of the same inputs: one timed as a whole, then one with a clock inside.
 
     Args:
-        runners: what is compared; those with a strategy take a clock.
+        runners: what is compared.
         batch: images per run.
         classes: number of classes.
         device: where the models are.
         warmup, repeats: turns before counting, turns that count.
     """
     measured = {runner.name: Measured() for runner in runners}
-    for _ in range(warmup):
-        for runner in runners:
-            log.info("batch %d: warm-up of %s", batch, runner.name)
-            captured = runner.capture_seconds()
-            with _logging_kernels():
-                runner.run(*labels_and_seeds(batch, 0, classes, device))
-            measured[runner.name].capture_seconds += runner.capture_seconds() - captured
+    first_inputs = labels_and_seeds(batch, 0, classes, device)
+    for runner in [*runners] * warmup:
+        log.info("batch %d: warm-up of %s", batch, runner.name)
+        captured = _capture_seconds(runner)
+        with _logging_kernels():
+            runner.run(*first_inputs)
+        measured[runner.name].capture_seconds += _capture_seconds(runner) - captured
     for repeat in range(repeats):
         inputs = labels_and_seeds(batch, repeat, classes, device)
         for runner in rotated(runners, repeat):
-            ours = measured[runner.name]
-            started = now(device)
-            runner.run(*inputs)
-            ours.seconds.append(now(device) - started)
-            log.info("batch %d: %d/%d %s %.3f s", batch, repeat + 1, repeats, runner.name, ours.seconds[-1])
+            seconds, _ = _timed(device, runner.run, *inputs)
+            measured[runner.name].seconds.append(seconds)
+            log.info("batch %d: %d/%d %s %.3f s", batch, repeat + 1, repeats, runner.name, seconds)
         for runner in runners:
             if runner.strategy is not None:
-                _run_clocked(runner, inputs, measured[runner.name], device)
-    inputs = labels_and_seeds(batch, 0, classes, device)
+                clock = Clock(device)
+                whole, stats = _timed(device, runner.run, *inputs, clock)
+                measured[runner.name].clocked.append((whole, clock.stretches(), stats))
     for runner in runners:
         log.info("batch %d: memory of %s", batch, runner.name)
-        for other in runners:
-            other.release()
-        measured[runner.name].peak_bytes = peak_bytes(device, lambda runner=runner: runner.run(*inputs))
+        for model in {model for other in runners for model in other.models}:
+            model.release()
+        measured[runner.name].peak_bytes = peak_bytes(device, lambda run=runner.run: run(*first_inputs))
         if device.type == "cuda":
-            measured[runner.name].launches = _launches(runner, inputs, device)
+            measured[runner.name].launches = _launches(runner, first_inputs, device)
     return measured
+
+
+def _capture_seconds(runner: Runner) -> float:
+    return sum(model.capture_seconds for model in runner.models)
 
 
 @contextlib.contextmanager
@@ -185,13 +150,10 @@ def _logging_kernels() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _run_clocked(runner: Runner, inputs: tuple[Tensor, Tensor], ours: Measured, device: torch.device) -> None:
-    clock = Clock(device)
+def _timed(device: torch.device, run: Callable, *arguments: object) -> tuple[float, sdvar.DecodeStats | None]:
     started = now(device)
-    stats = runner.run(*inputs, clock)
-    ours.clocked.append((now(device) - started, clock.stretches()))
-    ours.target_calls.append(stats.target_calls.double().mean().item())
-    ours.draft_calls.append(stats.draft_calls.double().mean().item())
+    stats = run(*arguments)
+    return now(device) - started, stats
 
 
 def _launches(runner: Runner, inputs: tuple[Tensor, Tensor], device: torch.device) -> int:

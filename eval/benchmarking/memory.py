@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import sdvar
+from sdvar.models.protocol import NextScaleModel
 
 LARGEST_BATCH = 256  # that "auto" tries
 # Bytes per number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
@@ -23,17 +24,21 @@ TOKENIZER_MAPS = 10
 _STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+def models_of(pair: sdvar.ModelPair, strategy: sdvar.Strategy) -> list[NextScaleModel]:
+    """The models that a strategy runs: a Baseline one, any other the draft and the target."""
+    return [getattr(pair, strategy.model)] if isinstance(strategy, sdvar.Baseline) else [pair.draft, pair.target]
+
+
 def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, images: bool = True) -> int:
     """Bytes that decoding a batch takes beyond the weights, estimated on the safe side.
 
     Args:
         pair: the models.
-        strategy: a Baseline runs one model, a scale at a time; any other both, up to all scales in one pass.
+        strategy: a Baseline runs a scale at a time, any other up to all scales in one pass.
         batch: images.
         images: whether the tokenizer's decoder runs.
     """
-    plain = isinstance(strategy, sdvar.Baseline)
-    models = [getattr(pair, strategy.model)] if plain else [pair.draft, pair.target]
+    plain, models = isinstance(strategy, sdvar.Baseline), models_of(pair, strategy)
     pyramid, rows, vocabulary = pair.pyramid, 2 * batch, pair.target.codebook_size
     widest = max(pyramid.tokens) if plain else pyramid.length
     number = models[-1].logits_dtype.itemsize
@@ -81,39 +86,29 @@ def largest_batch(needed: Callable[[int], int], free: int) -> int:
 
 
 def check_batch(batch: int, needed: Callable[[int], int], free: int) -> None:
-    """Raise ValueError, naming the bytes and a batch that fits, unless the batch fits."""
+    """Raises ValueError, naming the bytes and a batch that fits, unless the batch fits; see `largest_batch`."""
     if needed(batch) > free:
-        fitting = largest_batch(needed, free)
-        advice = f"{fitting} fits" if fitting else "not even 1 fits: use smaller models or a lower --precision"
+        advice = _advice(largest_batch(needed, free), "not even 1 fits: use smaller models or a lower --precision")
         raise ValueError(
             f"batch_size: {batch} needs about {needed(batch):,} bytes beyond the weights, {free:,} are free; {advice}"
         )
 
 
 def smaller_batch(batch: int, needed: Callable[[int], int], free: int) -> str:
-    """What to do when a batch ran out of memory, in words.
-
-    Args:
-        batch: that did not fit.
-        needed: bytes that a batch takes.
-        free: bytes that are available.
-    """
-    fitting = min(largest_batch(needed, free), batch // 2)
-    advice = f"{fitting} fits" if fitting else "use smaller models or a lower --precision"
+    """What to do when a batch ran out of memory, in words; see `largest_batch`."""
     return (
         f"batch_size: {batch} ran out of memory; it needs about {needed(batch):,} bytes beyond the weights, {free:,} "
-        f"are free; {advice}. What is finished is kept"
+        f"are free; {_advice(min(largest_batch(needed, free), batch // 2))}. What is finished is kept"
     )
+
+
+def _advice(fitting: int, none: str = "use smaller models or a lower --precision") -> str:
+    return f"{fitting} fits" if fitting else none
 
 
 @contextmanager
 def naming_the_batch(batch: int, needed: Callable[[int], int]) -> Iterator[None]:
-    """Turns running out of memory into a ValueError that names the batch; other errors pass through.
-
-    Args:
-        batch: that was estimated to fit.
-        needed: bytes that a batch takes.
-    """
+    """Turns running out of memory into a ValueError that names the batch; other errors pass. See `largest_batch`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -146,7 +141,9 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    _return_free_memory()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # the C library keeps freed memory; the run would reuse it and seem to take none
+        trim(0)
     try:
         _REFS.write_text("5")
         before = _resident("VmRSS")
@@ -154,13 +151,6 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
         return max(0, _resident("VmHWM") - before)
     except OSError:
         return None
-
-
-def _return_free_memory() -> None:
-    """The C library keeps freed memory; the next run would reuse it and seem to take none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _resident(name: str) -> int:

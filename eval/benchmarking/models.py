@@ -13,6 +13,7 @@ from eval.benchmarking.memory import free_bytes
 from eval.cli.groups import engine_of
 from lightning_modules import pair_source
 from lightning_modules.pair_source import PairFiles
+from sdvar.checkpoints.filling import derived_buffer
 from sdvar.models.cost import state_bytes
 
 PYRAMID_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -61,7 +62,9 @@ def random_pair(sizes: list[str], dtype: torch.dtype, device: torch.device) -> s
         ValueError: if the weights do not fit into memory.
     """
     empty = [_empty_var(size, dtype) for size in dict.fromkeys(sizes)]
-    tokenizer = _empty_tokenizer(empty[0].pyramid, dtype)
+    with torch.device("meta"):
+        tokenizer = sdvar.VQVAE(empty[0].pyramid)
+    tokenizer = sdvar.load_tokenizer(tokenizer.state_dict(), tokenizer.pyramid, dtype=dtype)
     needed, free = sum(map(state_bytes, (*empty, tokenizer))), free_bytes(device)
     if needed > free:
         raise ValueError(
@@ -82,12 +85,6 @@ def _empty_var(size: str, dtype: torch.dtype) -> sdvar.VAR:
     return sdvar.load_var(model.state_dict(), pyramid, dtype=dtype)
 
 
-def _empty_tokenizer(pyramid: sdvar.ScalePyramid, dtype: torch.dtype) -> sdvar.VQVAE:
-    with torch.device("meta"):
-        model = sdvar.VQVAE(pyramid)
-    return sdvar.load_tokenizer(model.state_dict(), pyramid.patch_nums, dtype=dtype)
-
-
 @torch.no_grad()
 def _fill_var(model: sdvar.VAR) -> sdvar.VAR:
     """Weights with which classes, positions and tokens differ and logits spread by about 2."""
@@ -102,12 +99,7 @@ def _fill_var(model: sdvar.VAR) -> sdvar.VAR:
     model.class_emb.weight.normal_()
     model.head.weight.normal_(std=2 / model.width**0.5)
     for name, buffer in model.named_buffers():
-        buffer.zero_()
-        if name == "lvl_1L":
-            buffer.copy_(model.pyramid.scale_of_position()[None])
-        elif name == "attn_bias_for_masking":
-            visible = model.pyramid.block_causal_mask(0, len(model.pyramid), device=buffer.device)
-            buffer.masked_fill_(~visible, -math.inf)
+        buffer.copy_(derived_buffer(model, name, buffer.shape))
     return model
 
 

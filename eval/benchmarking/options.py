@@ -22,6 +22,7 @@ from eval.cli.groups import (
     read,
 )
 from lightning_modules.command_line import ArgumentParser
+from sdvar.command_line import check_output
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
 SIMULATED = "simulated:"
@@ -89,9 +90,9 @@ def parse(arguments: Sequence[str]) -> Options:
         **complete_threads(given),
     )
     _check_original(options)
-    out = options.out
-    if out is not None and not (out.endswith(".json") and Path(out).absolute().parent.is_dir()):
-        raise ValueError(f"out: expected a .json file in a folder that exists, got {out!r}")
+    if options.out is not None and not options.out.endswith(".json"):
+        raise ValueError(f"out: expected a .json file, got {options.out!r}")
+    check_output(options.out)
     return options
 
 
@@ -122,7 +123,7 @@ def _random(given: str | None) -> list[str] | None:
     sizes = given.replace(" ", "").split(",")
     if len(sizes) > 2 or any(size not in RANDOM for size in sizes):
         raise ValueError(f"random_weights: expected TARGET or TARGET,DRAFT of {', '.join(RANDOM)}, got {given!r}")
-    if len(sizes) == 2 and ("d36" in sizes) != (sizes == ["d36", "d36"]):
+    if "d36" in sizes and set(sizes) != {"d36"}:
         raise ValueError(f"random_weights: d36 makes images of 512 px, the others of 256; got {given!r}")
     return sizes
 

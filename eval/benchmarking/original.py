@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +17,14 @@ from torch import Tensor, nn
 
 import sdvar
 from eval.benchmarking.measuring import Runner
-from sdvar.decoding.timing import Clock
 from sdvar.engine import tf32_allowed
 from sdvar.models.cost import state_bytes
 
-SHORT = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+NAMES = {
+    torch.float32: "original_float32",
+    torch.float16: "original_fp16_autocast",
+    torch.bfloat16: "original_bf16_autocast",
+}
 _TOP_LEVEL = ("models", "dist")  # the modules of the checkout
 
 
@@ -31,6 +33,43 @@ class Original(NamedTuple):
 
     tokenizer: nn.Module
     var: nn.Module
+
+    def images(
+        self, labels: Tensor, sampling: sdvar.Sampling, autocast: torch.dtype | None = None, tf32: bool = False
+    ) -> Tensor:
+        """One batch of images, (B, 3, H, W) in [0, 1].
+
+        Args:
+            labels: int64 (B,).
+            sampling: as our own strategies have.
+            autocast: the dtype of its autocast; None for float32 throughout.
+            tf32: whether float32 products may be rounded to TF32, as its own demonstration has it on a GPU.
+        """
+        casting = torch.autocast(labels.device.type, autocast or torch.bfloat16, enabled=autocast is not None)
+        with torch.inference_mode(), tf32_allowed(tf32), casting:
+            return self.var.autoregressive_infer_cfg(
+                B=len(labels), label_B=labels, cfg=sampling.cfg, top_k=sampling.top_k, top_p=sampling.top_p
+            )
+
+    def tokens(self, labels: Tensor, sampling: sdvar.Sampling) -> list[Tensor]:
+        """The token maps of one batch in float32: what it looks up in the codebook."""
+        seen: list[Tensor] = []
+        lookup = self.tokenizer.quantize.embedding
+        hook = lookup.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
+        try:
+            self.images(labels, sampling)
+        finally:
+            hook.remove()
+        return seen
+
+    def runner(self, name: str, sampling: sdvar.Sampling, autocast: torch.dtype | None, tf32: bool) -> Runner:
+        """It beside our strategies; arguments as of `images`."""
+
+        def run(labels: Tensor, seeds: Tensor) -> None:
+            torch.manual_seed(int(seeds[0]))
+            self.images(labels, sampling, autocast, tf32)
+
+        return Runner(name, run, lambda: sum(map(state_bytes, self)))
 
 
 def load_original(path: str, pair: sdvar.ModelPair) -> Original:
@@ -108,73 +147,17 @@ def _keeping_initialisation() -> Iterator[None]:
                 del cls.reset_parameters
 
 
-@dataclass
-class OriginalRunner(Runner):
-    """The original code under one number format.
-
-    Args:
-        name: see `Runner`.
-        original: its models.
-        sampling: as our own strategies have.
-        autocast: the dtype of its autocast; None for float32 throughout.
-        tf32: whether float32 products may be rounded to TF32, as its own demonstration has it on a GPU.
-    """
-
-    name: str
-    original: Original
-    sampling: sdvar.Sampling
-    autocast: torch.dtype | None = None
-    tf32: bool = False
-
-    strategy = None
-
-    def run(self, labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> None:
-        torch.manual_seed(int(seeds[0]))
-        self.images(labels)
-
-    def images(self, labels: Tensor) -> Tensor:
-        """One batch of images, (B, 3, H, W) in [0, 1]."""
-        sampling, cast = self.sampling, self.autocast
-        with (
-            torch.inference_mode(),
-            tf32_allowed(self.tf32),
-            torch.autocast(labels.device.type, enabled=cast is not None, dtype=cast or torch.bfloat16),
-        ):
-            return self.original.var.autoregressive_infer_cfg(
-                B=len(labels), label_B=labels, cfg=sampling.cfg, top_k=sampling.top_k, top_p=sampling.top_p
-            )
-
-    def tokens(self, labels: Tensor) -> list[Tensor]:
-        """The token maps of one batch: what it looks up in the codebook."""
-        seen: list[Tensor] = []
-        lookup = self.original.tokenizer.quantize.embedding
-        hook = lookup.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
-        try:
-            self.images(labels)
-        finally:
-            hook.remove()
-        return seen
-
-    def weight_bytes(self) -> int:
-        return sum(state_bytes(model) for model in self.original)
-
-
-def original_runners(original: Original, sampling: sdvar.Sampling, device: torch.device, dtype: torch.dtype) -> list:
-    """The original under its recommended settings and under ours.
-
-    Args:
-        dtype: of our blocks.
-    """
+def original_runners(
+    original: Original, sampling: sdvar.Sampling, device: torch.device, dtype: torch.dtype
+) -> list[Runner]:
+    """The original under its recommended settings and under ours; ``dtype`` is that of our blocks."""
     if device.type == "cuda":
-        formats = {torch.float16: True} | ({dtype: False} if dtype != torch.float16 else {})
+        tf32 = {torch.float16: True} | ({dtype: False} if dtype != torch.float16 else {})
     else:
-        formats = {torch.float32: False, torch.bfloat16: False}
-    runners = []
-    for cast, tf32 in formats.items():
-        full = cast == torch.float32
-        name = "original_float32" if full else f"original_{SHORT[cast]}_autocast"
-        runners.append(OriginalRunner(name, original, sampling, None if full else cast, tf32))
-    return runners
+        tf32 = {torch.float32: False, torch.bfloat16: False}
+    return [
+        original.runner(NAMES[cast], sampling, None if cast == torch.float32 else cast, tf32[cast]) for cast in tf32
+    ]
 
 
 def compare_tokens(original: Original, pair: sdvar.ModelPair, labels: Tensor, seeds: Tensor, cfg: float) -> dict:
@@ -185,7 +168,7 @@ def compare_tokens(original: Original, pair: sdvar.ModelPair, labels: Tensor, se
         difference (None if there is none); and whether all differences are near-ties.
     """
     sampling = sdvar.Sampling(cfg, top_k=1)
-    theirs = OriginalRunner("", original, sampling).tokens(labels)
+    theirs = original.tokens(labels, sampling)
     ours = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling, images=False).tokens
     gaps = sdvar.first_differences(pair, labels, seeds, sampling, ours, theirs)
     differing = gaps[~gaps.isnan()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.table import Table
 
 WIDTH = 140  # where stdout is not a terminal
 DASH = "-"
-PARTS = ("draft", "target", "sampling", "tokenizer", "rest", "whole")
+Cells = list[tuple[str, str]]  # of a row, each with the title of its column
 
 
 def print_tables(report: dict[str, Any]) -> None:
@@ -31,73 +32,56 @@ def print_tables(report: dict[str, Any]) -> None:
         f"The machine reaches {ceilings['bytes_per_second'] / 1e9:,.0f} GB/s and {rates}; roofline is the least time "
         "that this allows."
     )
-    console.print(_main_table(report))
+    entries = report["results"]
+    clocked = [entry for entry in entries if "parts_seconds" in entry]
+    sides = [f"{side}²" for side in report["patch_nums"]]
+    console.print(_table(f"milliseconds per batch, median of {settings['repeats']} runs", entries, _main_cells))
     say(f"memory: {report['memory_is']}")
-    console.print(_parts_table(report))
-    console.print(_scales_table(report))
+    title = "milliseconds of each part / its roofline, mean of runs with a clock inside"
+    console.print(_table(title, clocked, _parts_cells))
+    title = "milliseconds of models and sampling by scale; a pass over several scales is shared by their tokens"
+    console.print(_table(title, clocked, lambda entry: _scales_cells(entry, sides)))
     if report["original_tokens"] is not None:
         say(f"original, top_k 1 in float32: {_tokens(report['original_tokens'])}")
 
 
-def _table(title: str, columns: list[str]) -> Table:
+def _table(title: str, entries: list[dict[str, Any]], cells: Callable[[dict[str, Any]], Cells]) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("batch", justify="right", no_wrap=True)
-    table.add_column("strategy", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = [[("batch", str(one["batch_size"])), ("strategy", one["name"]), *cells(one)] for one in entries]
+    for column, _ in rows[0]:
+        table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(text for _, text in row))
     return table
 
 
-def _main_table(report: dict[str, Any]) -> Table:
-    titles = ["ms", "p10-p90", "images/s", "speed", "roofline\nms", "ms /\nroofline", "target\ncalls", "memory\nGB",
-              "launches\nper image"]  # fmt: skip
-    table = _table(f"milliseconds per batch, median of {report['settings']['repeats']} runs", titles)
-    for entry in report["results"]:
-        latency, roofline, memory = entry["latency_seconds"], entry.get("roofline"), entry["memory_bytes"]
-        table.add_row(
-            str(entry["batch_size"]),
-            entry["name"],
-            _ms(latency["median"]),
-            f"{_ms(latency['p10'])}-{_ms(latency['p90'])}",
-            f"{entry['images_per_second']:.2f}",
-            _speed(entry),
-            _ms(roofline["seconds"]) if roofline else DASH,
-            f"{roofline['latency_over_roofline']:.2f}" if roofline else DASH,
-            f"{entry['target_calls_mean']:.2f}" if "target_calls_mean" in entry else DASH,
-            f"{memory['peak'] / 1e9:.2f}" if memory else DASH,
-            f"{entry['kernel_launches_per_image']:,.0f}" if "kernel_launches_per_image" in entry else DASH,
-        )
-    return table
+def _main_cells(entry: dict[str, Any]) -> Cells:
+    latency, roofline, memory = entry["latency_seconds"], entry.get("roofline"), entry["memory_bytes"]
+    prefix, note = ("simulated_", " simulated") if "simulated" in entry else ("", "")
+    calls, launches = entry.get("target_calls_mean"), entry.get("kernel_launches_per_image")
+    return [
+        ("ms", _ms(latency["median"])),
+        ("p10-p90", f"{_ms(latency['p10'])}-{_ms(latency['p90'])}"),
+        ("images/s", f"{entry['images_per_second']:.2f}"),
+        ("speed", f"{entry[f'{prefix}speed_relative_to_baseline']:.2f}{note}"),
+        ("roofline\nms", _ms(roofline["seconds"]) if roofline else DASH),
+        ("ms /\nroofline", f"{roofline['latency_over_roofline']:.2f}" if roofline else DASH),
+        ("target\ncalls", DASH if calls is None else f"{calls:.2f}"),
+        ("memory\nGB", f"{memory['peak'] / 1e9:.2f}" if memory else DASH),
+        ("launches\nper image", DASH if launches is None else f"{launches:,.0f}"),
+    ]
 
 
-def _speed(entry: dict[str, Any]) -> str:
-    if "simulated" in entry:
-        return f"{entry['simulated_speed_relative_to_baseline']:.2f} simulated"
-    return f"{entry['speed_relative_to_baseline']:.2f}"
+def _parts_cells(entry: dict[str, Any]) -> Cells:
+    least = entry["roofline"]["parts_seconds"] | {"whole": entry["roofline"]["seconds"]}
+    return [
+        (part, _ms(seconds) + (f" / {_ms(least[part])}" if part in least else ""))
+        for part, seconds in entry["parts_seconds"].items()
+    ]
 
 
-def _parts_table(report: dict[str, Any]) -> Table:
-    table = _table("milliseconds of each part / its roofline, mean of runs with a clock inside", list(PARTS))
-    for entry in report["results"]:
-        if "parts_seconds" in entry:
-            least = entry["roofline"]["parts_seconds"] | {"whole": entry["roofline"]["seconds"]}
-            cells = [
-                _ms(entry["parts_seconds"][part]) + (f" / {_ms(least[part])}" if part in least else "")
-                for part in PARTS
-            ]
-            table.add_row(str(entry["batch_size"]), entry["name"], *cells)
-    return table
-
-
-def _scales_table(report: dict[str, Any]) -> Table:
-    sides = [f"{side}²" for side in report["patch_nums"]]
-    title = "milliseconds of models and sampling by scale; a pass over several scales is shared by their tokens"
-    table = _table(title, [*sides, "class"])
-    for entry in report["results"]:
-        if "scales_seconds" in entry:
-            times = (*entry["scales_seconds"], entry["conditioning_seconds"])
-            table.add_row(str(entry["batch_size"]), entry["name"], *map(_ms, times))
-    return table
+def _scales_cells(entry: dict[str, Any], sides: list[str]) -> Cells:
+    return [*zip(sides, map(_ms, entry["scales_seconds"])), ("class", _ms(entry["conditioning_seconds"]))]
 
 
 def _tokens(tokens: dict[str, Any]) -> str:

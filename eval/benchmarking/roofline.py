@@ -6,12 +6,12 @@ Formulas and what is left out of them: docs/benchmarks.md. Those of a model's pa
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sdvar
@@ -50,26 +50,17 @@ class Roofline:
     """
 
     def __init__(self, pair: sdvar.ModelPair, ceilings: Ceilings) -> None:
-        self.ceilings, self.tokenizer = ceilings, pair.tokenizer
-        self.models = {"draft": pair.draft, "target": pair.target}
-        self.costs = {name: model.cost() for name, model in self.models.items()}
-        self._of_tokenizer: dict[int, tuple[Cost, float]] = {}  # by batch; counting takes a while
+        self.pair, self.ceilings = pair, ceilings
+        self._tokenizer_cost = functools.cache(functools.partial(tokenizer_cost, pair.tokenizer))
 
     def of_pass(self, work: Pass) -> tuple[Cost, float]:
         """Cost of a pass and its least time in seconds; for ``first == last`` of a decode's conditioning."""
-        costs = self.costs[work.model]
+        model = getattr(self.pair, work.model)
         if work.first == work.last:
-            cost = costs.conditioning(work.rows)
+            cost = model.cost().conditioning(work.rows)
         else:
-            cost = costs.span(work.rows, work.first, work.last, work.visible_from, work.logits_from)
-        return cost, self.ceilings.seconds(cost, self.models[work.model].dtype)
-
-    def of_tokenizer(self, batch: int) -> tuple[Cost, float]:
-        """Cost and least time in seconds of decoding a batch of f-hats into images."""
-        if batch not in self._of_tokenizer:
-            cost = tokenizer_cost(self.tokenizer, batch)
-            self._of_tokenizer[batch] = cost, self.ceilings.seconds(cost, decoder_dtype(self.tokenizer))
-        return self._of_tokenizer[batch]
+            cost = model.cost().span(work.rows, work.first, work.last, work.visible_from, work.logits_from)
+        return cost, self.ceilings.seconds(cost, model.dtype)
 
     def of_decode(self, stretches: Sequence[Stretch], batch: int, images: bool) -> dict[str, Any]:
         """Sums over one decode: seconds, also by part, bytes and operations.
@@ -79,13 +70,14 @@ class Roofline:
             batch: its images.
             images: whether the tokenizer's decoder ran.
         """
-        works = [(stretch.part, self.of_pass(stretch.work)) for stretch in stretches if stretch.work is not None]
+        works = [(stretch.part, *self.of_pass(stretch.work)) for stretch in stretches if stretch.work is not None]
         if images:
-            works.append(("tokenizer", self.of_tokenizer(batch)))
+            cost = self._tokenizer_cost(batch)
+            works.append(("tokenizer", cost, self.ceilings.seconds(cost, decoder_dtype(self.pair.tokenizer))))
         parts: dict[str, float] = defaultdict(float)
-        for part, (_, least) in works:
+        for part, _, least in works:
             parts[part] += least
-        total = Cost(sum(cost.bytes for _, (cost, _) in works), sum(cost.operations for _, (cost, _) in works))
+        total = Cost(sum(cost.bytes for _, cost, _ in works), sum(cost.operations for _, cost, _ in works))
         return {"seconds": sum(parts.values()), "parts_seconds": dict(parts), **total._asdict()}
 
 
@@ -102,14 +94,15 @@ def measure_ceilings(device: torch.device, dtypes: Iterable[torch.dtype]) -> Cei
 
 def tokenizer_cost(tokenizer: sdvar.VQVAE, images: int) -> Cost:
     """What the decoder takes at least for some images: its weights read, the images written, its products."""
-    meta = {f"tokenizer.{key}": value.to("meta") for key, value in tokenizer.state_dict().items()}
-    side, dtype = tokenizer.pyramid.patch_nums[-1], tokenizer.quantize.embedding.weight.dtype
-    f_hat = torch.empty(1, tokenizer.latent_channels, side, side, dtype=dtype, device="meta")
+    side, channels = tokenizer.pyramid.patch_nums[-1], tokenizer.latent_channels
+    parts = (tokenizer.post_quant_conv, tokenizer.decoder)
+    x = torch.empty(1, channels, side, side, dtype=decoder_dtype(tokenizer), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.func.functional_call(_FromFHat(tokenizer), meta, (f_hat,))
-    weights = state_bytes(tokenizer.post_quant_conv) + state_bytes(tokenizer.decoder)
-    pixels = 3 * tokenizer.image_size**2 * f_hat.element_size()
-    return Cost(weights + images * (pixels + f_hat.nbytes), images * counter.get_total_flops())
+        for part in parts:
+            x = torch.func.functional_call(part, {k: value.to("meta") for k, value in part.state_dict().items()}, (x,))
+    numbers = channels * side**2 + 3 * tokenizer.image_size**2
+    moved = images * numbers * tokenizer.quantize.embedding.weight.itemsize
+    return Cost(sum(map(state_bytes, parts)) + moved, images * counter.get_total_flops())
 
 
 def decoder_dtype(tokenizer: sdvar.VQVAE) -> torch.dtype:
@@ -120,15 +113,6 @@ def decoder_dtype(tokenizer: sdvar.VQVAE) -> torch.dtype:
 def dtype_name(dtype: torch.dtype) -> str:
     """ "bfloat16" for torch.bfloat16."""
     return str(dtype).removeprefix("torch.")
-
-
-class _FromFHat(nn.Module):
-    def __init__(self, tokenizer: sdvar.VQVAE) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-
-    def forward(self, f_hat: torch.Tensor) -> torch.Tensor:
-        return self.tokenizer.decode_f_hat(f_hat)
 
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -13,10 +13,10 @@ import torch
 import sdvar
 from eval import benchmark
 from eval.benchmarking.job import prepare
-from eval.benchmarking.measuring import measure
+from eval.benchmarking.measuring import Runner, measure
 from eval.benchmarking.models import random_pair
 from eval.benchmarking.options import parse
-from eval.benchmarking.original import OriginalRunner, compare_tokens, load_original
+from eval.benchmarking.original import compare_tokens, load_original
 from eval.benchmarking.simulated import Simulated, with_simulated
 from tests.eval.stand_in import write_stand_in
 from tests.paths import ROOT
@@ -68,6 +68,10 @@ def test_every_strategy_is_measured_at_every_batch_size(measured):
     assert len(report["environment"]["weights_sha256"]) == 3
     assert report["settings"]["repeats"] == 2
     assert report["ceilings"]["bytes_per_second"] > 0
+    baseline, fast = (report["results"][i]["strategy"] for i in (0, 1))
+    assert baseline == {"class_path": "sdvar.Baseline", "init_args": {"model": "target"}}
+    rule = {"class_path": "eval.benchmarking.simulated.Simulated", "init_args": {"rates": [1, 0, 0, 0]}}
+    assert fast["class_path"] == "sdvar.Speculative" and fast["init_args"]["acceptance"] == rule
     for entry in report["results"]:
         latency = entry["latency_seconds"]
         assert len(latency["runs"]) == 2
@@ -159,23 +163,11 @@ def test_simulated_rates_are_the_rates():
 
 
 def test_turns_rotate():
-    class Logged:
-        strategy = None
-
-        def __init__(self, name):
-            self.name = name
-
-        def run(self, labels, seeds, clock=None):
-            ran.append((self.name, seeds.tolist()))
-
-        def release(self):
-            pass
-
-        def capture_seconds(self):
-            return 0.0
+    def runner(name):
+        return Runner(name, lambda labels, seeds: ran.append((name, seeds.tolist())), lambda: 0)
 
     ran = []
-    measure([Logged("a"), Logged("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
+    measure([runner("a"), runner("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
     warm, first, second, third = (ran[i : i + 2] for i in (0, 2, 4, 6))
     assert ["".join(name for name, _ in turn) for turn in (warm, first, second, third)] == ["ab", "ab", "ba", "ab"]
     assert first[0][1] == first[1][1] == [0, 1]
@@ -229,7 +221,7 @@ def test_wrong_tokens_of_the_original_are_found(buildable, tmp_path):
     found = compare_tokens(original, buildable, labels, seeds, 1.5)
     assert (found["equal_images"], found["equal_up_to_near_ties"]) == (0, False)
     assert found["largest_gap"] > sdvar.NEAR_TIE
-    tokens = OriginalRunner("", original, sdvar.Sampling()).tokens(labels)
+    tokens = original.tokens(labels, sdvar.Sampling())
     assert [tuple(part.shape) for part in tokens] == [(2, 1), (2, 4)]
 
 
@@ -266,6 +258,7 @@ WRONG = {
     "--acceptance 0.5": "acceptance: expected simulated:RATES",
     "--acceptance simulated:2": "acceptance: expected simulated:RATES",
     "--out results.txt": "out: expected a .json file",
+    "--out none/results.json": "out: expected a file that can be written",
     "--repeats 0": "repeats: expected an int >= 1, got 0",
     "--warmup 0": "warmup: expected an int >= 1, got 0",
     "--strategy Baseline --strategy.reseed true": "a benchmark compares the same seeds",
