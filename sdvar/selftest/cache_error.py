@@ -22,8 +22,9 @@ def cache_error(state: DecodeState) -> float:
     Not for ``more_smooth``, whose inputs do not follow from the tokens.
 
     Returns:
-        The largest absolute difference of a cached key or value, over both models, all layers, guidance branches and
-        images; inf if a cache counts scales that are not committed, NaN if one contains NaN.
+        The largest difference of a cached key or value, over both models, all layers, guidance branches and images,
+        relative to the largest number (at least 1) in the model's fresh cache of the image; inf if a cache counts
+        scales that are not committed, NaN if one contains NaN.
     """
     errors = []
     for stepper in (state.stepper("draft"), state.stepper("target")):
@@ -33,17 +34,6 @@ def cache_error(state: DecodeState) -> float:
             if stepper.progress[image].cached > stepper.visible_from:
                 errors.append(_image_error(state, stepper, image))
     return largest(errors)
-
-
-def largest_value(state: DecodeState) -> float:
-    """The largest absolute value in both models' caches, of the scales counted; the rest is unwritten or stale."""
-    values = []
-    for stepper in (state.stepper("draft"), state.stepper("target")):
-        for image in range(state.batch):
-            positions = state.pyramid.span(stepper.visible_from, stepper.progress[image].cached)
-            parts = stepper.workspace.cache.read([image], positions)
-            values += [part.abs().max().item() for part in parts if part.numel()]
-    return largest(values)
 
 
 def inputs_of_scales(pyramid: ScalePyramid, inputs: Tensor, first: int, last: int) -> Tensor:
@@ -65,5 +55,9 @@ def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     inputs = inputs.expand(len(rows), -1, -1)
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
     positions = pyramid.span(first, last)
-    pairs = zip(stepper.workspace.cache.read(rows, positions), fresh.read(list(range(len(rows))), positions))
-    return largest((ours - expected).abs().max().item() for ours, expected in pairs)
+    expected = fresh.read(list(range(len(rows))), positions)
+    difference = largest(
+        (ours - part).abs().max().item()
+        for ours, part in zip(stepper.workspace.cache.read(rows, positions), expected, strict=True)
+    )
+    return difference / max(1.0, largest(part.abs().max().item() for part in expected))

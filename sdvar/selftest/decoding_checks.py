@@ -12,7 +12,7 @@ from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import first_differences
 from sdvar.decoding.speculative import Speculative
 from sdvar.pair import ModelPair
-from sdvar.selftest.cache_error import cache_error, largest_value
+from sdvar.selftest.cache_error import cache_error
 from sdvar.selftest.model_checks import SAMPLING, decoded, fresh_state
 from sdvar.selftest.result import NEAR_TIES, ROUNDING, CheckResult, largest, relative_error
 
@@ -57,7 +57,7 @@ def cache_after_truncation(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     for rule in (Coupled(), Overrule(accepted=True), Overrule(accepted=False)):
         state = fresh_state(pair, B)
         Speculative(gamma, rule).run(state)
-        errors.append(cache_error(state) / max(1.0, largest_value(state)))
+        errors.append(cache_error(state))
         rejections += int((state.counts.drafted_scales - state.counts.accepted_scales).sum())
     meaning = f"cached keys and values against a fresh pass over the committed scales, after {rejections} rejections"
     return CheckResult(largest(errors), ROUNDING[pair.target.dtype], meaning)

@@ -150,8 +150,6 @@ def test_label_forms():
         ({"g_seed": 1.5}, TypeError, "g_seed: expected an int or None, got 1.5"),
         ({"g_seed": 2**63}, ValueError, "g_seed: expected a signed 64-bit int"),
         ({"cfg": "high"}, TypeError, "cfg"),
-        ({"top_k": -1}, ValueError, "top_k"),
-        ({"top_p": 1.5}, ValueError, "top_p"),
     ],
 )
 def test_wrong_arguments_of_all_three(small, monkeypatch, wrong, error, words):
@@ -171,7 +169,6 @@ def test_wrong_arguments_of_all_three(small, monkeypatch, wrong, error, words):
     [
         ({"entry_num": K + 1}, ValueError, "entry_num: expected 0 to 4, the number of scales, got 5"),
         ({"entry_num": -1}, ValueError, "entry_num"),
-        ({"entry_num": "two"}, TypeError, "entry_num"),
         ({"sd_mask": 1}, ValueError, "sd_mask: expected 0 .* or 3 .* got 1"),
         ({"sd_mask": None}, ValueError, "sd_mask: expected 0 .* or 3 .* got None"),
         ({"sd_mask": False}, ValueError, "sd_mask"),
@@ -182,9 +179,7 @@ def test_wrong_arguments_of_test3(small, wrong, error, words):
         small.sdvar_autoregressive_infer_cfg_sd_test3(**({"B": 1, "label_B": 0, "g_seed": 0, "entry_num": 2} | wrong))
 
 
-@pytest.mark.parametrize(
-    "wrong, error", [({"gamma": 0}, ValueError), ({"gamma": 2.5}, TypeError), ({"verbose": 1}, TypeError)]
-)
+@pytest.mark.parametrize("wrong, error", [({"gamma": 0}, ValueError), ({"verbose": 1}, TypeError)])
 def test_wrong_arguments_of_parallel_v1(small, wrong, error):
     with pytest.raises(error, match=next(iter(wrong))):
         small.sdvar_autoregressive_infer_cfg_parallel_v1(1, 0, 0, **wrong)
