@@ -98,7 +98,7 @@ def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | N
     Raises:
         ValueError: naming the arm and what is wrong with it.
     """
-    where = f"strategy {name!r}"
+    where, run = f"strategy {name!r}", sampling or sdvar.Sampling()
     if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
         raise ValueError(f"{where}: expected a mapping with class_path and init_args, got {config!r}")
     allowed = ("class_path", "init_args", *OWN)
@@ -109,15 +109,16 @@ def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | N
     parser.add_argument("--strategy", type=sdvar.Strategy)
     parser.add_argument("--reseed", type=bool, default=False)
     parser.add_argument("--draft", type=str | None)
-    parser.add_argument("--sampling", type=sdvar.Sampling, default=sampling or sdvar.Sampling())
-    own = {key: config[key] for key in OWN if config.get(key) is not None}
+    parser.add_argument("--sampling", type=sdvar.Sampling, default=run)
+    given = {key: value for key, value in config.items() if key in OWN and value is not None}
+    if not isinstance(given.get("sampling", {}), Mapping):
+        raise ValueError(f"{where}: sampling: expected a mapping, got {given['sampling']!r}")
     try:
         strategy = resolve({key: value for key, value in config.items() if key not in OWN})
-        built = parser.instantiate(parser.parse_object({"strategy": strategy, **own}))
+        built = parser.instantiate(parser.parse_object({"strategy": strategy, **given}))
     except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {reword(str(error)).removeprefix('strategy: ')}") from None
-    differs = built.sampling != (sampling or sdvar.Sampling())
-    return Arm(name, built.strategy, built.reseed, built.draft, built.sampling if differs else None)
+    return Arm(name, built.strategy, built.reseed, built.draft, None if built.sampling == run else built.sampling)
 
 
 def build_arms(arms: Mapping[str, Mapping[str, Any]], sampling: sdvar.Sampling | None = None) -> list[Arm]:

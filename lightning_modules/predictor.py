@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,11 +29,6 @@ log = logging.getLogger("sdvar.predictor")
 
 RESEED_OFFSET = SEED_LIMIT  # above every seed of a run, so that a reseeded arm shares no noise with the others
 TIMED_AGAIN = 5  # a finished baseline is timed again in so many batches of a run, then in every tenth
-
-
-def timed_again(batch: int) -> bool:
-    """Whether arms that are added to a run are timed beside the baseline in this batch, although that is finished."""
-    return batch < TIMED_AGAIN or batch % 10 == 0
 
 
 @contextmanager
@@ -164,7 +159,7 @@ class SDVARPredictor(LightningModule):
                 {name: ours.per_scale[name] if ours else torch.tensor(0) for name in PER_SCALE},
             )
             if ours and tokens and not arm.reseed:
-                decoded[arm.name] = self._compared(arm, batch, ours, tokens)
+                self._compare(arm, batch, ours, tokens)
         return decoded
 
     def on_predict_epoch_end(self) -> None:
@@ -182,10 +177,10 @@ class SDVARPredictor(LightningModule):
 
     def _order(self, batch: dict) -> list[Arm]:
         """The arms that decode a batch now, in turns: those that have yet to, and the baseline for its time."""
-        names = set(self._missing(batch))
-        if names and timed_again(batch["batch"]):
+        names, number = set(self._missing(batch)), batch["batch"]
+        if names and (number < TIMED_AGAIN or number % 10 == 0):
             names.add(BASELINE)
-        turn = batch["batch"] % len(self.arms)
+        turn = number % len(self.arms)
         return [arm for arm in self.arms[turn:] + self.arms[:turn] if arm.name in names]
 
     def _baseline_tokens(self, batch: dict, now: DecodedBatch | None) -> list[Tensor] | None:
@@ -214,17 +209,12 @@ class SDVARPredictor(LightningModule):
                 f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights and dtype"
             )
         images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        per_image = {name: getattr(result.stats, name) for name in PER_IMAGE}
-        per_scale = {name: getattr(result.stats, name) for name in PER_SCALE}
-        per_round = {name: getattr(result.stats, name) for name in PER_ROUND}
+        columns = ({name: getattr(result.stats, name) for name in each} for each in (PER_IMAGE, PER_SCALE, PER_ROUND))
         parts = seconds_per_scale(clock.stretches(), self.pair.pyramid.tokens)
-        return DecodedBatch(images.cpu(), seeds, result.tokens, per_image, per_scale, per_round, seconds, parts)
+        return DecodedBatch(images.cpu(), seeds, result.tokens, *columns, seconds, parts)
 
-    def _compared(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: list[Tensor]) -> DecodedBatch:
-        agreeing = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline)).cpu()
-        gap = None
+    def _compare(self, arm: Arm, batch: dict, ours: DecodedBatch, baseline: list[Tensor]) -> None:
+        ours.agreeing_tokens = sum((a == b).sum(1) for a, b in zip(ours.tokens, baseline)).cpu()
         if arm.exact and arm.name != BASELINE:
-            gap = sdvar.first_differences(
-                self.pair, batch["label"], batch["seed"], self.sampling, ours.tokens, baseline
-            )
-        return replace(ours, agreeing_tokens=agreeing, score_gap=gap)
+            inputs = batch["label"], batch["seed"], self.sampling
+            ours.score_gap = sdvar.first_differences(self.pair, *inputs, ours.tokens, baseline)

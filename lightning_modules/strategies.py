@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,16 @@ def import_path(cls: type) -> str:
     return f"{'sdvar' if public else cls.__module__}.{cls.__qualname__}"
 
 
-def own_sources(strategy: sdvar.Strategy) -> dict[str, str]:
-    """SHA-256 of the source file of each class in a strategy that is not of sdvar, by import path."""
-    files = {import_path(cls): inspect.getsourcefile(cls) for cls in _own_classes(strategy)}
-    return {name: sha256(Path(file)) for name, file in files.items() if file}
-
-
-def _own_classes(value: Any) -> Iterator[type]:
-    for cls in type(value).__mro__:
-        if issubclass(cls, BASES) and not cls.__module__.startswith("sdvar."):
-            yield cls
+def own_sources(value: Any) -> dict[str, str]:
+    """SHA-256 of the source file of each class in a strategy, or in a value of one, that is not of sdvar."""
+    own = [cls for cls in type(value).__mro__ if issubclass(cls, BASES) and not cls.__module__.startswith("sdvar.")]
+    sources = {import_path(cls): sha256(Path(file)) for cls in own if (file := inspect.getsourcefile(cls))}
+    parts = value if isinstance(value, list | tuple) else ()
     if isinstance(value, BASES):
-        for part in dataclasses.fields(value):
-            yield from _own_classes(getattr(value, part.name))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _own_classes(one)
+        parts = [getattr(value, part.name) for part in dataclasses.fields(value)]
+    for part in parts:
+        sources |= own_sources(part)
+    return sources
 
 
 def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
@@ -96,8 +90,9 @@ def find_class(class_path: str, base: type | tuple[type, ...] = BASES) -> type:
     """
     module, _, name = class_path.rpartition(".")
     if module in ("", "sdvar"):
-        public = {name: getattr(sdvar, name) for name in sdvar.__all__}
-        shipped = {name: cls for name, cls in sorted(public.items()) if _is_concrete(cls, base)}
+        public = ((word, getattr(sdvar, word)) for word in sorted(sdvar.__all__))
+        shipped = {word: cls for word, cls in public if isinstance(cls, type) and issubclass(cls, base)}
+        shipped = {word: cls for word, cls in shipped.items() if not inspect.isabstract(cls)}
         if name not in shipped:
             expected = f"expected one of {', '.join(shipped)}" + ("" if module else ", or module.Class")
             raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, shipped)}")
@@ -112,10 +107,6 @@ def find_class(class_path: str, base: type | tuple[type, ...] = BASES) -> type:
         raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, names) if found is None else ''}")
     _check_dataclass(found)
     return found
-
-
-def _is_concrete(value: Any, base: type | tuple[type, ...]) -> bool:
-    return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value)
 
 
 def _import(module: str, class_path: str) -> Any:

@@ -31,14 +31,14 @@ def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, entry in grid.items():
         if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
             raise ValueError(f"grid: {name}: expected a mapping with class_path and init_args, got {entry!r}")
+        strategy = {key: value for key, value in entry.items() if key not in OWN}
         own = {key: entry[key] for key in OWN if key in entry}
-        strategy = {key: value for key, value in entry.items() if key not in own}
-        ways = [_ways_of_class(strategy, f"grid: {name}"), *(_ways(k, v, f"grid: {name}") for k, v in own.items())]
-        for (suffix, config), *others in itertools.product(*ways):
-            point = "".join((name, suffix, *(suffix for suffix, _ in others)))
-            if point in points:
-                raise ValueError(f"grid: two points are called {point!r}; a list holds a value twice, or rename one")
-            points[point] = {**config, **dict(zip(own, (value for _, value in others)))}
+        for suffix, point in _combined(strategy | own, f"grid: {name}"):
+            if name + suffix in points:
+                raise ValueError(
+                    f"grid: two points are called {name + suffix!r}; a list holds a value twice, or rename one"
+                )
+            points[name + suffix] = point
     return points
 
 
@@ -51,64 +51,51 @@ def refuse_twins(arms: Sequence[Arm]) -> None:
             raise ValueError(f"grid: the points {first!r} and {arm.name!r} are the same; remove one")
 
 
-def _ways(key: str, value: Any, where: str, listed: bool = False) -> list[tuple[str, Any]]:
-    """What one parameter may be: for each choice what it adds to the point's name, and the value.
+def _combined(
+    config: Mapping[str, Any], where: str, named: bool = False, listed: Sequence[str] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """Every combination of what the values of a mapping may be: what each adds to the point's name, and the mapping.
 
     Args:
-        key: the parameter.
-        value: as the grid has it.
+        config: parameters, or a class and its arguments.
         where: as errors name it.
-        listed: the parameter itself takes a list.
+        named: all parameters and the class are in the name, not only what varies.
+        listed: parameters that take a list.
     """
-    where = f"{where}: {key}"
+    ways = []
+    for key, value in config.items():
+        if key == "class_path":
+            ways.append([(f"_{_word('', value)}" if named else "", value)])
+        elif key == "init_args" and "class_path" in config:
+            if not isinstance(value or {}, Mapping):
+                raise ValueError(f"{where}: init_args: expected a mapping, got {value!r}")
+            ways.append(_combined(value or {}, where, named, _listed(config["class_path"])))
+        else:
+            ways.append(_ways(key, value, f"{where}: {key}", named, key in listed))
+    return [
+        ("".join(suffix for suffix, _ in chosen), dict(zip(config, (value for _, value in chosen))))
+        for chosen in itertools.product(*ways)
+    ]
+
+
+def _ways(key: str, value: Any, where: str, named: bool, listed: bool) -> list[tuple[str, Any]]:
+    """The same for one parameter; ``listed`` says that it takes a list."""
     varied = isinstance(value, list) and (not listed or any(isinstance(choice, list) for choice in value))
     if varied and not value:
         raise ValueError(f"{where}: expected at least one value, got an empty list")
     ways: list[tuple[str, Any]] = []
     for choice in value if varied else [value]:
-        if isinstance(choice, Mapping) and "class_path" in choice:
-            ways += _ways_of_class(choice, where, named=varied)
-        elif isinstance(choice, Mapping):
-            ways += _combined(choice, where, named=varied)
+        if isinstance(choice, Mapping):
+            ways += _combined(choice, where, varied, ("temperature",))
         else:
-            ways.append((f"_{_word(key, choice)}" if varied else "", choice))
+            ways.append((f"_{_word(key, choice)}" if varied or named else "", choice))
     return ways
 
 
-def _ways_of_class(config: Mapping[str, Any], where: str, named: bool = False) -> list[tuple[str, Any]]:
-    """The same for a class and its arguments; ``named`` puts the class and all its arguments into the names."""
-    arguments = config.get("init_args") or {}
-    if not isinstance(arguments, Mapping):
-        raise ValueError(f"{where}: init_args: expected a mapping, got {arguments!r}")
-    suffix = f"_{_word('', str(config['class_path']))}" if named else ""
-    listed = _listed(str(config["class_path"]))
-    others = {key: value for key, value in config.items() if key != "init_args"}
-    return [
-        (suffix + inner, {**others, "init_args": chosen} if chosen else dict(config))
-        for inner, chosen in _combined(arguments, where, named, listed)
-    ]
-
-
-def _combined(
-    values: Mapping[str, Any], where: str, named: bool, listed: Sequence[str] = ("temperature",)
-) -> list[tuple[str, dict[str, Any]]]:
-    """Every combination of what some parameters may be."""
-    ways = []
-    for key, value in values.items():
-        choices = _ways(key, value, where, key in listed)
-        if named and len(choices) == 1 and not choices[0][0]:
-            choices = [(f"_{_word(key, value)}", choices[0][1])]
-        ways.append(choices)
-    return [
-        ("".join(suffix for suffix, _ in chosen), dict(zip(values, (value for _, value in chosen))))
-        for chosen in itertools.product(*ways)
-    ]
-
-
-def _listed(class_path: str) -> list[str]:
+def _listed(class_path: Any) -> list[str]:
     """Parameters of a class that take a list."""
     try:
-        cls = find_class(class_path)
+        cls = find_class(str(class_path))
     except ValueError:  # reported with its point, when the arm is built
         return []
     return [part.name for part in dataclasses.fields(cls) if re.match("tuple|list|Sequence", str(part.type))]

@@ -141,6 +141,7 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
             speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": "hot"}}),
             "tau: expected a number, got 'hot'",
         ),
+        ({**speculative(), "sampling": 3}, "sampling: expected a mapping, got 3"),
         ({**speculative(), "init_arg": {}}, "unknown key init_arg; expected class_path, init_args, reseed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
