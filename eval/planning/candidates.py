@@ -78,31 +78,26 @@ def find_candidates(
         What to measure, the fastest by the model first. At least one of them drafts.
     """
     model, scales = SpanModel(agreement.accepted, costs), len(pyramid)
+    shares = {sdvar.Baseline(): 0.0} | agreement.differing
+    allowed = {strategy: share for strategy, share in shares.items() if share <= max_disagreement}
     found: list[Candidate] = []
     for end in range(scales + 1):
-        lossless = end == scales
-        differing = 0.0 if lossless else agreement.differing.get(spans_strategy((1,) * end, scales), 1.0)
-        if lossless or (max_disagreement > 0 and differing <= max_disagreement):
-            for seconds, spans in model.search(end, KEPT + 1):
-                strategy = spans_strategy(spans, scales)
-                found.append(Candidate(_name(strategy), strategy, seconds, differing))
+        plain = spans_strategy((1,) * end, scales)
+        for seconds, spans in model.search(end, KEPT + 1) if plain in allowed else ():
+            strategy = spans_strategy(spans, scales)
+            found.append(Candidate(_name(strategy), strategy, seconds, allowed[plain]))
     for entry in range(1, scales):
         strategy = sdvar.Handoff(entry, first="draft")
-        if max_disagreement > 0 and agreement.differing.get(strategy, 1.0) <= max_disagreement:
-            seconds = model.handoff_seconds(entry)
-            found.append(Candidate(_name(strategy), strategy, seconds, agreement.differing[strategy]))
-    best = sorted((one for one in found if not one.plain), key=lambda one: one.seconds)[:KEPT]
-    baseline = Candidate("baseline", sdvar.Baseline(), model.seconds((1,) * scales))
-    modelled = sorted([*best, *_fixed(agreement, costs, pyramid), baseline], key=lambda one: one.seconds)
-    return modelled + _reusing(modelled)
-
-
-def _fixed(agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid) -> list[Candidate]:
-    strategies = [sdvar.Speculative(gamma) for gamma in range(1, len(pyramid))]
-    return [
-        Candidate(f"fixed_{one.gamma}", one, mean_seconds(one, agreement.accepted, pyramid, costs, DRAWN))
-        for one in strategies
-    ]
+        if strategy in allowed:
+            found.append(Candidate(_name(strategy), strategy, model.handoff_seconds(entry), allowed[strategy]))
+    found = sorted((one for one in found if not one.plain), key=lambda one: one.seconds)[:KEPT]
+    for gamma in range(1, scales):
+        strategy = sdvar.Speculative(gamma)
+        seconds = mean_seconds(strategy, agreement.accepted, pyramid, costs, DRAWN)
+        found.append(Candidate(f"fixed_{gamma}", strategy, seconds))
+    found.append(Candidate("baseline", sdvar.Baseline(), model.seconds((1,) * scales)))
+    found.sort(key=lambda one: one.seconds)
+    return found + _reusing(found)
 
 
 def _reusing(modelled: list[Candidate]) -> list[Candidate]:
@@ -110,9 +105,9 @@ def _reusing(modelled: list[Candidate]) -> list[Candidate]:
 
     How often they are accepted does not follow from the record of the draft, so it is only measured.
     """
-    spans = [one for one in modelled if isinstance(getattr(one.strategy, "gamma", None), sdvar.Spans)]
-    for one in spans:
-        if max(one.strategy.gamma.scales) > 2:  # shorter ones have nothing left to draft after a rejection
+    for one in modelled:
+        spans = getattr(one.strategy, "gamma", None)
+        if isinstance(spans, sdvar.Spans) and max(spans.scales) > 2:  # shorter ones have nothing left after a rejection
             reusing = dataclasses.replace(one.strategy, redraft="target")
             return [Candidate(f"{one.name}_reuse", reusing, None, one.differing)]
     return []

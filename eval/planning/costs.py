@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,7 +106,7 @@ def cost_table(
         padded: whether a group costs what the next measured size does (CUDA graphs), or something between two sizes.
     """
     sizes = group_sizes(batch)
-    fits = {model: _Fit(measured, model, pyramid) for model in ("draft", "target")}
+    fits = {model: _fit(measured, model, pyramid) for model in ("draft", "target")}
     images, seconds = np.arange(1, batch + 1), {}
     for step in steps:
         known = [size for size in sizes if (step, size) in measured or step.op in fits]
@@ -116,26 +116,21 @@ def cost_table(
     return CostTable(batch, seconds)
 
 
-class _Fit:
+def _fit(
+    measured: Mapping[tuple[Step, int], float], model: str, pyramid: sdvar.ScalePyramid
+) -> Callable[[Step, int], float]:
     """Seconds of a pass as a constant, a part that grows with its positions and one with its query-key pairs."""
 
-    def __init__(self, measured: Mapping[tuple[Step, int], float], model: str, pyramid: sdvar.ScalePyramid) -> None:
-        self.pyramid = pyramid
-        points = [(step, size, seconds) for (step, size), seconds in measured.items() if step.op == model]
-        self.least = min((seconds for *_, seconds in points), default=0.0)
-        if not points:
-            return
-        # relative errors: a tenth counts the same in a short pass and in a long one
-        rows = np.array([self._terms(step, size) / seconds for step, size, seconds in points])
-        self.weights = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
+    def terms(step: Step, images: int) -> np.ndarray:
+        pairs = sum(pyramid.tokens[k] * pyramid.offsets[k + 1] for k in range(step.first, step.last))
+        return np.array([1.0, images * pyramid.span_tokens(step.first, step.last), images * pairs])
 
-    def __call__(self, step: Step, images: int) -> float:
-        return max(self.least, float(self._terms(step, images) @ self.weights))
-
-    def _terms(self, step: Step, images: int) -> np.ndarray:
-        tokens, offsets = self.pyramid.tokens, self.pyramid.offsets
-        pairs = sum(tokens[k] * offsets[k + 1] for k in range(step.first, step.last))
-        return np.array([1.0, images * self.pyramid.span_tokens(step.first, step.last), images * pairs])
+    points = [(terms(*point), seconds) for point, seconds in measured.items() if point[0].op == model]
+    # relative errors: a tenth counts the same in a short pass and in a long one
+    rows = np.array([row / seconds for row, seconds in points])
+    weights = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
+    least = min(seconds for _, seconds in points)
+    return lambda step, images: max(least, float(terms(step, images) @ weights))
 
 
 def _binomial(batch: int, share: float) -> np.ndarray:

@@ -29,7 +29,6 @@ class SpanModel:
     def __init__(self, accepted: np.ndarray, costs: CostTable) -> None:
         self.accepted, self.costs = accepted, costs
         self.scales = accepted.shape[1]
-        self.noise = self._all(NOISE)
         self.span = cache(self._span)
 
     def search(self, end: int, keep: int) -> list[tuple[float, tuple[int, ...]]]:
@@ -65,21 +64,17 @@ class SpanModel:
 
     def handoff_seconds(self, entry: int) -> float:
         """Seconds of ``Handoff(entry, first="draft")``, 1 <= entry < K."""
-        read = target_pass(0, entry + 1, entry)
-        return (
-            self.noise
-            + sum(map(self._all, (BEGIN_DRAFT, BEGIN_TARGET, read)))
-            + sum(self._all(draft_pass(scale, scale)) for scale in range(entry))
-            + sum(self._all(target_pass(scale, scale + 1)) for scale in range(entry + 1, self.scales))
-            + sum(self._all(at("commit", scale)) for scale in range(self.scales))
-        )
+        steps = [NOISE, BEGIN_DRAFT, BEGIN_TARGET, target_pass(0, entry + 1, entry)]
+        steps += [draft_pass(scale, scale) for scale in range(entry)]
+        steps += [target_pass(scale, scale + 1) for scale in range(entry + 1, self.scales)]
+        return self._all(*steps, *(at("commit", scale) for scale in range(self.scales)))
 
     @staticmethod
     def _cached_after(first: int, stop: int, cached: int) -> int:
         return stop - 1 if stop - first > 1 else cached
 
     def _start(self, end: int) -> float:
-        return self.noise + (self._all(BEGIN_TARGET) if end else 0.0)
+        return self._all(NOISE, BEGIN_TARGET) if end else self._all(NOISE)
 
     def _span(self, first: int, stop: int, cached: int) -> float:
         """Expected seconds until the scales first <= k < stop are settled for all images."""
@@ -99,15 +94,14 @@ class SpanModel:
         return total + self._for(at("commit", stop - 1), images)
 
     def _tail(self, end: int, cached: int) -> float:
-        if end == self.scales:
-            return 0.0
-        begin = self._all(BEGIN_DRAFT) if cached == 0 else 0.0
         scales = range(end, self.scales)
-        passes = (draft_pass(cached if scale == end else scale, scale) for scale in scales)
-        return begin + sum(map(self._all, passes)) + sum(self._all(at("commit", scale)) for scale in scales)
+        steps = [BEGIN_DRAFT] if scales and cached == 0 else []
+        steps += [draft_pass(cached if scale == end else scale, scale) for scale in scales]
+        return self._all(*steps, *(at("commit", scale) for scale in scales))
 
-    def _all(self, step: Step) -> float:
-        return self.costs.of(step, self.costs.batch)
+    def _all(self, *steps: Step) -> float:
+        """Seconds of steps for the whole batch."""
+        return sum(self.costs.of(step, self.costs.batch) for step in steps)
 
     def _for(self, step: Step, images: np.ndarray) -> float:
         return self.costs.expected(step, float(images.mean()))

@@ -10,7 +10,6 @@ import sdvar
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.simulated import per_scale, with_simulated
-from eval.cli.groups import engine_of
 from eval.planning.agreement import measure_agreement, simulated_agreement
 from eval.planning.candidates import find_candidates, lossy_strategies
 from eval.planning.comparison import choose, compare
@@ -47,26 +46,21 @@ def run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> 
     Raises:
         ValueError: if memory runs out.
     """
-    tf32 = engine_of(options).tf32
-    with tf32_allowed(tf32), naming_the_batch(options.batch_size, lambda batch: _needed_bytes(pair, batch)):
-        _run(options, pair, sampling)
-
-
-def _run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> None:
     batch, simulated, scales = options.batch_size, bool(options.acceptance), len(pair.pyramid)
-    log.info("measuring costs for %.0f s", options.seconds)
-    costs = measure_costs(pair, sampling, batch, options.seconds, handoffs=options.max_disagreement > 0)
-    if simulated:
-        agreement = simulated_agreement(per_scale(options.acceptance, scales), options.images)
-    else:
-        log.info("measuring agreement on %d images", options.images)
-        lossy = lossy_strategies(scales) if options.max_disagreement else []
-        agreement = measure_agreement(pair, sampling, options.images, batch, lossy)
-    candidates = find_candidates(agreement, costs, pair.pyramid, options.max_disagreement)
-    strategies = {one.name: one.strategy for one in candidates}
-    log.info("measuring %s", ", ".join(strategies))
-    decoded = with_simulated(strategies, options.acceptance, scales) if simulated else strategies
-    timed = compare(decoded, pair, sampling, batch, options.seconds)
+    with tf32_allowed(options.tf32), naming_the_batch(batch, lambda batch: _needed_bytes(pair, batch)):
+        log.info("measuring costs for %.0f s", options.seconds)
+        costs = measure_costs(pair, sampling, batch, options.seconds, handoffs=options.max_disagreement > 0)
+        if simulated:
+            agreement = simulated_agreement(per_scale(options.acceptance, scales), options.images)
+        else:
+            log.info("measuring agreement on %d images", options.images)
+            lossy = lossy_strategies(scales) if options.max_disagreement else []
+            agreement = measure_agreement(pair, sampling, options.images, batch, lossy)
+        candidates = find_candidates(agreement, costs, pair.pyramid, options.max_disagreement)
+        strategies = {one.name: one.strategy for one in candidates}
+        log.info("measuring %s", ", ".join(strategies))
+        decoded = with_simulated(strategies, options.acceptance, scales) if simulated else strategies
+        timed = compare(decoded, pair, sampling, batch, options.seconds)
     best = choose(list(strategies), timed)
     chosen = next(one for one in candidates if one.name == best)
 
@@ -74,18 +68,17 @@ def _run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) ->
     if simulated:
         lines.append("Acceptance is simulated: these are the times of a draft that good, not of this one.")
     elif not chosen.plain:
-        lines.append(tokens_line(chosen, timed[chosen.name]))
+        lines.append(tokens_line(chosen, timed[best]))
     environment = describe_environment(pair.device.type, options.threads, {})
     machine = f"{environment.get('gpu', environment['processor'])} ({environment['device']}, {options.threads} threads)"
     head = f"batch {batch}, {options.precision}, on {machine}, agreement on {options.images} images"
     print_plan(head, agreement, candidates, chosen, timed, lines, simulated)
     if not options.out:
         return
-    arm = chosen
     if chosen.plain:
-        arm = min((one for one in candidates if not one.plain), key=lambda one: timed[one.name].median)
-        lines.append(f"The arm beside it is the fastest other one, {arm.name}.")
-    write_config(options.out, options, arm.strategy, [f"From eval/plan.py: {head}.", *lines])
+        chosen = min((one for one in candidates if not one.plain), key=lambda one: timed[one.name].median)
+        lines.append(f"The arm beside it is the fastest other one, {chosen.name}.")
+    write_config(options.out, options, chosen.strategy, [f"From eval/plan.py: {head}.", *lines])
     print(f"eval/fid.py --config {options.out} runs it.")
 
 

@@ -53,8 +53,7 @@ def measure_costs(
         handoffs: whether the passes of a hand-off from draft to target are among the steps.
     """
     steps, sizes = every_step(len(pair.pyramid), handoffs), group_sizes(batch)
-    needed, others = _needed(steps, sizes), _others(steps, sizes)
-    others = [point for point in others if point not in set(needed)]
+    needed, others = _points(steps, sizes)
     for points in (needed, others):
         random.Random(0).shuffle(points)
     probe, started = _Probe(pair, sampling, batch), time.perf_counter()
@@ -72,24 +71,23 @@ def measure_costs(
     return cost_table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
 
 
-def _needed(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
-    """What is measured whatever it takes."""
-    points: list[Point] = []
+def _points(steps: Sequence[Step], sizes: Sequence[int]) -> tuple[list[Point], list[Point]]:
+    """What is measured whatever it takes, and all other passes."""
+    needed: list[Point] = []
+    others: list[Point] = []
     scales = max(step.last for step in steps)
     for step in steps:
         if step in ONCE:
-            points.append((step, sizes[-1]))
+            needed.append((step, sizes[-1]))
         elif step.op not in ("draft", "target"):
-            points += [(step, size) for size in sizes]
-        elif step.last - step.first in (1, scales):
-            points += [(step, size) for size in dict.fromkeys((sizes[0], sizes[-1]))]
-    return points
-
-
-def _others(steps: Sequence[Step], sizes: Sequence[int]) -> list[Point]:
-    """All other passes; the target reads the first scale of the whole batch at once."""
-    passes = [step for step in steps if step.op in ("draft", "target")]
-    return [(step, size) for step in passes for size in (sizes[-1:] if step[:2] == ("target", 0) else sizes)]
+            needed += [(step, size) for size in sizes]
+        else:
+            must = {sizes[0], sizes[-1]} if step.last - step.first in (1, scales) else set()
+            needed += [(step, size) for size in sizes if size in must]
+            # the target reads the first scale of the whole batch at once
+            read = sizes[-1:] if step[:2] == ("target", 0) else sizes
+            others += [(step, size) for size in read if size not in must]
+    return needed, others
 
 
 class _Probe:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,15 +27,11 @@ class Replay:
 
     Attributes:
         steps: in order, each with its number of images.
-        calls, tokens: by model, per image.
     """
 
     strategy: sdvar.Speculative
     accepted: np.ndarray
     pyramid: sdvar.ScalePyramid
-    steps: list[tuple[Step, int]] = field(default_factory=list, init=False)
-    calls: dict[str, list[int]] = field(default_factory=dict, init=False)
-    tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         batch, scales = self.accepted.shape
@@ -44,10 +39,8 @@ class Replay:
         self.scales = [0] * batch
         self.gamma = [self.strategy.schedule.start] * batch
         self.cached = {model: [0] * batch for model in ("draft", "target")}
-        self.calls = {model: [0] * batch for model in ("draft", "target")}
-        self.tokens = {model: [0] * batch for model in ("draft", "target")}
         self.begun: set[Step] = set()
-        self.steps.append((NOISE, batch))
+        self.steps: list[tuple[Step, int]] = [(NOISE, batch)]
         while min(self.scales) < end:
             scale = min(self.scales)
             waiting = [image for image in range(batch) if self.scales[image] == scale]
@@ -107,8 +100,6 @@ class Replay:
         self.steps.append((step, len(images)))
         for image in images:
             self.cached[step.op][image] = step.last
-            self.calls[step.op][image] += 1
-            self.tokens[step.op][image] += self.pyramid.span_tokens(step.first, step.last)
 
 
 def mean_seconds(
@@ -124,12 +115,7 @@ def mean_seconds(
         batches: how many are drawn; for a batch of one each recorded image is replayed once instead.
     """
     if costs.batch == 1:
-        counts: dict[bytes, int] = defaultdict(int)  # equal images need one replay
-        for row in accepted:
-            counts[row.tobytes()] += 1
-        return sum(
-            count * Replay(strategy, np.frombuffer(row, dtype=bool)[None], pyramid).seconds(costs)
-            for row, count in counts.items()
-        ) / len(accepted)
+        rows, counts = np.unique(accepted, axis=0, return_counts=True)  # equal images need one replay
+        return float(np.average([Replay(strategy, row[None], pyramid).seconds(costs) for row in rows], weights=counts))
     draws = np.random.default_rng(0).integers(len(accepted), size=(batches, costs.batch))
     return float(np.mean([Replay(strategy, accepted[rows], pyramid).seconds(costs) for rows in draws]))

@@ -31,14 +31,13 @@ def verdict(chosen: Candidate, candidates: list[Candidate], timed: dict[str, Tim
         timed: what was measured.
     """
     fixed = min((one for one in candidates if one.fixed), key=lambda one: timed[one.name].median)
-    lines = []
     if chosen.plain:
-        lines.append("Use the baseline: at this batch size on this machine speculation does not pay.")
+        lines = ["Use the baseline: at this batch size on this machine speculation does not pay."]
     else:
-        lines.append(
+        lines = [
             f"Use {chosen.strategy!r}: {_ratio(timed, chosen.name, 'baseline')} of the baseline's time, "
             f"{_ratio(timed, chosen.name, fixed.name)} of the best fixed gamma's ({fixed.strategy.gamma})."
-        )
+        ]
     first = candidates[0]
     if chosen is not first:
         was = "the fastest of those it covers" if chosen.seconds is None else "faster"
@@ -122,15 +121,12 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         OSError: if it cannot be written.
     """
     models = {name: options[name] for name in ("pair", *MODELS) if options[name] is not None}
+    names = ("batch_size", "accelerator", "threads", "precision", *(name for name in ENGINE if name != "threads"))
     config: dict[str, Any] = {
         **models,
         "strategy": {ARM: as_config(strategy)},
         "sampling": options.sampling.as_dict(),
-        "batch_size": options.batch_size,
-        "accelerator": options.accelerator,
-        "threads": options.threads,
-        "precision": options.precision,
-        **{name: options[name] for name in ENGINE if options[name] is not None and name != "threads"},
+        **{name: options[name] for name in names if options[name] is not None},
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)
