@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
+from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
 
@@ -74,7 +74,7 @@ def export(options: Namespace) -> str:
 
 def _network(options: Namespace, config: Path) -> dict[str, str | None]:
     """The feature extractor that is given, else the run's own."""
-    own = (yaml.safe_load(config.read_text()) if config.is_file() else None) or {}
+    own = read_config(config)
     if options.feature_extractor is None and not own.get("feature_extractor"):
         raise ValueError(f"feature_extractor: {config} has none; give --feature_extractor")
     source = own if options.feature_extractor is None else options

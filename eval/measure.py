@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
 from eval.cli.groups import Count
 from eval.metrics import registry
 from eval.metrics.images import formats
+from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
 
@@ -73,7 +72,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     asked = None if given.metrics is None else registry.parse_metrics(given.metrics)
     record = read_run(given.out)
     file = record.folder.path / "config.yaml"
-    config = _read_config(file)
+    config = read_config(file)
     of_fid = "model" not in config  # lightning_modules predict writes another kind of config
     config = config if of_fid else {}
     bundled = isinstance(record.source, str)
@@ -96,27 +95,6 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         if of_fid and file.is_file():
             record.folder.write("config.yaml", config)
     return metrics
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """The run's config.yaml; of what is read here each value has its type.
-
-    Raises:
-        ValueError: the file is damaged, or a value is of another type.
-    """
-    try:
-        config = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file}: expected a mapping, got {type(config).__name__}")
-    for name in ("reference", "feature_extractor", "feature_extractor_weights"):
-        if not isinstance(config.get(name), str | None):
-            raise ValueError(f"{file}: {name}: expected text, got {config[name]!r}")
-    if config.get("metrics") is not None:
-        metrics = config["metrics"] if isinstance(config["metrics"], list) else [config["metrics"]]
-        config["metrics"] = registry.parse_metrics(",".join(map(str, metrics))) if metrics else []
-    return config
 
 
 if __name__ == "__main__":

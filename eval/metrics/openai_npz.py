@@ -10,6 +10,7 @@ import numpy as np
 
 from eval.metrics.features import extract
 from eval.metrics.images.sets import FileImages, UniformImages
+from lightning_modules.run.contents import run_around
 from lightning_modules.run.folder import RunFolder
 from sdvar.atomic import replacing
 
@@ -20,7 +21,7 @@ def check_target(file: Path, seed: int) -> None:
     """Checks what can be known before the run is read.
 
     Raises:
-        ValueError: the file exists, cannot be there or has another ending, or the seed is invalid.
+        ValueError: the file exists, lies in a run, cannot be there or has another ending, or the seed is invalid.
     """
     if file.suffix != ".npz":
         raise ValueError(f"file: expected a name that ends in .npz, got {file}")
@@ -28,6 +29,12 @@ def check_target(file: Path, seed: int) -> None:
         raise ValueError(f"file: {file} exists and is not overwritten; give another name or remove it")
     if not file.absolute().parent.is_dir():
         raise ValueError(f"file: there is no folder {file.absolute().parent}")
+    run = run_around(file)
+    if run:
+        raise ValueError(
+            f"file: {file} lies in the run {run}, which --overwrite would then refuse to remove; give a path beside it, "
+            f"such as {run}_{file.name}"
+        )
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: expected an int from 0 to 2^63 - 1, got {seed}")
 

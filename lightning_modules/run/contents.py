@@ -51,6 +51,11 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     return settings
 
 
+def run_around(file: Path) -> Path | None:
+    """The folder of the run in which a file lies or would lie; None outside of runs. Errors as of `read_settings`."""
+    return next((folder for folder in file.resolve().parents if read_settings(folder) is not None), None)
+
+
 def is_new(folder: Path) -> bool:
     """Whether a folder holds nothing but what a run that was killed at its very start leaves."""
     return all(name == LOCKS or unfinished_target(name) == SETTINGS for name in os.listdir(folder))

@@ -32,8 +32,8 @@ def line(command: str, files: dict[str, Path], out: Path) -> list[str]:
     name, _, processes = command.partition(" ")
     processes = processes or "1"
     if name == "export":
-        script, options = "eval/export.py", ["--out", str(out), "--arm", "baseline", str(out / "baseline.npz")]
-        return [sys.executable, str(ROOT / script), *options]
+        options = ["--out", str(out), "--arm", "baseline", str(exported_file(out))]
+        return [sys.executable, str(ROOT / "eval/export.py"), *options]
     if name == "measure":
         return [sys.executable, str(ROOT / "eval/measure.py"), "--out", str(out), "--metrics", "is,fid,pairs"]
     if name == "predict":
@@ -49,11 +49,15 @@ def line(command: str, files: dict[str, Path], out: Path) -> list[str]:
     return [sys.executable, str(ROOT / script), *options]
 
 
+def exported_file(out: Path) -> Path:
+    return out.with_suffix(".npz")
+
+
 def outcome(out: Path) -> dict[str, object]:
-    """All that the run holds but times, by file."""
+    """All that the run holds but times, and what was exported of it, by file."""
     found: dict[str, object] = {}
-    for file in sorted(file for file in out.rglob("*") if file.is_file()):
-        name = str(file.relative_to(out))
+    for file in sorted(file for file in (*out.rglob("*"), exported_file(out)) if file.is_file()):
+        name = str(file.relative_to(out.parent))
         if file.suffix in (".png", ".npz", ".npy") or file.name == "manifest.csv":
             found[name] = file.read_bytes()
         elif file.name == "batches.csv":
@@ -133,7 +137,7 @@ def test_a_stopped_command_is_made_up_for(command, attempt, pair_files, base, un
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise AssertionError(f"{command} goes on after {told.name}") from None
-    exported = command == "export" and (out / "baseline.npz").exists()  # whole, or not there at all
+    exported = command == "export" and exported_file(out).exists()  # whole, or not there at all
     if process.returncode != 0 and not exported:
         finish(command, pair_files, out, tmp_path)
     assert outcome(out) == expected
