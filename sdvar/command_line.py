@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
-import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -108,8 +108,13 @@ def check_output(out: str | None) -> None:
     if not out:
         return
     file = Path(out).absolute()
-    if file.is_dir() or not (file.parent.is_dir() and os.access(file.parent, os.W_OK | os.X_OK)):
-        raise ValueError(f"out: expected a file that can be written, got {out}")
+    try:
+        if file.is_dir():
+            raise IsADirectoryError
+        with tempfile.TemporaryFile(dir=file.parent):  # to try is to know: the superuser has every permission
+            pass
+    except OSError:
+        raise ValueError(f"out: expected a file that can be written, got {out}") from None
 
 
 def stop(command: str, error: object) -> NoReturn:

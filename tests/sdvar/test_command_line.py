@@ -136,6 +136,7 @@ def test_stop_prints_one_line_and_exits_with_2(capsys, caplog):
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     check_output(None)
     check_output(str(tmp_path / "new.json"))
-    for out in (tmp_path, tmp_path / "none" / "new.json"):
+    assert not list(tmp_path.iterdir())
+    for out in (tmp_path, tmp_path / "none" / "new.json", "/proc/new.json"):
         with pytest.raises(ValueError, match=f"out: expected a file that can be written, got {out}"):
             check_output(str(out))
