@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
+import threading
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 
 import sdvar
+from eval.benchmarking.memory import resident_bytes
+from eval.benchmarking.models import PYRAMID_256
+from sdvar.dtypes import DTYPES
 from sdvar.models.cost import state_bytes
 
 INTERVAL = 0.005  # seconds between two looks at the memory
-PYRAMID = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # of the released 256 px models
 
 
 class Load(NamedTuple):
@@ -52,45 +55,38 @@ def measure(file: Path, depth: int, dtype: str) -> Load:
         depth: of the VAR.
         dtype: of the loaded blocks.
     """
-    context = multiprocessing.get_context("spawn")  # a fresh interpreter
-    maker = context.Process(target=_make, args=(file, depth))
-    maker.start()
-    maker.join()
-    if maker.exitcode:
-        raise RuntimeError(f"{file}: making the file failed; is there enough memory and disk for depth {depth}?")
-    here, there = context.Pipe()
-    loader = context.Process(target=_load, args=(file, dtype, there))
-    loader.start()
-    there.close()
-    here.recv()
-    before = peak = _anonymous(loader.pid)
-    here.send("go")
-    while not here.poll(INTERVAL):
-        peak = max(peak, _anonymous(loader.pid))
-    seconds, model, parameters = here.recv()
-    peak = max(peak, _anonymous(loader.pid))
-    here.send("done")
-    loader.join()
-    return Load(file.stat().st_size, model, parameters, before, peak, seconds)
+    try:
+        _in_a_fresh_process(_make, file, depth)
+    except (RuntimeError, OSError, MemoryError) as error:
+        problem = f"{file}: making the file failed; is there enough memory and disk for depth {depth}?"
+        raise RuntimeError(problem) from error
+    return _in_a_fresh_process(_load, file, dtype)
+
+
+def _in_a_fresh_process(work: Callable, *arguments: object) -> Any:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def _make(file: Path, depth: int) -> None:
-    state = sdvar.VAR(PYRAMID, depth=depth, width=64 * depth, heads=depth).state_dict()
+    state = sdvar.VAR(PYRAMID_256, depth=depth, width=64 * depth, heads=depth).state_dict()
     torch.save(state, file) if file.suffix == ".pth" else save_file(state, file)
 
 
-def _load(file: Path, dtype: str, parent: Connection) -> None:
+def _load(file: Path, dtype: str) -> Load:
     # torch imports another 0.1 GB of itself for the first model on the meta device, whatever its size
     sdvar.load_var(sdvar.VAR((1,), depth=1, width=64, heads=1).state_dict())
-    parent.send("ready")
-    parent.recv()
+    seen, loaded = [resident_bytes("RssAnon")], threading.Event()
+
+    def watch() -> None:
+        while not loaded.wait(INTERVAL):
+            seen.append(resident_bytes("RssAnon"))
+
+    threading.Thread(target=watch, daemon=True).start()
     started = time.perf_counter()
-    model = sdvar.load_var(file, dtype=getattr(torch, dtype))
+    model = sdvar.load_var(file, dtype=DTYPES[dtype])
     seconds = time.perf_counter() - started
-    parent.send((seconds, state_bytes(model), sum(parameter.numel() for parameter in model.parameters())))
-    parent.recv()
-
-
-def _anonymous(pid: int) -> int:
-    """Anonymous memory of a process, in bytes."""
-    return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1])
+    loaded.set()
+    peak = max(*seen, resident_bytes("RssAnon"))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Load(file.stat().st_size, state_bytes(model), parameters, seen[0], peak, seconds)

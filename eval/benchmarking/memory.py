@@ -146,12 +146,13 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:
         trim(0)
     try:
         _REFS.write_text("5")
-        before = _resident("VmRSS")
+        before = resident_bytes("VmRSS")
         work()
-        return max(0, _resident("VmHWM") - before)
+        return max(0, resident_bytes("VmHWM") - before)
     except OSError:
         return None
 
 
-def _resident(name: str) -> int:
+def resident_bytes(name: str) -> int:
+    """Memory of this process by its name in Linux's /proc/self/status, such as "VmRSS"; OSError on other systems."""
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())[1])
