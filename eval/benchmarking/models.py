@@ -42,8 +42,7 @@ def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dic
     if options.random_weights:
         pair, weights = random_pair(options.random_weights, dtype, device), {}
     else:
-        files = PairFiles(options.draft, options.target, options.tokenizer)
-        source = options.pair or files
+        source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
         pair, weights = pair_source.load(source, options.precision), pair_source.digests(source)
         for model in (pair.draft, pair.target, pair.tokenizer):
             model.to(device)

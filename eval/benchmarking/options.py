@@ -16,9 +16,7 @@ from eval.cli.groups import (
     add_engine,
     add_models,
     add_sampling,
-    complete_models,
-    complete_sampling,
-    complete_threads,
+    complete,
     read,
 )
 from lightning_modules.command_line import ArgumentParser
@@ -80,15 +78,8 @@ def parse(arguments: Sequence[str]) -> Options:
     for name, arm in strategy.items():
         if isinstance(arm, dict) and arm.get("reseed"):
             raise ValueError(f"strategy {name!r}: reseed: expected none, a benchmark compares the same seeds")
-    options = Options(
-        given,
-        strategy=strategy,
-        batch_size=_batch_sizes(given.batch_size),
-        sampling=complete_sampling(given, RELEASED_SAMPLING),
-        **complete_models(given),
-        **complete_simulation(given),
-        **complete_threads(given),
-    )
+    batch_sizes = _batch_sizes(given.batch_size)
+    options = complete(given, strategy=strategy, batch_size=batch_sizes, **complete_simulation(given))
     _check_original(options)
     if options.out is not None and not options.out.endswith(".json"):
         raise ValueError(f"out: expected a .json file, got {options.out!r}")

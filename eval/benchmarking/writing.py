@@ -23,6 +23,8 @@ from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.run.writer import ImageWriter
 from sdvar.decoding.timing import PARTS
 
+EXTRAS = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")  # of a trainer
+
 
 class Written(NamedTuple):
     """The statistics of one run.
@@ -72,16 +74,8 @@ def measure(
     _quieten()
     with tempfile.TemporaryDirectory(dir=folder) as out:
         writer = ImageWriter(out, workers=workers)
-        trainer = Trainer(
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[writer],
-        )
-        data = ClassLabelDataModule([0], count, batch_size)
-        decoder = make_decoder(images, rate)
+        trainer = Trainer(accelerator="cpu", callbacks=[writer], **dict.fromkeys(EXTRAS, False))
+        data, decoder = ClassLabelDataModule([0], count, batch_size), make_decoder(images, rate)
         trainer.predict(decoder, datamodule=data, return_predictions=False)
         seconds = time.perf_counter() - decoder.began
         cpu = time.process_time() - decoder.began_cpu - (time.thread_time() - decoder.began_here)
@@ -106,13 +100,10 @@ def make_decoder(images: Tensor, rate: float | None):
             size = len(batch["index"])
             seconds = size / rate if rate else 0.0
             time.sleep(seconds)
-            per_image = {name: torch.zeros(size, dtype=torch.int64) for name in PER_IMAGE}
-            per_scale = {name: torch.zeros(1, dtype=torch.int64) for name in PER_SCALE}
-            pictures = images[batch["index"] % len(images)]
-            per_round = {name: torch.zeros(1, 1, dtype=torch.int64) for name in PER_ROUND}
-            parts = {part: [0.0, 0.0] for part in PARTS}
-            decoded = DecodedBatch(pictures, batch["seed"], [], per_image, per_scale, per_round, seconds, parts)
-            return {"pictures": decoded}
+            shapes = {PER_IMAGE: (size,), PER_SCALE: (1,), PER_ROUND: (1, 1)}
+            counts = [{n: torch.zeros(shape, dtype=torch.int64) for n in names} for names, shape in shapes.items()]
+            pictures, parts = images[batch["index"] % len(images)], {part: [0.0, 0.0] for part in PARTS}
+            return {"pictures": DecodedBatch(pictures, batch["seed"], [], *counts, seconds, parts)}
 
     return Decoder()
 
