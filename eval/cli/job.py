@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Job:
     Attributes:
         trainer, predictor, data: decode it.
         folder: what it leaves.
-        config: what its config.yaml holds.
+        config: what its config.yaml holds; on rank 0 alone.
         reference: features of the reference; on rank 0 alone, and if there is one.
     """
 
@@ -48,7 +48,7 @@ class Job:
     predictor: SDVARPredictor
     data: ClassLabelDataModule
     folder: RunFolder
-    config: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
     reference: Features | None = None
 
 
@@ -77,15 +77,14 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     data.check_classes(predictor.pair.num_classes)
     writer = ImageWriter(options.out, options.overwrite, extend=extend)
     trainer = _trainer(options, accelerator, writer)
-    configs = {arm.name: arm.config() for arm in arms}
-    resolved = {"accelerator": accelerator, "labels": labels}
     if not trainer.is_global_zero:
-        return Job(trainer, predictor, data, writer.folder, as_config(options, strategy=configs, **resolved))
+        return Job(trainer, predictor, data, writer.folder)
 
+    configs = {arm.name: arm.config() for arm in arms}
     writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
     if extend and not options.overwrite:
         configs = other_arms(writer.folder, configs) | configs
-    config = as_config(options, strategy=configs, **resolved)
+    config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
     reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
     writer.open(trainer, predictor, data)
     writer.folder.write("config.yaml", config)

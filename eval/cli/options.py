@@ -137,9 +137,10 @@ def _arms(strategy: dict[str, Any] | None, noise_floor: bool) -> dict[str, Any]:
         return DEFAULT_ARMS
     if not noise_floor:
         return strategy
-    if NOISE_FLOOR in strategy and not strategy[NOISE_FLOOR].get("reseed"):
+    floor = strategy.get(NOISE_FLOOR, DEFAULT_ARMS[NOISE_FLOOR])
+    if not floor.get("reseed"):
         raise ValueError(f"--noise_floor: another arm is called {NOISE_FLOOR!r}; give that one another name")
-    return {**strategy, NOISE_FLOOR: strategy.get(NOISE_FLOOR, DEFAULT_ARMS[NOISE_FLOOR])}
+    return {**strategy, NOISE_FLOOR: floor}
 
 
 def as_config(options: Namespace, **resolved: Any) -> dict[str, Any]:
@@ -149,8 +150,6 @@ def as_config(options: Namespace, **resolved: Any) -> dict[str, Any]:
         options: of the command.
         resolved: values in place of some of them.
     """
-    config = options.as_dict() | resolved
-    for name in ("config", "overwrite", "quiet"):
-        config.pop(name, None)
-    config["reference"] = config["reference"] or "none"
-    return {key: value for key, value in config.items() if value is not None}
+    config = options.as_dict() | {"reference": options.reference or "none"} | resolved
+    of_one_call = ("config", "overwrite", "quiet")
+    return {name: value for name, value in config.items() if value is not None and name not in of_one_call}

@@ -48,7 +48,11 @@ def measure_agreement(
     all_labels, all_seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
     for labels, seeds in zip(all_labels.split(together), (all_seeds + SEED_OFFSET).split(together)):
         tokens = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling, images=False).tokens
-        equal = _draft_agrees(pair, labels, seeds, sampling, tokens)
+        state, rows = DecodeState(pair, labels, seeds, sampling), range(len(labels))
+        inputs = pair.tokenizer.var_inputs(tokens)  # the draft reads the baseline's tokens in one pass
+        logits = state.stepper("draft").logits(rows, inputs, 0, len(pair.pyramid), wanted_from=0)
+        equal = [state.pick(rows, k, part) == tokens[k] for k, part in enumerate(pair.pyramid.split(logits))]
+        state.close()
         accepted.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
         agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())
         for strategy, shares in differing.items():
@@ -70,15 +74,3 @@ def simulated_agreement(rates: Sequence[float], images: int) -> Agreement:
 def share_differing(tokens: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
     """Share of each image's tokens that differ, K int64 tensors (B, n_k) each: float64 (B,) on the CPU."""
     return torch.cat([a != b for a, b in zip(tokens, others, strict=True)], dim=1).double().mean(1).cpu()
-
-
-def _draft_agrees(
-    pair: sdvar.ModelPair, labels: torch.Tensor, seeds: torch.Tensor, sampling: sdvar.Sampling, tokens: list
-) -> list[torch.Tensor]:
-    """Whether the draft, which reads these tokens in one pass, picks them: K bool tensors (B, n_k)."""
-    state, images = DecodeState(pair, labels, seeds, sampling), range(len(labels))
-    inputs = pair.tokenizer.var_inputs(tokens)
-    logits = state.stepper("draft").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
-    equal = [state.pick(images, k, part) == tokens[k] for k, part in enumerate(pair.pyramid.split(logits))]
-    state.close()
-    return equal

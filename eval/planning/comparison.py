@@ -54,33 +54,28 @@ def compare(
         seconds: the time to spend; at least ``LEAST_TURNS`` turns are made.
     """
     timed = {name: Timed() for name in strategies}
-    order = list(strategies)
-
-    def decode(name: str, turn: int) -> sdvar.DecodeResult:
-        inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
-        return sdvar.decode(pair, *inputs, strategies[name], sampling, images=False)
-
-    for name in order:
-        decode(name, 0)  # first runs take longer
+    inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
+    for strategy in strategies.values():
+        sdvar.decode(pair, *inputs, strategy, sampling, images=False)  # first runs take longer
     started = time.perf_counter()
     for turn in range(MOST_TURNS):
         if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
             break
+        inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
         results = {}
-        for name in rotated(order, turn):
+        for name in rotated(list(strategies), turn):
             begun = now(pair.device)
-            results[name] = decode(name, turn)
+            results[name] = sdvar.decode(pair, *inputs, strategies[name], sampling, images=False)
             timed[name].seconds.append(now(pair.device) - begun)
         for name, result in results.items():
             timed[name].target_calls.append(result.stats.target_calls.double().mean().item())
             shares = share_differing(results["baseline"].tokens, result.tokens)
             timed[name].differing += shares.tolist()
             if strategies[name].exact and shares.any():
-                inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
                 tokens = result.tokens, results["baseline"].tokens
                 gaps = sdvar.first_differences(pair, *inputs, sampling, *tokens)
                 timed[name].score_gaps += gaps[~gaps.isnan()].tolist()
-    log.info("measured: %d turns of %d strategies", len(timed["baseline"].seconds), len(order))
+    log.info("measured: %d turns of %d strategies", len(timed["baseline"].seconds), len(strategies))
     return timed
 
 

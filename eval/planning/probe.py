@@ -64,7 +64,7 @@ def measure_costs(
         if point not in measured:
             probe.seconds(*point)  # first runs take longer
         measured[point].append(probe.seconds(*point))
-    probe.close()
+    probe.state.close()
     every = len(needed) + len(others)
     log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
     medians = {point: median(times) for point, times in measured.items()}
@@ -109,9 +109,6 @@ class _Probe:
         self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
         self.rule = sdvar.Coupled()
         self.like = self._some_logits(1, 0)
-
-    def close(self) -> None:
-        self.state.close()
 
     def seconds(self, step: Step, size: int) -> float:
         """Run a step once for ``size`` images."""
