@@ -75,10 +75,41 @@ def complete(given: Namespace, processes: int = 1, **completed: Any) -> Options:
     Raises:
         ValueError: with one line that says which option is wrong.
     """
-    models = complete_models(given)
-    bundled = "pair" in models or given.pair
-    sampling = complete_sampling(given, BUNDLED_SAMPLING if bundled else RELEASED_SAMPLING)
-    return Options(given, sampling=sampling, **models, **complete_threads(given, processes), **completed)
+    pair = _pair(given)
+    return Options(
+        given,
+        pair=pair,
+        sampling=_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING),
+        threads=given.threads or max(1, available_cores() // processes),
+        **completed,
+    )
+
+
+def _pair(given: Namespace) -> str | None:
+    """The bundled pair: that which is given, or the only one where no models are."""
+    alone = [name for name in ("pair", "random_weights") if name in given]
+    named = [name for name in alone if given[name] is not None]
+    files = [name for name in MODELS if given[name] is not None]
+    if len(named) + bool(files) > 1 or 0 < len(files) < len(MODELS):
+        allowed = ", ".join(f"--{name}" for name in alone)
+        got = ", ".join(f"--{name}" for name in (*named, *files))
+        raise ValueError(f"expected {allowed}, or --draft, --target and --tokenizer together; got {got}")
+    return given.pair if named or files else "tiny"
+
+
+def _sampling(given: Any, defaults: dict[str, float]) -> Options:
+    """The sampling with the defaults where nothing is given, and a temperature in text as numbers."""
+    if not isinstance(given, Namespace):
+        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given!r}")
+    sampling = defaults | {name: value for name, value in vars(given).items() if value is not None}
+    temperature = sampling["temperature"]
+    if isinstance(temperature, str):
+        try:
+            sampling["temperature"] = [float(part) for part in temperature.split(",")]
+        except ValueError:
+            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
+            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
+    return Options(Namespace(**sampling))
 
 
 def add_models(parser: ArgumentParser) -> None:
@@ -88,22 +119,6 @@ def add_models(parser: ArgumentParser) -> None:
     for name, what in MODELS.items():
         text = f"a checkpoint of your own instead (file or hf://OWNER/REPO/FILE): {what}"
         parser.add_argument(f"--{name}", type=str | None, help=text)
-
-
-def complete_models(given: Namespace) -> dict[str, Any]:
-    """The bundled pair where no models are given.
-
-    Raises:
-        ValueError: more than one pair is given, or a part of one.
-    """
-    alone = [name for name in ("pair", "random_weights") if name in given]
-    named = [name for name in alone if given[name] is not None]
-    files = [name for name in MODELS if given[name] is not None]
-    if len(named) + bool(files) > 1 or 0 < len(files) < len(MODELS):
-        allowed = ", ".join(f"--{name}" for name in alone)
-        got = ", ".join(f"--{name}" for name in (*named, *files))
-        raise ValueError(f"expected {allowed}, or --draft, --target and --tokenizer together; got {got}")
-    return {} if named or files else {"pair": "tiny"}
 
 
 def add_sampling(parser: ArgumentParser) -> None:
@@ -117,25 +132,6 @@ def add_sampling(parser: ArgumentParser) -> None:
         type=float | list[float] | str | None,
         help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
     )
-
-
-def complete_sampling(given: Namespace, defaults: dict[str, float]) -> Options:
-    """The sampling, with the defaults where nothing is given.
-
-    Raises:
-        ValueError: no mapping, or the temperature is a text that is not numbers with commas between.
-    """
-    if not isinstance(given.sampling, Namespace):
-        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given.sampling!r}")
-    sampling = defaults | {name: value for name, value in vars(given.sampling).items() if value is not None}
-    temperature = sampling["temperature"]
-    if isinstance(temperature, str):
-        try:
-            sampling["temperature"] = [float(part) for part in temperature.split(",")]
-        except ValueError:
-            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
-            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
-    return Options(Namespace(**sampling))
 
 
 def add_engine(parser: ArgumentParser, graphs: bool) -> None:
@@ -153,11 +149,6 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
         help=f"of the tokenizer's decoder: {', '.join(TOKENIZER_DTYPES)} (as loaded)",
     )
     add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32")
-
-
-def complete_threads(given: Namespace, processes: int = 1) -> dict[str, int]:
-    """The available cores, shared by the processes, where no threads are given."""
-    return {} if given.threads else {"threads": max(1, available_cores() // processes)}
 
 
 def engine_of(options: Namespace) -> Engine:
