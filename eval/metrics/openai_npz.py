@@ -32,8 +32,8 @@ def check_target(file: Path, seed: int) -> None:
     run = run_around(file)
     if run:
         raise ValueError(
-            f"file: {file} lies in the run {run}, which --overwrite would then refuse to remove; give a path beside it, "
-            f"such as {run}_{file.name}"
+            f"file: {file} lies in the run {run}, which --overwrite would then refuse to remove; give a path beside "
+            f"it, such as {run}_{file.name}"
         )
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: expected an int from 0 to 2^63 - 1, got {seed}")
