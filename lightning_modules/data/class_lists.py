@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from lightning_modules.columns import MANIFEST_COLUMNS
+from lightning_modules.columns import MANIFEST_COLUMNS, ROW_DIGEST
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_label
 from sdvar.command_line import did_you_mean
 
@@ -149,7 +149,7 @@ def _from_table(path: Path) -> ClassList:
     columns = _columns(path)
     if "label" not in columns:
         raise ValueError(f"labels: {path}: expected a column 'label', got {', '.join(map(repr, columns)) or 'none'}")
-    unknown = [name for name in columns if name not in (*COLUMNS, *MANIFEST_COLUMNS)]
+    unknown = [name for name in columns if name not in (*COLUMNS, *MANIFEST_COLUMNS, ROW_DIGEST)]
     if unknown:
         near = did_you_mean(unknown[0], COLUMNS)
         raise ValueError(f"labels: {path}: expected the columns {', '.join(COLUMNS)}, got {unknown[0]!r}{near}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lightning_modules.columns import PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
+from lightning_modules.columns import PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE, ROW_DIGEST
 
 IMAGES_PER_FOLDER = 1000
 SHOWN = 60  # characters of an invalid value
@@ -36,16 +37,29 @@ def image_file(index: int) -> str:
     return f"{index // IMAGES_PER_FOLDER:03d}/{index:06d}.png"
 
 
-def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def row_digest(owner: str, values: Iterable[object]) -> str:
+    """SHA-256 of a row, by which an edit is noticed.
+
+    It is kept in the row: a run killed at any moment has no row without its digest, and no digest without its row.
+
+    Args:
+        owner: whose row it is; of another arm, or in another table, it is not valid.
+        values: of its columns, in order.
+    """
+    return hashlib.sha256("\n".join([owner, *map(str, values)]).encode()).hexdigest()
+
+
+def read_rows(file: Path, columns: Sequence[str], owner: str | None = None) -> list[dict[str, str]]:
     """The rows of a table that may come from anybody.
 
     Args:
         file: of the table.
         columns: that it must have; the first is the key of its rows.
+        owner: as the digests of its rows were made with, to check them too; the rows come without them.
 
     Raises:
         ValueError: a column or a value is missing or invalid, a key is there twice, or a row points at another image
-            than its own; names the file and the line.
+            than its own or is not as it was written; names the file and the line.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -56,22 +70,28 @@ def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="beyond", restval=None)
     rows: dict[str, dict[str, str]] = {}
     try:
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        expected = columns if owner is None else [*columns, ROW_DIGEST]
+        missing = [name for name in expected if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"{file}, line 1: the columns {', '.join(missing)} are missing")
         for row in reader:
             where = f"{file}, line {reader.line_num}"
-            for problem in _problems(row):
+            for problem in problems(row):
                 raise ValueError(f"{where}: {problem}")
             key = row[columns[0]]
             if rows.setdefault(key, row) is not row:
                 raise ValueError(f"{where}: {columns[0]} {key} is there twice")
+            if owner is not None and row.pop(ROW_DIGEST) != row_digest(owner, row.values()):
+                raise ValueError(
+                    f"{where}: the row is not as the run wrote it (its {ROW_DIGEST} differs); remove the line, and the "
+                    "command that began the run makes it again, or start afresh with --overwrite"
+                )
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
     return list(rows.values())
 
 
-def _problems(row: Mapping[str, str | None]) -> Iterator[str]:
+def problems(row: Mapping[str, str | None]) -> Iterator[str]:
     """What is wrong with a row, in words."""
     if "beyond" in row or None in row.values():
         yield "expected a value for each column"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from lightning_modules.columns import PER_ROUND, PER_SCALE
+from lightning_modules.columns import PER_ROUND, PER_SCALE, ROW_DIGEST
 from lightning_modules.decoded_batch import DecodedBatch
-from lightning_modules.run.rows import image_file, read_rows
+from lightning_modules.run.rows import image_file, problems, read_rows, row_digest
 from sdvar.atomic import write_atomically
 from sdvar.decoding.timing import PARTS
 
@@ -21,16 +19,17 @@ class Table:
     """Rows with an int key, in ``<stem>.csv`` and, during a run, in one ``<stem>.rank<r>.csv`` per process.
 
     A process appends to its own part only. `merge` puts the parts into the one table, sorted and each key once, and
-    removes them; interrupted at any point it can be repeated.
+    removes them; interrupted at any point it can be repeated. Each row ends with its digest.
 
     Args:
         path: the merged table, ``<folder>/<stem>.csv``.
-        columns: names of the columns; the first is the key.
+        columns: names of the columns but for the digest; the first is the key.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
         self.path = path
         self.columns = columns
+        self._owner = f"{path.parent.name}/{path.stem}"
 
     def append(self, rank: int, rows: Iterable[Mapping[str, object]]) -> None:
         """Adds rows to the part of this process: all or none, or in a crash some and a torn one that `merge` drops."""
@@ -52,21 +51,18 @@ class Table:
         Raises:
             ValueError: as `read_rows`.
         """
-        return read_rows(self.path, self.columns) if self.path.is_file() else []
+        return read_rows(self.path, self.columns, self._owner) if self.path.is_file() else []
 
     def replace(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Writes the merged table anew, whole or not at all."""
-        write_atomically(self.path, (",".join(self.columns) + "\n" + self._format(rows)).encode())
+        write_atomically(self.path, (",".join((*self.columns, ROW_DIGEST)) + "\n" + self._format(rows)).encode())
 
     def merge(self) -> None:
         """Moves all parts into the merged table. Only one process may do this, while no other is writing."""
         rows = {int(row[self.columns[0]]): row for row in self.read()}
         parts = self.parts()
-        for part in parts:
-            text = part.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]  # a process that was killed may have left half a line
-            for row in csv.DictReader(io.StringIO(whole), fieldnames=self.columns):
-                rows.setdefault(int(row[self.columns[0]]), row)
+        for row in (row for part in parts for row in self._appended(part)):
+            rows.setdefault(int(row[self.columns[0]]), row)
         self.replace(rows[key] for key in sorted(rows))
         for part in parts:
             part.unlink()
@@ -75,10 +71,17 @@ class Table:
         """Files of rows that are not merged yet."""
         return sorted(self.path.parent.glob(f"{self.path.stem}.rank*.csv"))
 
+    def _appended(self, part: Path) -> Iterator[dict[str, str]]:
+        """The rows of a part that are whole: not one torn by a kill or a power cut, and none that was edited."""
+        for line in part.read_text(encoding="utf-8", errors="replace").split("\n"):
+            *values, digest = line.split(",")
+            row = dict(zip(self.columns, values))
+            if digest == row_digest(self._owner, values) and len(row) == len(self.columns) and not any(problems(row)):
+                yield row
+
     def _format(self, rows: Iterable[Mapping[str, object]]) -> str:
-        buffer = io.StringIO()
-        csv.DictWriter(buffer, self.columns, lineterminator="\n").writerows(rows)
-        return buffer.getvalue()
+        values = [[str(row.get(name, "")) for name in self.columns] for row in rows]
+        return "".join(",".join((*of_row, row_digest(self._owner, of_row))) + "\n" for of_row in values)
 
 
 def manifest_rows(batch: Mapping[str, Tensor], decoded: DecodedBatch) -> list[dict[str, object]]:

@@ -106,6 +106,13 @@ def change(table, row, /, **values):
         ("manifest", {"label": "0\0"}, "a NUL byte"),
         ("batches", {"seconds": "nan"}, "seconds has the invalid value"),
         ("batches", {"drafted_tokens": "1 x 0"}, "drafted_tokens has the invalid value"),
+        (
+            "manifest",
+            {"target_calls": "2"},
+            "the row is not as the run wrote it (its row_sha256 differs); remove the line",
+        ),
+        ("manifest", {"sha256": ""}, "not as the run wrote it"),
+        ("batches", {"seconds": "0.5"}, "not as the run wrote it"),
         ("batches", {"accepted_scales": "9 0 0"}, "accepted_scales 9 0 0 is more than drafted_scales 4 4 0"),
     ],
 )
@@ -118,6 +125,29 @@ def test_an_invalid_row_is_one_line_with_the_file_and_the_line(tmp_path, capsys,
     error = capsys.readouterr().err
     assert f"{file}, line {row + 2}: " in error and message in error and error.count("\n") == 1
     assert not (out / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("names", [("batches.csv",), ("manifest.csv", "batches.csv", "000")])
+def test_an_arm_is_not_taken_for_another(tmp_path, capsys, names):
+    out = write_run(tmp_path / "run", other={})
+    for name in names:
+        (out / "other" / name).rename(tmp_path / "moved")
+        (out / "baseline" / name).rename(out / "other" / name)
+        (tmp_path / "moved").rename(out / "baseline" / name)
+    with pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    error = capsys.readouterr().err
+    assert f"{out}/baseline/{names[0]}, line 2: the row is not as" in error and error.count("\n") == 1
+
+
+def test_a_row_of_an_interrupted_run_that_is_torn_or_edited_is_dropped(tmp_path):
+    table = RunFolder(write_run(tmp_path / "run")).manifest("baseline")
+    header, *lines = table.path.read_text().splitlines(keepends=True)
+    table.path.write_text(header + lines[0])
+    part = table.path.with_suffix(".rank0.csv")
+    part.write_text(lines[1] + lines[2].replace(",3,", ",2,") + "\0\0\0\n\n" + lines[3][:-4])
+    table.merge()
+    assert table.path.read_text() == header + lines[0] + lines[1] and not part.exists()
 
 
 def test_missing_columns_and_values_are_named(tmp_path):

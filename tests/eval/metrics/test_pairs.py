@@ -1,7 +1,5 @@
 """eval.metrics.pairs: the values are torchmetrics' own, of images that belong together."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
@@ -30,10 +28,7 @@ def write_arm(out, name, pixels, *, order=None, seeds=None):
         seed = index if seeds is None else seeds[index]
         row = dict.fromkeys(MANIFEST_COLUMNS, "") | dict.fromkeys(PER_IMAGE, 0)
         rows.append(row | {"index": index, "label": index % 5, "seed": seed, "file": image_file(index)})
-    with (out / name / "manifest.csv").open("w", newline="") as lines:
-        table = csv.DictWriter(lines, rows[0])
-        table.writeheader()
-        table.writerows(rows if order is None else [rows[index] for index in order])
+    RunFolder(out).manifest(name).replace(rows if order is None else [rows[index] for index in order])
 
 
 @pytest.fixture
