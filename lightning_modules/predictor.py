@@ -166,10 +166,8 @@ class SDVARPredictor(LightningModule):
         for arm, statistics in zip(self.arms, self.statistics):
             means = statistics.compute()  # sums over all processes: every one of them has to come here
             if int(statistics.images):
-                rank_zero_info(
-                    f"{arm.name}: {means['target_calls_mean']:.2f} calls of the target and "
-                    f"{means['draft_calls_mean']:.2f} of the draft per image"
-                )
+                target, draft = means["target_calls_mean"], means["draft_calls_mean"]
+                rank_zero_info(f"{arm.name}: {target:.2f} calls of the target and {draft:.2f} of the draft per image")
 
     def _missing(self, batch: dict) -> Collection[str]:
         """Names of the arms that have yet to decode a batch: all of them where nothing was planned."""
@@ -203,8 +201,9 @@ class SDVARPredictor(LightningModule):
         sampling, pair = arm.sampling or self.sampling, self.pairs[arm.draft]
         result = sdvar.decode(pair, batch["label"], seeds, arm.strategy, sampling, clock=clock)
         seconds = now(self.device) - started
-        if not result.images.isfinite().all():
-            bad = batch["index"][(~result.images.isfinite().flatten(1).all(1)).cpu()][0].item()
+        finite = result.images.isfinite().flatten(1).all(1).cpu()
+        if not finite.all():
+            bad = batch["index"][~finite][0].item()
             raise ValueError(
                 f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights and dtype"
             )
