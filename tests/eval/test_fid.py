@@ -16,6 +16,7 @@ import sdvar
 from eval import fid
 from eval.cli.options import as_config, parse
 from lightning_modules.arm import build_arms
+from lightning_modules.columns import ROW_DIGEST
 from tests.paths import ROOT
 
 ARMS = ["baseline", "speculative", "speculative_match", "handoff", "baseline_reseeded"]
@@ -54,7 +55,8 @@ def made(out: Path) -> dict[str, bytes | list[str]]:
         with file.open(newline="") as lines:
             rows = csv.DictReader(lines)
             files[str(file.relative_to(out))] = [
-                {name: value for name, value in row.items() if not name.endswith("seconds")} for row in rows
+                {name: value for name, value in row.items() if not name.endswith(("seconds", ROW_DIGEST))}
+                for row in rows
             ]
     return files
 
