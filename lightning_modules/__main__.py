@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_modules.command_line import HelpFormatter, PlainErrors
 from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.command_line import stop
 
+PROG = "python -m lightning_modules"
+WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer come from a config file; options on the command line override it."""
 EXAMPLES = """examples:
@@ -24,7 +28,27 @@ class Parser(PlainErrors, LightningArgumentParser):
     """Lightning's, but options have no abbreviations and an invalid command line is reported in one line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"formatter_class": HelpFormatter, "allow_abbrev": False} | kwargs)
+        ours = {"formatter_class": HelpFormatter, "allow_abbrev": False}
+        super().__init__(*args, **ours | kwargs | {"dump_header": [WRITTEN]})
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the config beside the results: over that of the run it continues, never over a file of the user's."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        file = Path(trainer.log_dir, self.config_filename)
+        if trainer.is_global_zero and not self.already_saved and not self._is_ours(file):
+            stop(
+                PROG,
+                f"trainer.default_root_dir: {file} is not the config of a run; move it away, or give another folder",
+            )
+        super().setup(trainer, pl_module, stage)
+
+    @staticmethod
+    def _is_ours(file: Path) -> bool:
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            return False
+        return not file.exists() or file.read_bytes().startswith(f"# {WRITTEN}\n".encode())
 
 
 class CommandLine(LightningCLI):
@@ -70,11 +94,11 @@ class CommandLine(LightningCLI):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sub-command of the command line; `model` and `data` are given in the config by their `class_path`."""
     end_with_parent()
-    # A resumed fit writes its config over that of the run it continues.
     CommandLine(
         args=arguments,
         parser_class=Parser,
-        parser_kwargs={"prog": "python -m lightning_modules", "description": DESCRIPTION, "epilog": EXAMPLES},
+        parser_kwargs={"prog": PROG, "description": DESCRIPTION, "epilog": EXAMPLES},
+        save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={"callbacks": StopOnSignal()},
     )

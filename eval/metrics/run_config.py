@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eval.metrics import registry
+from lightning_modules.run.records import expect, read_record
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -16,16 +15,13 @@ def read_config(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, or a value is of another type.
     """
-    try:
-        config = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file}: expected a mapping, got {type(config).__name__}")
-    for name in ("reference", "feature_extractor", "feature_extractor_weights"):
-        if not isinstance(config.get(name), str | None):
-            raise ValueError(f"{file}: {name}: expected text, got {config[name]!r}")
+    config = read_record(file)
+    optional = (str, type(None))
+    expect(file, config, reference=optional, feature_extractor=optional, feature_extractor_weights=optional)
+    expect(file, {"repeats": 1} | config, repeats=int, metrics=(str, list, type(None)))
+    if config.get("repeats", 1) < 1:
+        raise ValueError(f"{file}: repeats: expected an int >= 1, got {config['repeats']}")
     if config.get("metrics") is not None:
-        metrics = config["metrics"] if isinstance(config["metrics"], list) else [config["metrics"]]
-        config["metrics"] = registry.parse_metrics(",".join(map(str, metrics))) if metrics else []
+        metrics = config["metrics"]
+        config["metrics"] = registry.parse_metrics(metrics if isinstance(metrics, str) else list(map(str, metrics)))
     return config

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_modules.arm import BASELINE
-from lightning_modules.data.class_lists import parse_ranges
+from lightning_modules.data.class_lists import IMAGES_LIMIT, parse_ranges
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
+from lightning_modules.run.records import check_plain, expect, parse
 from lightning_modules.run.rows import IMAGES_PER_FOLDER, image_file
 from sdvar.atomic import unfinished_target
 
@@ -32,22 +31,22 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     if file.is_symlink() or not file.is_file():
         return None
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        settings = parse(file)
+    except ValueError:
         return None
     if not isinstance(settings, dict) or any(settings.pop(key, None) != value for key, value in MARKER.items()):
         return None
-    for name, expected in TYPES.items():
-        if not isinstance(settings.get(name), expected):
-            raise ValueError(f"out: {file} is damaged: {name}: got a {type(settings.get(name)).__name__}")
+    try:
+        check_plain(file, settings)
+        expect(file, settings, **TYPES)
+        if not (settings["batch_size"] > 0 and 0 < len(indices_of(settings)) <= IMAGES_LIMIT):
+            raise ValueError(f"{file}: batch_size or the number of images: expected an int >= 1")
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"out: {file} is damaged: {error}") from None
     for name, made_with in settings["arms"].items():
         valid = isinstance(name, str) and ARM_NAME.fullmatch(name) and name.lower() not in FILES
         if not valid or not isinstance(made_with, dict):
             raise ValueError(f"out: {file} is damaged: arms: {str(name)[:80]!r} cannot name an arm, or is none")
-    try:
-        batches_of(settings)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"out: {file} is damaged: labels or batch_size: {error!r}") from None
     return settings
 
 
@@ -81,7 +80,7 @@ class Contents:
     Attributes:
         files: the run's.
         folders: the run's, those inside before those around.
-        links: symbolic links where the run has a file or a folder.
+        links: symbolic links where the run has a file or a folder, and pipes or devices where it has a file.
         foreign: everything else; a folder's name ends with a slash, and it is not entered.
     """
 
@@ -101,11 +100,12 @@ def survey(folder: Path, settings: Mapping[str, Any] | None) -> Contents:
     contents, owned = Contents(), _Owned(settings)
     for entry, name in _walk(folder, owned.folder):
         is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.is_symlink() and (owned.file(name) or owned.folder(name)):
+        is_special = not is_folder and not entry.is_file(follow_symlinks=False)
+        if is_special and (owned.file(name) or owned.folder(name)):
             contents.links.append(name)
         elif is_folder and owned.folder(name):
             contents.folders.append(name)
-        elif entry.is_file(follow_symlinks=False) and owned.file(name):
+        elif not is_folder and owned.file(name):
             contents.files.append(name)
         else:
             contents.foreign.append(f"{name}/" if is_folder else name)

@@ -11,10 +11,13 @@ from typing import Any
 from lightning_modules.arm import OWN
 from lightning_modules.run.contents import indices_of, read_settings
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.names import SETTINGS
+from lightning_modules.run.records import expect, read_record
 from lightning_modules.run.tables import image_file
 
 DECODING = "decoding.json"  # the machines that decoded, and how long it took
 NAMED = 3  # missing files that an error names
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,21 @@ def read_run(out: Path | str) -> FinishedRun:
             f"out: {folder.path} is incomplete: {'; '.join(lacking)}; run the command that began it again, it decodes "
             "what is missing"
         )
-    sessions = _read(folder.path / DECODING).get("sessions", [])
+    sessions = _sessions(folder)
+    file = folder.path / SETTINGS
+    expect(file, settings, patch_nums=list, num_classes=int, engine=dict, pair=(str, dict, type(None)))
+    if not all(type(side) is int and side > 0 for side in settings["patch_nums"]):
+        raise ValueError(f"{file}: patch_nums: expected ints >= 1, got {settings['patch_nums']}")
     return FinishedRun(
         folder=folder,
-        arms=[_arm(name, described) for name, described in settings["arms"].items()],
+        arms=[_arm(file, name, described) for name, described in settings["arms"].items()],
         source=settings.get("pair"),
         images=len(indices_of(settings)),
         batch_size=settings["batch_size"],
         precision=settings["precision"],
         patch_nums=settings["patch_nums"],
         num_classes=settings["num_classes"],
-        environment=sessions[-1]["environment"] if sessions else _bare_environment(settings),
+        environment=sessions[-1]["environment"] if sessions else _bare_environment(file, settings),
         seconds={
             phase: sum(session[phase] for session in sessions if session[phase] is not None)
             for phase in ("prepare", "decode")
@@ -115,7 +122,11 @@ def read_run(out: Path | str) -> FinishedRun:
     )
 
 
-def _arm(name: str, described: Mapping[str, Any]) -> FinishedArm:
+def _arm(file: Path, name: str, described: Mapping[str, Any]) -> FinishedArm:
+    where = f"{file}: arms: {name}"
+    expect(where, described, kind=str, text=str, lossless=bool, exact=bool, class_path=str, init_args=dict)
+    expect(where, {"reseed": False} | dict(described), reseed=bool)
+    expect(where, described, draft=(str, type(None)), sampling=(dict, type(None)))
     shown = {key: described[key] for key in ("kind", "text", "lossless", "exact")}
     return FinishedArm(name=name, config=_config(described), **shown)
 
@@ -124,8 +135,9 @@ def _config(described: Mapping[str, Any]) -> dict[str, Any]:
     return {key: described[key] for key in ("class_path", "init_args", *OWN) if key in described}
 
 
-def _bare_environment(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _bare_environment(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What settings.yaml alone says about the machine."""
+    expect(f"{file}: engine", settings["engine"], threads=int)
     weights = {"weights_sha256": settings["weights"]} if "weights" in settings else {}
     return {"device": settings["device"], "threads": settings["engine"]["threads"], **weights}
 
@@ -185,27 +197,28 @@ def start_session(folder: RunFolder, environment: Mapping, prepare: float, overw
     settings = read_settings(folder.path) or {}
     if not missing(folder, settings, settings["arms"]):
         return
-    sessions = [] if overwrite else _read(folder.path / DECODING).get("sessions", [])
+    sessions = [] if overwrite else _sessions(folder)
     sessions = [*sessions, {"environment": dict(environment), "prepare": prepare, "decode": None}]
     folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
 def end_session(folder: RunFolder, decode: float) -> None:
     """Records how many seconds decoding took, if this process began a session."""
-    record = _read(folder.path / DECODING)
-    if record and record["sessions"][-1]["decode"] is None:
-        record["sessions"][-1]["decode"] = decode
-        folder.write(DECODING, json.dumps(record, indent=2) + "\n")
+    sessions = _sessions(folder)
+    if sessions and sessions[-1]["decode"] is None:
+        sessions[-1]["decode"] = decode
+        folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty if there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} cannot be read: expected a mapping, got {type(content).__name__}")
-    return content
+def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
+    """Who decoded and how long, from decoding.json; none if there is no such file."""
+    file = folder.path / DECODING
+    record = {"sessions": []} | read_record(file)
+    expect(file, record, sessions=list)
+    for session in record["sessions"]:
+        if not isinstance(session, dict):
+            raise ValueError(f"{file}: sessions: expected mappings, got {session!r:.60}")
+        session.setdefault("decode", None)  # interrupted
+        expect(file, session, environment=dict, prepare=NUMBER, decode=(*NUMBER, type(None)))
+        expect(f"{file}: environment", session["environment"], device=str, threads=int)
+    return record["sessions"]

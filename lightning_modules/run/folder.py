@@ -152,11 +152,11 @@ class RunFolder:
         self.merge(arms)
 
     def _survey(self, settings: Mapping | None) -> Contents:
-        """What lies in the folder; ValueError if a symbolic link is where the run has a file or a folder."""
+        """What lies in the folder; ValueError if a link or a pipe is where the run has a file or a folder."""
         found = survey(self.path, settings)
         if found.links:
             raise ValueError(
-                f"out: {self.path} has symbolic links where a run has its own files: {enumerated(found.links)}; to "
+                f"out: {self.path} has links or pipes where a run has its own files: {enumerated(found.links)}; to "
                 "keep a run on another disk, give a folder there as out"
             )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,12 +35,15 @@ class RunLock:
         """Hold the lock of a process until `release` or its end; that of rank 0 only if no other run has a process.
 
         Raises:
-            ValueError: another run is alive; the message names its hosts and processes.
+            ValueError: another run is alive; the message names its hosts and processes. Or a lock is a link.
             OSError: the folder cannot be written.
         """
         if rank in self._held:
             return
         locks = self.folder / ".locks"
+        for path in (locks, locks / f"rank{rank}"):
+            if path.is_symlink():
+                raise ValueError(f"out: {path} is a symbolic link, and a run's locks lie in its own folder; remove it")
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"rank{rank}", timeout=PATIENCE if rank else 0)
         with suppress(Timeout):
@@ -65,10 +69,12 @@ class RunLock:
 
     def holder(self, rank: int) -> dict[str, object] | None:
         """Host and process that have, or last had, the lock of a rank; None if that cannot be read."""
+        file = self.folder / ".locks" / f"rank{rank}.json"
         try:
-            return json.loads((self.folder / ".locks" / f"rank{rank}.json").read_text())
-        except (OSError, ValueError):  # it has just begun
+            holder = json.loads(file.read_text()) if file.is_file() else None
+        except (OSError, ValueError, RecursionError):  # it has just begun
             return None
+        return holder if isinstance(holder, dict) and {"host", "process"} <= holder.keys() else None
 
     def release(self) -> None:
         """Give up what this process holds."""
@@ -76,7 +82,8 @@ class RunLock:
             self._held.popitem()[1].release()
 
     def _ranks(self) -> list[int]:
-        return sorted(int(file.stem.removeprefix("rank")) for file in (self.folder / ".locks").glob("rank*.json"))
+        names = (re.fullmatch(r"rank([0-9]+)\.json", name) for name in os.listdir(self.folder / ".locks"))
+        return sorted(int(name[1]) for name in names if name)
 
     def _free(self, rank: int) -> bool:
         lock = FileLock(self.folder / ".locks" / f"rank{rank}", timeout=0)

@@ -1,5 +1,7 @@
 """A finished run written by hand: 4 images per arm, no model."""
 
+import json
+
 import torch
 import yaml
 
@@ -41,6 +43,9 @@ def write_run(out, **arms):
     settings |= {"precision": "32-true", "patch_nums": [1, 2, 3], "num_classes": 2, "device": "cpu"}
     settings |= {"engine": {"threads": 1}}
     (out / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    environment = {"command": "python eval/fid.py", "device": "cpu", "threads": 1, "versions": {"torch": "2.15.0"}}
+    session = {"environment": environment, "prepare": 1.5, "decode": 2.5}
+    (out / "decoding.json").write_text(json.dumps({"sessions": [session]}))
     config = {"pair": "tiny", "metrics": ["is", "fid"], "reference": "none", "feature_extractor": "fashion-mnist-128"}
     (out / "config.yaml").write_text(yaml.safe_dump(config))
     return out

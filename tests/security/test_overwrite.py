@@ -173,7 +173,18 @@ def test_a_link_in_place_of_what_a_run_writes_is_refused(name, how, run):
     moved = run.parent / "bigger disk"
     (run / name).rename(moved)
     (run / name).symlink_to(moved)
-    assert f": {name} (1 in all); to keep a run on another disk" in refused(run, "has symbolic links", **how)
+    assert f": {name} (1 in all); to keep a run on another disk" in refused(run, "has links or pipes", **how)
+
+
+@pytest.mark.parametrize(
+    "name", ["hot/000/000000.png", "hot/manifest.csv", "baseline/tokens/000001.npy", "config.yaml"]
+)
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_pipe_in_place_of_a_file_is_refused_unread(name, overwrite, run):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(ValueError, match=f"has links or pipes where .*: {name}"):
+        opened(run, overwrite=overwrite)
 
 
 def test_the_folder_itself_may_be_a_link(run):

@@ -64,7 +64,7 @@ def test_weights_that_only_the_config_names_run_no_code(tmp_path, capsys):
     ("text", "message"),
     [
         ("!!python/object/apply:os.system ['touch mark']", "cannot be read"),
-        ("[1, 2]", "expected a mapping, got list"),
+        ("[1, 2]", "expected a mapping, got a list"),
         ("feature_extractor: {a: 1}", "feature_extractor: expected text"),
         ("metrics: [fid, fidd]", "fidd"),
         ("a: [", "cannot be read"),
@@ -182,3 +182,28 @@ def test_a_second_measure_is_refused_while_the_first_one_writes(tmp_path, capsys
     measure.main(["--out", str(out)])
     assert (out / "metrics.json").is_file()
     RunFolder(out).lock.acquire(rank=0)  # it was given back
+
+
+@pytest.mark.parametrize("name", [".locks", ".locks/rank0"])
+def test_a_lock_that_is_a_link_is_refused(tmp_path, capsys, name):
+    out, target = write_run(tmp_path / "run"), tmp_path / "precious"
+    if name == ".locks":
+        target.mkdir()
+    else:
+        (out / ".locks").mkdir()
+        target.write_text("mine")
+    (out / name).symlink_to(target)
+    with pytest.raises(SystemExit):
+        measure.main(["--out", str(out)])
+    error = capsys.readouterr().err
+    assert f"{out / name} is a symbolic link" in error and error.count("\n") == 1
+    assert not list(target.iterdir()) if name == ".locks" else target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "[" * 100_000, '{"process": 1}'])
+def test_a_lock_without_a_holder_is_still_a_lock(tmp_path, text):
+    with RunLock(tmp_path).held():
+        for name in ("rank0.json", "rankx.json"):
+            (tmp_path / ".locks" / name).write_text(text)
+        with pytest.raises(ValueError, match=r"another run is writing to .* \(rank 0\)"):
+            RunLock(tmp_path).acquire(rank=0)
