@@ -80,7 +80,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
     options["metrics"] = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
-    repeats = options["repeats"]
+    repeats = options["repeats"] = int(options["repeats"])
     if record.images % repeats:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]

@@ -7,7 +7,6 @@ import pytest
 from lightning_modules.__main__ import main
 from tests.paths import ROOT
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args")
 
 
