@@ -21,6 +21,7 @@ from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.plan import RunPlan
 from lightning_modules.run.png import write_png
+from lightning_modules.run.room import check_room
 from lightning_modules.run.tables import batch_row, manifest_rows
 from lightning_modules.run.write_pool import WritePool, default_workers
 
@@ -67,7 +68,7 @@ class ImageWriter(BasePredictionWriter):
         process is started.
 
         Raises:
-            ValueError: the folder holds something else, or images that the run did not write.
+            ValueError: the folder holds something else, or images that the run did not write, or the disk is too small.
         """
         if self._opened:
             return
@@ -75,6 +76,8 @@ class ImageWriter(BasePredictionWriter):
         try:
             self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite, self.extend)
             self.folder.verify(arms)
+            absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
+            check_room(self.folder.path, absent, predictor.pair.tokenizer.image_size)
         except BaseException:
             self.folder.lock.release()
             raise

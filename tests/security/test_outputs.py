@@ -1,18 +1,43 @@
 """A result that could not be written is an error at the start, not after the work."""
 
-import os
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
-from eval import benchmark, plan
+from eval import benchmark, fid, plan
 
 
 @pytest.mark.parametrize("command", [plan, benchmark])
 @pytest.mark.parametrize("out", ["missing/a.yaml", "a.yaml"])
 def test_an_output_that_cannot_be_written_fails_at_the_start(tmp_path, monkeypatch, capsys, command, out):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "access", lambda *given: False)  # root may write everywhere
+    (tmp_path / "a.yaml").mkdir()
     with pytest.raises(SystemExit):
         command.main(["--out", out])
     error = capsys.readouterr().err
-    assert "error: out: expected a" in error and error.count("\n") == 1
+    assert "error: out: " in error and error.count("\n") == 1
+
+
+def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=110_000))
+    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    line += [
+        "--labels",
+        "1",
+        "--images_per_class",
+        "100",
+        "--accelerator",
+        "cpu",
+        "--threads",
+        "1",
+        "--metrics",
+        "none",
+    ]
+    line += ["--strategy", "Speculative", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        fid.main(line)
+    error = capsys.readouterr().err
+    assert "takes at least 0.2 MB more (200 images and the report), and 0.1 MB are free" in error
+    assert error.count("\n") == 1
