@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+MOST_BYTES = 100_000_000  # of a file
 MOST_VALUES = 2_000_000  # in a file; aliases of YAML can stand for more than any memory holds
 LARGEST = 2**64  # of a number
 SHOWN = 60  # characters of an invalid value
@@ -38,7 +39,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse(file: Path) -> Any:
-    """What a .yaml or .json file holds, unchecked; ValueError if it is damaged."""
+    """What a .yaml or .json file holds, unchecked; ValueError if it is damaged or too large."""
+    if file.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{file}: expected at most {MOST_BYTES:,} bytes, got {file.stat().st_size:,}")
     try:
         text = file.read_text(encoding="utf-8")
         return json.loads(text) if file.suffix == ".json" else yaml.load(text, _Loader)

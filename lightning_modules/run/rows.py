@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning_modules.columns import PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE, ROW_DIGEST
 
 IMAGES_PER_FOLDER = 1000
+MOST_BYTES = 2_000_000_000  # of a table: a million images take a third of it
 SHOWN = 60  # characters of an invalid value
 _COUNT, _NUMBER = r"\d{1,19}", r"-?\d{1,15}(\.\d{1,15})?"
 _COUNTS = rf"{_COUNT}( {_COUNT})*"
@@ -61,6 +62,8 @@ def read_rows(file: Path, columns: Sequence[str], owner: str | None = None) -> l
         ValueError: a column or a value is missing or invalid, a key is there twice, or a row points at another image
             than its own or is not as it was written; names the file and the line.
     """
+    if file.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{file}: expected at most {MOST_BYTES:,} bytes, got {file.stat().st_size:,}")
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -103,6 +104,21 @@ def test_a_damaged_record_is_named(name, text, message, tmp_path, capsys):
     (out / name).write_text(text)
     said = outcome(measure.main, capsys, "--out", out)
     assert f"{out / name}" in said and message in said
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("settings.yaml", "contains no run"),
+        ("config.yaml", "expected at most 100,000,000 bytes"),
+        ("decoding.json", "expected at most 100,000,000 bytes"),
+        ("baseline/manifest.csv", "expected at most 2,000,000,000 bytes"),
+    ],
+)
+def test_a_file_of_a_terabyte_is_refused(name, message, tmp_path, capsys):
+    out = write_run(tmp_path / "run")
+    os.truncate(out / name, 2**40)  # sparse: it takes no room
+    assert message in outcome(measure.main, capsys, "--out", out)
 
 
 def test_a_run_that_is_continued_reads_its_records_as_carefully(pair_files, tmp_path, capsys):

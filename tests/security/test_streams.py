@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 
+from eval import fid
 from eval.benchmarking.memory import smaller_batch
 from tests.paths import ROOT
 from tests.security.finished import write_run
@@ -25,3 +28,15 @@ def test_running_out_of_memory_names_a_batch_that_fits():
     assert "; 16 fits" in smaller_batch(64, lambda batch: batch, 20)
     assert "; 32 fits" in smaller_batch(64, lambda batch: batch, 1000)
     assert "; use smaller models" in smaller_batch(1, lambda batch: batch, 1000)
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_the_job_that_runs_out_of_memory_names_a_batch_that_fits(pair_files, tmp_path, monkeypatch, capsys, allocate):
+    monkeypatch.setattr("sdvar.decode", lambda *_, **__: allocate(2**58))
+    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    line += ["--labels", "1", "--images_per_class", "4", "--batch_size", "4", "--accelerator", "cpu", "--threads", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        fid.main([*line, "--metrics", "none", "--strategy", "Speculative", "--out", str(tmp_path / "run")])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1
+    assert "batch_size: 4 ran out of memory" in error and "; 2 fits" in error

@@ -22,6 +22,7 @@ from lightning_modules.run.rows import read_rows
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+LARGEST = 1e30  # of a feature's mean or covariance: their products are finite
 ROUNDING = 1e-3  # of its largest entry: how far a covariance of float32 features may be from an exact one
 Statistics = dict[str, np.ndarray]  # mean "mu" (C,) and covariance "sigma" (C, C) of features
 
@@ -121,6 +122,8 @@ def _read_npz(path: Path) -> tuple[Dataset | None, Statistics | None]:
             statistics = {name: arrays[name] for name in ("mu", "sigma") if name in arrays.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
         raise ValueError(f"{path} cannot be read as .npz; it is damaged or in another format") from None
+    except MemoryError as error:  # also where a header promises more than the file holds
+        raise ValueError(f"{path} does not fit into memory: {error}") from None
     if len(images) > 1 or not (images or len(statistics) == 2):
         raise ValueError(f"{path}: expected images under 'arr_0' or 'images', or statistics under 'mu' and 'sigma'")
     return (
@@ -140,8 +143,8 @@ def _checked_statistics(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Statis
     for name, array in (("mu", mu), ("sigma", sigma)):
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{path}: {name} is {array.dtype}; allowed: float32, float64")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{path}: {name} has values that are not finite")
+        if not (np.abs(array) < LARGEST).all():
+            raise ValueError(f"{path}: {name} has values that are not finite, or beyond {LARGEST:g}")
     if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
         raise ValueError(f"{path}: mu {mu.shape} and sigma {sigma.shape} do not fit; allowed: (C,) and (C, C)")
     scale = max(float(np.abs(sigma).max()), float(np.finfo(sigma.dtype).tiny))

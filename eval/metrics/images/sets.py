@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -20,6 +20,8 @@ from lightning_modules.run.png import digest
 if TYPE_CHECKING:
     from lightning_modules.run.folder import RunFolder
 
+EpsImagePlugin.gs_binary = False  # an image in PostScript is a program, which Pillow would give to Ghostscript
+UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)  # of Pillow
 READERS = min(8, os.cpu_count() or 1)  # threads that decode the image files of a batch
 
 
@@ -89,7 +91,7 @@ class FileImages(Dataset):
                 pixels = to_tensor(image)
         except FileNotFoundError:
             raise ValueError(f"the image {file} is in its manifest but missing") from None
-        except (UnidentifiedImageError, OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"the image {file} cannot be read: {error}") from None
         if expected and digest(data) != expected:
             raise ValueError(
@@ -174,17 +176,20 @@ class TableImages(Dataset):
             raise ValueError(
                 f"{path} must have one image column; it has {columns or 'none'} among {table.column_names}"
             )
-        self.table, self.column = table.select_columns(columns), columns[0]
+        self.table, self.column, self.path = table.select_columns(columns), columns[0], path
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(self.table[index][self.column])
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """A batch, for the data loader: several times faster than row by row."""
-        return [to_tensor(image) for image in self.table[indices][self.column]]
+        try:
+            return [to_tensor(image) for image in self.table[indices][self.column]]
+        except UNREADABLE as error:
+            raise ValueError(f"an image of {self.path} cannot be read: {error}") from None
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -1,5 +1,9 @@
 """Files that somebody else made: none runs code, none is believed unchecked, and a path is one path."""
 
+import struct
+import zipfile
+import zlib
+
 import datasets
 import numpy as np
 import pyarrow
@@ -56,6 +60,7 @@ def test_statistics_of_a_singular_covariance_are_read(tmp_path):
     [
         ({"mu": np.full(8, np.nan)}, "mu has values that are not finite"),
         ({"sigma": np.full((8, 8), np.inf)}, "sigma has values that are not finite"),
+        ({"mu": np.full(8, 1e200)}, "mu has values that are not finite, or beyond"),
         ({"sigma": np.eye(8) + 0j}, "sigma is complex128"),
         ({"mu": np.array(["a"] * 8)}, "mu is <U1"),
         ({"sigma": np.eye(8, dtype=bool)}, "sigma is bool"),
@@ -94,3 +99,45 @@ def test_a_path_is_not_a_pattern(tmp_path):
     for source in ("imagefolder:{}/real[1]", "parquet:{}/real[1].parquet", "{}/real[1]", "{}/real[1].parquet"):
         images = open_images(source.format(tmp_path))
         assert len(images) == 1 and images[0].unique().tolist() == [20], source
+
+
+def test_an_array_larger_than_the_memory_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("arr_0.npy", "w") as entry:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1000, 1000, 3)}
+        np.lib.format.write_array_header_1_0(entry, header)
+    with pytest.raises(ValueError, match=r"a\.npz does not fit into memory"):
+        open_images(tmp_path / "a.npz")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) print\n%%EOF\n"
+
+
+def large_png():
+    """A PNG of 60,000 x 60,000 pixels in a few bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("data", [POSTSCRIPT, large_png()])
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_an_image_runs_no_program_and_fills_no_memory(tmp_path, monkeypatch, kind, data):
+    program, mark = tmp_path / "bin" / "gs", tmp_path / "mark"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    source = tmp_path / "images"
+    source.mkdir()
+    if kind == "folder":
+        (source / "a.png").write_bytes(data)
+    else:
+        rows = datasets.Dataset.from_list([{"image": {"bytes": data, "path": None}}])
+        source = source / "a.parquet"
+        rows.cast_column("image", datasets.Image()).to_parquet(source)
+    with pytest.raises(ValueError, match=r"image .* cannot be read"):
+        open_images(source)
+    assert not mark.exists()
