@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -60,10 +61,21 @@ class CommandLine(LightningCLI):
         except (ValueError, TypeError, OSError) as error:
             stop(self.parser.prog, error.__cause__ or error)  # jsonargparse wraps the errors of our classes
 
-    def _parse_ckpt_path(self) -> None:  # Lightning reads the model's options out of a checkpoint
+    def _parse_ckpt_path(self) -> None:
+        """Reads a checkpoint once, to refuse it now.
+
+        The model is the config's: Lightning's own method takes its options from the file, and imports the class that is
+        named there.
+        """
+        given = self.config[self.config.subcommand].get("ckpt_path")
+        file = Path(given or "")
+        if not given or not file.exists() or file.is_dir():  # a keyword such as last
+            return
         try:
-            super()._parse_ckpt_path()
+            content = torch.load(file, weights_only=True, map_location="cpu") if file.is_file() else None
         except (pickle.UnpicklingError, EOFError, RuntimeError, OSError):
+            self._refuse()
+        if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
             self._refuse()
 
     def fit(self, **arguments: Any) -> None:
@@ -86,8 +98,8 @@ class CommandLine(LightningCLI):
         # torch's own message advises to run the code in the file
         stop(
             self.parser.prog,
-            "ckpt_path: expected a checkpoint of weights and plain values alone; this one is damaged, or holds objects "
-            "whose loading would run code, which was not run",
+            "ckpt_path: expected a checkpoint of Lightning, of weights and plain values alone; this one is damaged, "
+            "or of another kind, or holds objects whose loading would run code, which was not run",
         )
 
 
