@@ -21,7 +21,7 @@ class Engine:
 
     Args:
         attention: kernel of all attention, for draft and target alike: one of auto (the best on this machine), math,
-            efficient, flash, products or flex.
+            efficient, flash or products.
         graphs: on a GPU, capture passes as CUDA graphs and replay them; without effect on a CPU.
         compile: run the transformer blocks by torch.compile; the first batches take minutes.
         tokenizer_dtype: name of the dtype of the tokenizer's decoder; None leaves it as loaded. F-hat, which the models

@@ -15,6 +15,7 @@ from sdvar.decoding.progress import Progress
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.timing import Clock, timed
+from sdvar.models.linear import product
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
 from sdvar.rows import rows_of
@@ -181,7 +182,7 @@ class DecodeState:
         gumbel = noise.gumbel(self.seeds, "smooth", scale, positions, vocabulary, logits.dtype)
         codebook = self.maps.quantizer.embedding.weight
         weights = smooth_weights(self.sampling.filtered(logits), gumbel, scale / max(1, len(self.pyramid) - 1))
-        return weights.to(codebook.dtype) @ codebook
+        return product(weights.to(codebook.dtype), codebook.T)
 
     def proposal(
         self, images: Sequence[int], scale: int, drafted: Tensor, logits: Tensor, draft_logits: Tensor | None = None

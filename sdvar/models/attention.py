@@ -1,4 +1,4 @@
-"""One attention call per layer, by a kernel that can be chosen and is logged."""
+"""Attention by one call for each scale of a pass, by a kernel that can be chosen and is logged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
 }
-KERNELS = ("auto", *BACKENDS, "products", "flex")
+KERNELS = ("auto", *BACKENDS, "products")
+# Of a call of torch's fused kernel on a CPU. It takes 32 at a time; with fewer, the scratch memory of its second thread
+# starts at an odd address, on which the bits of MKL's products depend.
+FEWEST_QUERIES = 32
 SCORES_TOGETHER = 1 << 19  # of "products" at a time: they stay in a core's cache
 
 
@@ -53,31 +56,37 @@ def block_causal(pyramid: ScalePyramid, first: int, last: int, visible_from: int
 def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float, kernel: str = "auto") -> Tensor:
     """Softmax attention.
 
+    Each scale of the pass is a call of its own with exactly the keys that it sees, so that its bits do not depend on
+    the scales beside it. Training and torch.compile take one call with a mask.
+
     Args:
         q: (n, heads, T_q, d).
         k, v: (n, heads, T_k, d).
         visibility: which keys each query sees.
         scale: of the products.
-        kernel: one of KERNELS; "auto" leaves the choice to torch.
+        kernel: one of KERNELS. "auto" is "products" on a CPU in bfloat16, "efficient" on a GPU, and else left to torch.
 
     Returns:
         (n, heads, T_q, d).
     """
-    mask = visibility.mask
-    if kernel == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.compiler.is_compiling():
-        kernel = "products"  # torch's fused kernel gains nothing from bfloat16 there
-    if not torch.compiler.is_compiling() and log.isEnabledFor(logging.INFO):
-        _log_kernel(kernel, q, k, v, mask, scale)
-    if kernel == "products":
-        return _products(q, k, v, mask, scale)
-    if kernel == "flex":
-        return _flex(q, k, v, mask, scale)
-    if kernel == "flash" and mask is not None and q.is_cuda:
-        # that kernel takes no mask: a call for each scale of the pass, which sees all keys up to its own
-        parts = [_fused(q[:, :, a:b], k[:, :, :end], v[:, :, :end], None, scale, kernel)
-                 for a, b, end in visibility.blocks]  # fmt: skip
-        return torch.cat(parts, dim=2)
-    return _fused(q, k, v, mask, scale, kernel)
+    compiling = torch.compiler.is_compiling()
+    if kernel == "auto" and not compiling:
+        kernel = _best(q)
+    if not compiling and log.isEnabledFor(logging.INFO):
+        _log_kernel(kernel, q, k, v, scale)
+    if compiling or (torch.is_grad_enabled() and q.requires_grad):
+        if kernel == "products":
+            return _products(q, k, v, visibility.mask, scale)
+        return _fused(q, k, v, visibility.mask, scale, kernel)
+    parts = [_call(q[:, :, a:b], k[:, :, :end], v[:, :, :end], scale, kernel) for a, b, end in visibility.blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _best(q: Tensor) -> str:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return "products"  # torch's fused kernel gains nothing from bfloat16 there
+    # on a GPU the flash kernel splits the keys by the number of images; this one never does
+    return "efficient" if q.is_cuda and q.dtype != torch.float64 else "auto"
 
 
 def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> None:
@@ -85,8 +94,7 @@ def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_wid
     if kernel not in KERNELS:
         raise ValueError(f"attention: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     if kernel != "auto" and not _runs(kernel, device, dtype, head_width):
-        others = [name for name in KERNELS[1:] if name not in (kernel, "flex")]  # flex would be compiled for this
-        able = ["auto", *(name for name in others if _runs(name, device, dtype, head_width))]
+        able = ["auto", *(name for name in KERNELS[1:] if name != kernel and _runs(name, device, dtype, head_width))]
         raise ValueError(
             f"attention: {kernel} does not run on {device.type} with {dtype} and heads of width {head_width}; expected "
             f"one of {', '.join(able)}"
@@ -102,6 +110,16 @@ def _runs(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int
         log.debug("%s: %s", kernel, error)
         return False
     return True
+
+
+def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, kernel: str) -> Tensor:
+    """Attention of the queries of one scale, which see all keys."""
+    if kernel == "products":
+        return _products(q, k, v, None, scale)
+    missing = FEWEST_QUERIES - q.shape[2] if q.device.type == "cpu" else 0
+    if missing > 0:
+        q = F.pad(q, (0, 0, 0, missing))
+    return _fused(q, k, v, None, scale, kernel)[:, :, : q.shape[2] - max(missing, 0)]
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, kernel: str) -> Tensor:
@@ -131,35 +149,12 @@ def _product_of_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> T
     return scores.softmax(-1).to(v.dtype) @ v
 
 
-@functools.cache
-def _compiled_flex():
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)
-
-
-def _flex(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    block_mask = None if mask is None else _block_mask(mask)
-    return _compiled_flex()(q, k, v, block_mask=block_mask, scale=scale)
-
-
-@functools.lru_cache(maxsize=256)
-def _block_mask(mask: Tensor):
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def visible(batch, head, query, key):
-        return mask[query, key]
-
-    queries, keys = mask.shape
-    return create_block_mask(visible, None, None, queries, keys, device=mask.device)
-
-
-def _log_kernel(kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> None:
+def _log_kernel(kernel: str, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
     if kernel == "auto":
-        kernel = SDPBackend(torch._fused_sdp_choice(q, k, v, attn_mask=mask, scale=scale)).name.lower()
-    _log_once(kernel, q.device.type, q.dtype, mask is not None)
+        kernel = SDPBackend(torch._fused_sdp_choice(q, k, v, scale=scale)).name.lower()
+    _log_once(kernel, q.device.type, q.dtype)
 
 
 @functools.cache
-def _log_once(kernel: str, device: str, dtype: torch.dtype, masked: bool) -> None:
-    log.info("attention by %s on %s, %s, %s", kernel, device, dtype, "masked" if masked else "no mask")
+def _log_once(kernel: str, device: str, dtype: torch.dtype) -> None:
+    log.info("attention by %s on %s, %s", kernel, device, dtype)

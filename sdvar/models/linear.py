@@ -1,18 +1,20 @@
-"""Linear layers; on a CPU by oneDNN, whose products are up to twice as fast as those of torch's default."""
+"""Linear layers whose rows do not depend on the rows beside them; on a CPU by oneDNN, up to twice as fast as ATen."""
 
 from __future__ import annotations
 
 import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.invariant import BLOCKS, RowBlocks
+
 ROWS = 64  # for which the copy's order is chosen; the same is the best for 2 and for 2,048
+TRIED = 256  # different rows in a trial
 
 
 class Linear(nn.Linear):
-    """nn.Linear by oneDNN on a CPU in float32 and bfloat16, outside of training.
+    """nn.Linear, row by row the same bits for any number of rows (see `product`).
 
     Args:
         in_features, out_features, bias: as nn.Linear.
@@ -34,22 +36,10 @@ class Linear(nn.Linear):
             bias: (out,) in the place of the layer's own.
             gelu: whether to apply it.
         """
-        bias = self.bias if bias is None else bias
-        if not self._by_onednn(x):
-            y = F.linear(x, self.weight, bias)
-            return F.gelu(y, approximate="tanh") if gelu else y
-        activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        weight = self._reordered() if self.copies else self.weight
-        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, *activation)
-
-    def _by_onednn(self, x: Tensor) -> bool:
-        # not by timing both: which one a process takes must not depend on chance, since they round differently
-        weight = self.weight
-        trains = torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad)
-        if torch.compiler.is_compiling():  # the compiler has its own way to pack weights and to fuse what follows
-            return False
-        plain = x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu")
-        return plain and x.dtype in onednn_dtypes() and not trains and x.numel() > 0
+        weight, bias = self.weight, self.bias if bias is None else bias
+        if not _plain(x, weight):
+            return _call(x, weight, bias, gelu)
+        return product(x, weight, bias, gelu, self._reordered() if self.copies else None)
 
     def _reordered(self) -> Tensor:
         weight = self.weight
@@ -78,6 +68,33 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_copy": None}  # it can be neither pickled nor copied
 
 
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False, copy: Tensor | None = None
+) -> Tensor:
+    """x W^T + b, and GELU (its tanh form) of that if ``gelu``: (..., in) -> (..., out).
+
+    Outside of training, autocast and torch.compile, the bits of a row depend on that row, the weights, the machine, its
+    libraries and the number of threads alone, see `sdvar.models.invariant`.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,), if any.
+        copy: the weights in oneDNN's order, if there is such a copy.
+    """
+    if not _plain(x, weight):
+        return _call(x, weight, bias, gelu)
+    onednn, rows = x.device.type == "cpu" and x.dtype in onednn_dtypes(), x.numel() // x.shape[-1]
+    kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, onednn, copy is not None
+    calls = _row_blocks(kernel, torch.get_num_threads()).calls(rows)
+    weight = weight if copy is None else copy
+    if calls[0] == (0, rows):  # nothing to cut or to fill
+        return _call(x, weight, bias, gelu, onednn)
+    x_rows = x.reshape(rows, -1)
+    parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*x.shape[:-1], -1)
+
+
 def refresh(model: nn.Module) -> None:
     """Drop the second copies of a model's weights after a change that torch does not count.
 
@@ -86,6 +103,55 @@ def refresh(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, Linear):
             layer._copy = None
+
+
+@functools.cache
+def _row_blocks(kernel: tuple, threads: int) -> RowBlocks:
+    """By all that decides how a product adds, but for the number of rows."""
+    device, dtype, shape, has_bias, gelu, onednn, reordered = kernel
+
+    def numbers(seed: int, *shape: int) -> Tensor:
+        generator = torch.Generator(device).manual_seed(seed)
+        made = torch.float64 if dtype == torch.float64 else torch.float32
+        return torch.empty(shape, dtype=made, device=device).uniform_(-1, 1, generator=generator).to(dtype)
+
+    # Terms that cancel, at random places: what is left of a sum is its rounding, which shows in every dtype
+    outputs, inputs = shape
+    half = inputs // 2
+    places = torch.randperm(2 * half, generator=torch.Generator(device).manual_seed(3), device=device)
+
+    def cancelling(values: Tensor, sign: int) -> Tensor:
+        return F.pad(torch.cat((values, sign * values), dim=1)[:, places], (0, inputs % 2))
+
+    def make():
+        weight, bias = cancelling(numbers(0, outputs, half), -1), numbers(1, outputs) * 0 if has_bias else None
+        if reordered:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        return lambda rows: _call(rows, weight, bias, gelu, onednn)
+
+    return RowBlocks(make, cancelling(numbers(2, TRIED, half), 1))
+
+
+def _call(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, onednn: bool = False) -> Tensor:
+    if onednn:
+        activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, *activation)
+    y = F.linear(x, weight, bias)
+    return F.gelu(y, approximate="tanh") if gelu else y
+
+
+def _filled(rows: Tensor, size: int) -> Tensor:
+    return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
+
+
+def _plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether nothing stands between a call and its result: no training, no compiler, no autocast."""
+    if torch.compiler.is_compiling():  # the compiler has its own way to pack weights and to fuse what follows
+        return False
+    if torch.is_grad_enabled() and (weight.requires_grad or x.requires_grad):
+        return False
+    device = x.device.type
+    return device in BLOCKS and x.dtype == weight.dtype and not torch.is_autocast_enabled(device) and x.numel() > 0
 
 
 @functools.cache

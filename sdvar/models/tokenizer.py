@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.checks import check_ids
+from sdvar.models.invariant import RowBlocks
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
 
@@ -192,6 +193,7 @@ class VQVAE(nn.Module):
         self.quantize = MultiScaleQuantizer(pyramid, codebook_size, latent_channels, phi_sharing)
         self.quant_conv: nn.Conv2d | None = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
+        self._shared: tuple[tuple, RowBlocks] | None = None
 
     @property
     def pyramid(self) -> ScalePyramid:
@@ -262,13 +264,40 @@ class VQVAE(nn.Module):
         return torch.cat(inputs, dim=1)
 
     def decode_f_hat(self, f_hat: Tensor) -> Tensor:
-        """f-hat (B, C_vae, S, S) -> images (B, 3, H, W) in [-1, 1], in the dtype of f-hat."""
-        dtype = self.post_quant_conv.weight.dtype
-        parts = [
-            self.decoder(self.post_quant_conv(part.to(dtype, memory_format=torch.channels_last)))
-            for part in f_hat.split(self.decoded_together)
-        ]
+        """f-hat (B, C_vae, S, S) -> images (B, 3, H, W) in [-1, 1], in the dtype of f-hat.
+
+        Outside of training an image has the same bits in every batch: images share a call of the decoder where that
+        has been tried and gives what a call for each gives. In 16 bits a trial proves little, since most differences
+        are rounded away, so each image is a call.
+        """
+        parts = []
+        for part in f_hat.split(self.decoded_together):
+            calls = [len(part)] if torch.is_grad_enabled() else self._calls(len(part))
+            parts += [self._decode(images) for images in part.split(calls)]
         return torch.cat(parts).to(f_hat.dtype).contiguous().clamp(-1, 1)
+
+    def _decode(self, f_hat: Tensor) -> Tensor:
+        z = f_hat.to(self.post_quant_conv.weight.dtype, memory_format=torch.channels_last)
+        return self.decoder(self.post_quant_conv(z))
+
+    def _calls(self, images: int) -> list[int]:
+        """Images in each call of the decoder, for so many of them."""
+        weight = self.post_quant_conv.weight
+        if images == 1 or weight.dtype.itemsize < 4:
+            return [1] * images
+        state = weight.data_ptr(), weight.dtype, torch.get_num_threads()
+        if self._shared is None or self._shared[0] != state:
+            shape = self.decoded_together, self.latent_channels, self.quantize.side, self.quantize.side
+            f_hats = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu")
+
+            def make():
+                return lambda rows: self._decode(rows.view(-1, *shape[1:])).flatten(1)
+
+            self._shared = state, RowBlocks(make, f_hats.to(self.device).flatten(1), blocks=(1,))
+        return [size for _, size in self._shared[1].calls(images)]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_shared": None}  # it can be neither pickled nor copied
 
     def set_decoder_dtype(self, dtype: torch.dtype) -> VQVAE:
         """Run the decoder in this dtype; f-hat, on which all decoding depends, keeps its own. Returns the tokenizer."""

@@ -33,7 +33,7 @@ for name in ("fid", "sweep", "measure", "export", "plan", "benchmark"):
 
 WRONG = {
     "--draft x": "expected --pair, ",
-    "--attention fast": "attention: expected one of auto, math, efficient, flash, products, flex, got 'fast'",
+    "--attention fast": "attention: expected one of auto, math, efficient, flash, products, got 'fast'",
     "--attention maths": "got 'maths'; did you mean math?",
     "--precision 8": "precision: expected one of 64-true, 32-true, bf16-true, 16-true, got 8",
     "--accelerator abacus": "accelerator: expected one of auto, cpu, cuda, gpu, got 'abacus'",
