@@ -26,7 +26,8 @@ class Engine:
         compile: run the transformer blocks by torch.compile; the first batches take minutes.
         tokenizer_dtype: name of the dtype of the tokenizer's decoder; None leaves it as loaded. F-hat, which the models
             see, keeps its own.
-        threads: CPU threads of the process; None leaves them as they are. Float rounding may depend on it.
+        threads: CPU threads of the process; None leaves them as they are. The last bits of pixels may
+            depend on it.
         tf32: let a GPU round the factors of float32 products to TF32 while decoding: faster, 10 bits instead of 23.
 
     Raises:

@@ -1,9 +1,12 @@
 """Calls on many rows whose results are, bit for bit, those of calls on a fixed number of rows.
 
-A library of linear algebra chooses by the shape of a call in which order it adds (a kernel of its own for one row, a sum
-that is split between threads), so the last bits of a row's result follow the rows beside it. Here the call on one block
-of rows defines the result. More rows share a call only where that has been tried and gives the same bits; the rest is
-cut into calls that do, filled up with zeros to whole blocks. Speed therefore never decides what is computed.
+A library of linear algebra chooses by the shape of a call in which order it adds: a kernel of its own for one row, a
+sum that is split between threads. So the last bits of a row's result follow the rows beside it. Here the call on one
+block of rows defines the result. More rows share a call only where that has been tried and gives the same bits; the
+rest is cut into calls that do, filled up with zeros to whole blocks. Speed therefore never decides what is computed.
+
+Batch-invariant inference of language models does the same with kernels of one fixed tile (He et al. 2025, "Defeating
+Nondeterminism in LLM Inference").
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-# Rows of a block; the first that serves is taken. Small ones waste little of a coarse scale, large ones suit more kernels.
+# Rows of a block, the first that serves: small ones waste little of a coarse scale, large ones suit more kernels
 BLOCKS = {"cpu": (8, 16, 32), "cuda": (64, 128)}
 
 Call = Callable[[Tensor], Tensor]

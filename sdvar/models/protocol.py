@@ -165,7 +165,8 @@ class NextScaleModel(Protocol):
         """Logits of the scales ``first`` <= k < ``last`` in one pass.
 
         Logits of a scale depend on the class, and on the inputs of that scale and of those before it, from
-        ``visible_from`` on; how a scale is cut into passes changes float rounding alone.
+        ``visible_from`` on. Lossless decoding is exact to the bit if neither the cut into passes nor the rows of a pass
+        change the rounding of an image's logits.
 
         Args:
             conditioning: of the n rows, from `condition`.

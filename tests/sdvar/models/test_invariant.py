@@ -59,7 +59,7 @@ class TestRowBlocks:
     @given(st.integers(1, 700))
     @settings(max_examples=30, deadline=None)
     def test_calls_cover_the_rows_and_agree_with_blocks(self, rows):
-        blocks, call = self.blocks(lambda n: 100 < n < 300)
+        blocks, _ = self.blocks(lambda n: 100 < n < 300)
         end = 0
         for start, size in blocks.calls(rows):
             assert start == end and size % blocks.block == 0 and not 100 < size < 300
@@ -194,14 +194,14 @@ def check_bundled_pair(dtype, images, batches, gammas):
         parts = zip(labels.split(batch), seeds.split(batch))
         results = [sdvar.decode(pair, *part, strategy, sampling) for part in parts]
         tokens = torch.cat([torch.cat(result.tokens, dim=1) for result in results])
-        return tokens, torch.cat([result.images for result in results]), results
+        return tokens, torch.cat([result.images for result in results])
 
-    tokens, pixels, _ = decode(sdvar.Baseline(), batches[0])
-    again, same_pixels, _ = decode(sdvar.Baseline(), batches[1])
+    tokens, pixels = decode(sdvar.Baseline(), batches[0])
+    again, same_pixels = decode(sdvar.Baseline(), batches[1])
     assert torch.equal(again, tokens) and torch.equal(same_pixels, pixels)
     strategies = [sdvar.Speculative(gamma) for gamma in gammas]
     strategies += [sdvar.Speculative(sdvar.Spans((3, 1, 1, 1))), sdvar.Speculative(gammas[-1], redraft="target")]
     for strategy in strategies:
-        one, its_pixels, results = decode(strategy, batches[-1])
+        one, its_pixels = decode(strategy, batches[-1])
         assert torch.equal(one, tokens), f"{strategy}: {int((one != tokens).any(1).sum())} of {images} images differ"
         assert torch.equal(its_pixels, pixels), strategy
