@@ -89,11 +89,14 @@ def product(
     kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, onednn, copy is not None
     calls = _row_blocks(kernel, torch.get_num_threads()).calls(rows)
     weight = weight if copy is None else copy
-    if calls[0] == (0, rows):  # nothing to cut or to fill
-        return _call(x, weight, bias, gelu, onednn)
-    x_rows = x.reshape(rows, -1)
-    parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*x.shape[:-1], -1)
+    x_rows = x.reshape(rows, -1).contiguous()  # as in the trials: torch takes other kernels for other strides
+    if calls[0] == (0, rows):
+        y = _call(x_rows, weight, bias, gelu, onednn)
+    else:
+        y = torch.cat([
+            _call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls
+        ])  # fmt: skip
+    return y.view(*x.shape[:-1], -1)
 
 
 def refresh(model: nn.Module) -> None:

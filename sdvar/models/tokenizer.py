@@ -283,6 +283,8 @@ class VQVAE(nn.Module):
     def _calls(self, images: int) -> list[int]:
         """Images in each call of the decoder, for so many of them."""
         weight = self.post_quant_conv.weight
+        if self.quantize.side == 1:  # torch refuses to normalise a single position of a single image
+            return [images]
         if images == 1 or weight.dtype.itemsize < 4:
             return [1] * images
         state = weight.data_ptr(), weight.dtype, torch.get_num_threads()

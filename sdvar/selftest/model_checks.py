@@ -152,3 +152,20 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     limit = min(1e-6, ROUNDING[pair.target.dtype])
     meaning = "change of earlier scales' logits when a later scale's input changes; a scale sees all of itself"
     return CheckResult(largest(leaks), limit, meaning, list(dict.fromkeys(problems)))
+
+
+def same_bits_in_every_pass(pair: ModelPair, B: int, gamma: int) -> CheckResult:
+    """An image's logits are the same to the bit in a batch and alone, scale by scale and in spans."""
+    pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
+    labels, inputs = fresh_state(pair, B).labels, inputs_of_tokens(pair, B)
+
+    def logits(images: slice, step: int) -> Tensor:
+        conditioning, cache = target.condition(labels[images]), target.new_cache(len(labels[images]))
+        cuts = [(first, min(first + step, scales)) for first in range(0, scales, step)]
+        spans = [(inputs_of_scales(pyramid, inputs[images], *cut), *cut) for cut in cuts]
+        return torch.cat([target.forward_span(conditioning, *span, cache) for span in spans], dim=1)
+
+    together = logits(slice(B), gamma + 1)
+    alone = torch.cat([logits(slice(i, i + 1), 1) for i in range(B)])
+    meaning = f"change of an image's logits between passes over {gamma + 1} scales of {B} images and single ones"
+    return CheckResult((together - alone).abs().max().item(), 0.0, meaning)

@@ -54,6 +54,7 @@ class SDVARParallelV1Tester:
     test_split_logits_by_stage = _method(model_checks.split_logits_by_stage)
     test_guidance_branches = _method(model_checks.guidance_branches)
     test_block_causal_mask = _method(model_checks.block_causal_mask)
+    test_same_bits_in_every_pass = _method(model_checks.same_bits_in_every_pass)
     test_cache_after_truncation = _method(decoding_checks.cache_after_truncation)
     test_f_hat_updated_once = _method(decoding_checks.f_hat_updated_once)
     test_draft_equals_target = _method(decoding_checks.draft_equals_target)

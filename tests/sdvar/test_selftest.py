@@ -14,6 +14,7 @@ import sdvar
 from sdvar.decoding.speculative import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
+from sdvar.models import transformer
 from sdvar.prototype import SDVAR
 from sdvar.selftest import SDVARParallelV1Tester
 from sdvar.selftest.__main__ import main
@@ -25,6 +26,7 @@ NAMES = (
     "split_logits_by_stage",
     "guidance_branches",
     "block_causal_mask",
+    "same_bits_in_every_pass",
     "cache_after_truncation",
     "f_hat_updated_once",
     "draft_equals_target",
@@ -84,18 +86,44 @@ def triangular_mask(monkeypatch):
     monkeypatch.setattr("sdvar.pyramid._block_causal_mask", mask)
 
 
-def mask_that_hides_nothing(monkeypatch):
-    def mask(pyramid, first, last, visible_from, device):
-        return torch.ones(pyramid.span_tokens(first, last), pyramid.span_tokens(visible_from, last), dtype=torch.bool)
+def keys_seen(monkeypatch, end):
+    """In a pass over several scales: ``end`` makes the number of keys from the right one and from that of all."""
+    block_causal = transformer.block_causal
 
-    monkeypatch.setattr("sdvar.pyramid._block_causal_mask", mask)
+    def broken(pyramid, first, last, visible_from, device):
+        right = block_causal(pyramid, first, last, visible_from, device)
+        blocks = (
+            right.blocks if last - first == 1 else [(a, b, end(n, right.blocks[-1][2])) for a, b, n in right.blocks]
+        )
+        return right._replace(blocks=blocks)
+
+    monkeypatch.setattr(transformer, "block_causal", broken)
 
 
-def mask_that_the_model_does_not_use(monkeypatch):
+def last_token_of_a_scale_hidden(monkeypatch):
+    keys_seen(monkeypatch, lambda right, everything: max(1, right - 1))
+
+
+def later_scales_seen(monkeypatch):
+    keys_seen(monkeypatch, lambda right, everything: everything)
+
+
+def visibility_that_the_model_ignores(monkeypatch):
     monkeypatch.setattr(
         "sdvar.models.blocks.attend",
         lambda q, k, v, visibility, scale, kernel: F.scaled_dot_product_attention(q, k, v, scale=scale),
     )
+
+
+def products_by_other_kernels(monkeypatch):
+    """As a library does: the order of additions follows the number of rows."""
+
+    def product(x, weight, bias=None, gelu=False, copy=None):
+        flipped = x.numel() // x.shape[-1] % 2
+        y = F.linear(x.flip(-1), weight.flip(-1), bias) if flipped else F.linear(x, weight, bias)
+        return F.gelu(y, approximate="tanh") if gelu else y
+
+    monkeypatch.setattr("sdvar.models.linear.product", product)
 
 
 def truncation_one_scale_late(monkeypatch):
@@ -211,10 +239,12 @@ def pixels(change):
 @pytest.mark.parametrize(
     "broken, checks, named",
     [
-        (triangular_mask, ("block_causal_mask",), "do not see a token of their own scale"),
-        (triangular_mask, ("split_logits_by_stage", "cache_after_truncation"), "above the limit"),
-        (mask_that_hides_nothing, ("block_causal_mask", "split_logits_by_stage"), "above the limit"),
-        (mask_that_the_model_does_not_use, ("block_causal_mask",), "above the limit"),
+        (triangular_mask, ("block_causal_mask",), "the mask of scales 0-3 is not block-causal"),
+        (last_token_of_a_scale_hidden, ("block_causal_mask",), "do not see a token of their own scale"),
+        (last_token_of_a_scale_hidden, ("split_logits_by_stage", "cache_after_truncation"), "above the limit"),
+        (later_scales_seen, ("block_causal_mask", "split_logits_by_stage"), "above the limit"),
+        (visibility_that_the_model_ignores, ("block_causal_mask",), "above the limit"),
+        (products_by_other_kernels, ("same_bits_in_every_pass",), "above the limit"),
         (truncation_after_a_rejection_only, ("cache_after_truncation",), "above the limit"),
         (truncation_one_scale_late, ("cache_after_truncation",), "above the limit|Error"),
         (no_truncation, ("cache_after_truncation",), "above the limit|Error"),
@@ -244,9 +274,9 @@ def test_a_fault_fails_its_check(tester, monkeypatch, broken, checks, named):
 @pytest.mark.parametrize(
     "broken, name",
     [
-        (triangular_mask, "block_causal_mask"),
-        (triangular_mask, "split_logits_by_stage"),
-        (mask_that_hides_nothing, "split_logits_by_stage"),
+        (last_token_of_a_scale_hidden, "block_causal_mask"),
+        (last_token_of_a_scale_hidden, "split_logits_by_stage"),
+        (later_scales_seen, "split_logits_by_stage"),
         (truncation_after_a_rejection_only, "cache_after_truncation"),
         (null_branch_copied, "guidance_branches"),
         (draft_accepted_unseen, "coupled_equals_baseline"),
@@ -297,13 +327,13 @@ def test_the_command():
     rows = {line.split()[1]: line for line in done.stdout.splitlines() if any(name in line for name in NAMES)}
     assert set(rows) == set(NAMES)
     assert all(row.split("│")[2].strip() == "yes" for row in rows.values())
-    assert done.stdout.rstrip().endswith("9 of 9 checks passed")
+    assert done.stdout.rstrip().endswith("10 of 10 checks passed")
 
 
 def test_the_command_on_checkpoints(pair_files, capsys):
     options = [f"--{name}={file}" for name, file in pair_files.items()]
     assert main([*options, "--device=cpu", "--dtype=float64", "--gamma=1"]) == 0
-    assert "9 of 9 checks passed" in capsys.readouterr().out
+    assert "10 of 10 checks passed" in capsys.readouterr().out
 
 
 def test_the_command_exits_with_1_when_a_check_fails(pair_files, monkeypatch, capsys):
