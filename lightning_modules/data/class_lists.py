@@ -164,7 +164,7 @@ def _columns(path: Path) -> dict[str, list]:
     try:
         kind = path.suffix.lower()
         names, rows = _csv(path) if kind == ".csv" else _parquet(path) if kind == ".parquet" else _json(path, kind)
-    except (OSError, ValueError, csv.Error, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
         raise ValueError(
             f"labels: {path} cannot be read as a table with rows: {' '.join(str(error).split())}"
         ) from None

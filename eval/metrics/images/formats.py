@@ -109,9 +109,10 @@ def find_format(source: Path | str) -> tuple[Format, Path]:
 def _read_folder(path: Path) -> tuple[Dataset, None]:
     """A folder's images; in an arm's folder (one with a manifest) those that its manifest lists."""
     manifest = path / "manifest.csv"
-    if manifest.exists():
+    if manifest.is_file():
         return FileImages.of_rows(path, read_rows(manifest, ("index", "file"))), None
-    return FileImages(sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)), None
+    files = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    return FileImages(sorted(files)), None
 
 
 def _read_npz(path: Path) -> tuple[Dataset | None, Statistics | None]:

@@ -85,12 +85,12 @@ class FileImages(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         file, expected = self.files[index], self.digests[index]
+        if not file.is_file():  # nor a pipe, which has no end
+            raise ValueError(f"the image {file} is in its manifest but missing")
         try:
             data = file.read_bytes()
             with Image.open(io.BytesIO(data)) as image:
                 pixels = to_tensor(image)
-        except FileNotFoundError:
-            raise ValueError(f"the image {file} is in its manifest but missing") from None
         except UNREADABLE as error:
             raise ValueError(f"the image {file} cannot be read: {error}") from None
         if expected and digest(data) != expected:

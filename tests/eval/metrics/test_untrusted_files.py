@@ -1,5 +1,6 @@
 """Files that somebody else made: none runs code, none is believed unchecked, and a path is one path."""
 
+import os
 import struct
 import zipfile
 import zlib
@@ -141,3 +142,14 @@ def test_an_image_runs_no_program_and_fills_no_memory(tmp_path, monkeypatch, kin
     with pytest.raises(ValueError, match=r"image .* cannot be read"):
         open_images(source)
     assert not mark.exists()
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert len(open_images(tmp_path)) == 1
+    (tmp_path / "manifest.csv").write_text("index,file\n0,000/000000.png\n")
+    (tmp_path / "000").mkdir()
+    os.mkfifo(tmp_path / "000" / "000000.png")
+    with pytest.raises(ValueError, match=r"000000\.png is in its manifest but missing"):
+        open_images(tmp_path)

@@ -130,6 +130,7 @@ def test_wrong_labels_are_named(given, error):
         ("l.csv", "label,seed\n1,2\n1,2,3\n", "cannot be read as a table with rows: row 2 has 3 values for 2 columns"),
         ("l.csv", "", "expected a column 'label', got none"),
         ("l.csv", "label\n", "expected one or more rows, got none"),
+        pytest.param("l.json", "[" * 100_000, "cannot be read as a table with rows: maximum recursion", id="deep"),
         ("l.json", "{", "cannot be read as a table with rows: Expecting property name"),
         ("l.json", "[3, 4]", "row 1: expected a mapping such as .*, got 3"),
         ("l.json", "null", "expected a list of rows, got NoneType"),
