@@ -22,6 +22,7 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
 }
+UNSPLIT = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # each query's sum over its keys is one loop
 KERNELS = ("auto", *BACKENDS, "products")
 # Of a call of torch's fused kernel on a CPU. It takes 32 at a time; with fewer, the scratch memory of its second thread
 # starts at an odd address, on which the bits of MKL's products depend.
@@ -64,14 +65,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         k, v: (n, heads, T_k, d).
         visibility: which keys each query sees.
         scale: of the products.
-        kernel: one of KERNELS. "auto" is "products" on a CPU in bfloat16, "efficient" on a GPU, and else left to torch.
+        kernel: one of KERNELS. "auto" is "products" on a CPU in bfloat16, else left to torch; on a GPU without flash,
+            which splits the sum over the keys by the number of images.
 
     Returns:
         (n, heads, T_q, d).
     """
     compiling = torch.compiler.is_compiling()
-    if kernel == "auto" and not compiling:
-        kernel = _best(q)
+    if kernel == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16 and not compiling:
+        kernel = "products"  # torch's fused kernel gains nothing from bfloat16 there
     if not compiling and log.isEnabledFor(logging.INFO):
         _log_kernel(kernel, q, k, v, scale)
     if compiling or (torch.is_grad_enabled() and q.requires_grad):
@@ -80,13 +82,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         return _fused(q, k, v, visibility.mask, scale, kernel)
     parts = [_call(q[:, :, a:b], k[:, :, :end], v[:, :, :end], scale, kernel) for a, b, end in visibility.blocks]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-
-def _best(q: Tensor) -> str:
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return "products"  # torch's fused kernel gains nothing from bfloat16 there
-    # on a GPU the flash kernel splits the keys by the number of images; this one never does
-    return "efficient" if q.is_cuda and q.dtype != torch.float64 else "auto"
 
 
 def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> None:
@@ -123,7 +118,8 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, kernel: str) -> Tensor:
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, kernel: str) -> Tensor:
-    with sdpa_kernel(BACKENDS[kernel]) if kernel in BACKENDS else nullcontext():
+    backends = UNSPLIT if kernel == "auto" and q.is_cuda else BACKENDS.get(kernel)
+    with sdpa_kernel(backends) if backends else nullcontext():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 

@@ -115,14 +115,14 @@ def _row_blocks(kernel: tuple, threads: int) -> RowBlocks:
     device, dtype, shape, has_bias, gelu, onednn, reordered = kernel
 
     def numbers(seed: int, *shape: int) -> Tensor:
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         made = torch.float64 if dtype == torch.float64 else torch.float32
-        return torch.empty(shape, dtype=made, device=device).uniform_(-1, 1, generator=generator).to(dtype)
+        return torch.empty(shape, dtype=made, device="cpu").uniform_(-1, 1, generator=generator).to(device, dtype)
 
     # Terms that cancel, at random places: what is left of a sum is its rounding, which shows in every dtype
     outputs, inputs = shape
     half = inputs // 2
-    places = torch.randperm(2 * half, generator=torch.Generator(device).manual_seed(3), device=device)
+    places = torch.randperm(2 * half, generator=torch.Generator("cpu").manual_seed(3), device="cpu").to(device)
 
     def cancelling(values: Tensor, sign: int) -> Tensor:
         return F.pad(torch.cat((values, sign * values), dim=1)[:, places], (0, inputs % 2))
