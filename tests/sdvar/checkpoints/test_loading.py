@@ -52,6 +52,7 @@ def test_without_qk_norm_heads_follow_from_the_width():
     assert loaded.blocks[0].attn.scale == 0.25 / 8
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("phi_sharing", [0, 1, 2, 4])
 def test_phis_of_a_tokenizer_come_off_the_tensors(phi_sharing):
     torch.manual_seed(0)
