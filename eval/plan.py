@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from eval.planning import planner
 
         pair, sampling = planner.prepare(options)
-        log = logging.getLogger("eval.plan")
+        log = logging.getLogger("sdvar.planning")
         log.addHandler(logging.StreamHandler())
         log.setLevel(logging.INFO)
         planner.run(options, pair, sampling)

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 import sdvar
 from eval.benchmarking import measuring
-from eval.benchmarking.measuring import Runner, labels_and_seeds, strategy_runner
+from eval.benchmarking.measuring import Runner, strategy_runner
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
@@ -22,6 +22,7 @@ from lightning_modules.arm import build_arms
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit
 from sdvar.engine import tf32_allowed
+from sdvar.planning.inputs import labels_and_seeds
 
 log = logging.getLogger("eval.benchmark")
 

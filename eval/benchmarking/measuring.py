@@ -16,6 +16,7 @@ from eval.benchmarking.memory import models_of, peak_bytes
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.models.cost import weight_bytes
 from sdvar.models.protocol import NextScaleModel
+from sdvar.planning.inputs import labels_and_seeds, rotated
 
 log = logging.getLogger("eval.benchmark")
 
@@ -74,18 +75,6 @@ class Measured:
     peak_bytes: int | None = None
     launches: int | None = None
     capture_seconds: float = 0.0
-
-
-def labels_and_seeds(batch: int, repeat: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs of one run, the same for every runner: labels spread over the classes, other seeds in each run."""
-    image = torch.arange(repeat * batch, (repeat + 1) * batch)
-    return (image * 97 % classes).to(device), image.to(device)
-
-
-def rotated(items: Sequence, turn: int) -> list:
-    """The items in their order, beginning with another one in each turn, so that drift treats all alike."""
-    first = turn % len(items)
-    return [*items[first:], *items[:first]]
 
 
 def measure(

@@ -10,15 +10,15 @@ import sdvar
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.simulated import per_scale, with_simulated
-from eval.planning.agreement import measure_agreement, simulated_agreement
-from eval.planning.candidates import find_candidates, lossy_strategies
-from eval.planning.comparison import choose, compare
-from eval.planning.probe import measure_costs
 from eval.planning.result import print_plan, tokens_line, verdict, write_config
 from lightning_modules.run.environment import describe_environment
 from sdvar.engine import tf32_allowed
+from sdvar.planning.agreement import measure_agreement, simulated_agreement
+from sdvar.planning.candidates import find_candidates, lossy_strategies
+from sdvar.planning.comparison import choose, compare
+from sdvar.planning.probe import measure_costs
 
-log = logging.getLogger("eval.plan")
+log = logging.getLogger("sdvar.planning")
 
 
 def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:

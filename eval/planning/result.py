@@ -13,10 +13,10 @@ from rich.table import Table
 
 import sdvar
 from eval.cli.groups import ENGINE, MODELS
-from eval.planning.agreement import Agreement
-from eval.planning.candidates import Candidate
-from eval.planning.comparison import Timed, ratio
 from lightning_modules.strategies import as_config
+from sdvar.planning.agreement import Agreement
+from sdvar.planning.candidates import Candidate
+from sdvar.planning.comparison import Timed, ratio
 
 WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"

@@ -10,11 +10,11 @@ import yaml
 import sdvar
 from eval import fid, plan
 from eval.cli.options import parse as parse_fid
-from eval.planning.candidates import Candidate
-from eval.planning.comparison import Timed
 from eval.planning.options import parse
 from eval.planning.result import tokens_line, verdict
 from lightning_modules.arm import build_arms
+from sdvar.planning.candidates import Candidate
+from sdvar.planning.comparison import Timed
 
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images", "4", "--batch_size", "3"]
 
@@ -22,8 +22,8 @@ SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images"
 @pytest.fixture(autouse=True)
 def settings_as_before(monkeypatch):
     """The command sets the threads of the process and logs to its stderr. One turn is enough to see what it says."""
-    monkeypatch.setattr("eval.planning.comparison.LEAST_TURNS", 1)
-    threads, logger = torch.get_num_threads(), logging.getLogger("eval.plan")
+    monkeypatch.setattr("sdvar.planning.comparison.LEAST_TURNS", 1)
+    threads, logger = torch.get_num_threads(), logging.getLogger("sdvar.planning")
     yield
     torch.set_num_threads(threads)
     logger.handlers.clear()

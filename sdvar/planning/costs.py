@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-import sdvar
+from sdvar.pyramid import ScalePyramid
 
 
 class Step(NamedTuple):
@@ -90,7 +90,7 @@ def group_sizes(batch: int) -> list[int]:
 
 
 def cost_table(
-    measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: sdvar.ScalePyramid, batch: int,
+    measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: ScalePyramid, batch: int,
     padded: bool,
 ) -> CostTable:  # fmt: skip
     """The table, from seconds at the sizes of `group_sizes`.
@@ -116,9 +116,7 @@ def cost_table(
     return CostTable(batch, seconds)
 
 
-def _fit(
-    measured: Mapping[tuple[Step, int], float], model: str, pyramid: sdvar.ScalePyramid
-) -> Callable[[Step, int], float]:
+def _fit(measured: Mapping[tuple[Step, int], float], model: str, pyramid: ScalePyramid) -> Callable[[Step, int], float]:
     """Seconds of a pass as a constant, a part that grows with its positions and one with its query-key pairs."""
 
     def terms(step: Step, images: int) -> np.ndarray:
@@ -136,7 +134,6 @@ def _fit(
 def _binomial(batch: int, share: float) -> np.ndarray:
     """Probability of each number of images, 0 .. B: float64 (B + 1,)."""
     numbers = torch.arange(batch + 1, dtype=torch.float64)
-    share = torch.tensor(share, dtype=torch.float64)
     if share in (0, 1):
         return (numbers == batch * share).double().numpy()
-    return torch.distributions.Binomial(batch, share).log_prob(numbers).exp().numpy()
+    return torch.distributions.Binomial(batch, torch.tensor(share, dtype=torch.float64)).log_prob(numbers).exp().numpy()

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import sdvar
-from eval.benchmarking.measuring import labels_and_seeds, rotated
-from eval.planning.agreement import share_differing
+from sdvar.decoding import decode
+from sdvar.decoding.compare import first_differences
+from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.timing import now
+from sdvar.pair import ModelPair
+from sdvar.planning.agreement import share_differing
+from sdvar.planning.inputs import labels_and_seeds, rotated
+from sdvar.sampling import Sampling
 
-log = logging.getLogger("eval.plan")
+log = logging.getLogger("sdvar.planning")
 
 LEAST_TURNS, MOST_TURNS = 5, 200
 
@@ -43,7 +47,7 @@ class Timed:
 
 
 def compare(
-    strategies: Mapping[str, sdvar.Strategy], pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int,
+    strategies: Mapping[str, Strategy], pair: ModelPair, sampling: Sampling, batch: int,
     seconds: float,
 ) -> dict[str, Timed]:  # fmt: skip
     """Decodes with all strategies in turns, whose order rotates, while time remains; each turn has its own seeds.
@@ -56,7 +60,7 @@ def compare(
     timed = {name: Timed() for name in strategies}
     inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
     for strategy in strategies.values():
-        sdvar.decode(pair, *inputs, strategy, sampling, images=False)  # first runs take longer
+        decode(pair, *inputs, strategy, sampling, images=False)  # first runs take longer
     started = time.perf_counter()
     for turn in range(MOST_TURNS):
         if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
@@ -65,7 +69,7 @@ def compare(
         results = {}
         for name in rotated(list(strategies), turn):
             begun = now(pair.device)
-            results[name] = sdvar.decode(pair, *inputs, strategies[name], sampling, images=False)
+            results[name] = decode(pair, *inputs, strategies[name], sampling, images=False)
             timed[name].seconds.append(now(pair.device) - begun)
         for name, result in results.items():
             timed[name].target_calls.append(result.stats.target_calls.double().mean().item())
@@ -73,7 +77,7 @@ def compare(
             timed[name].differing += shares.tolist()
             if strategies[name].exact and shares.any():
                 tokens = result.tokens, results["baseline"].tokens
-                gaps = sdvar.first_differences(pair, *inputs, sampling, *tokens)
+                gaps = first_differences(pair, *inputs, sampling, *tokens)
                 timed[name].score_gaps += gaps[~gaps.isnan()].tolist()
     log.info("measured: %d turns of %d strategies", len(timed["baseline"].seconds), len(strategies))
     return timed

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
-import sdvar
-from eval.planning.agreement import Agreement
-from eval.planning.costs import CostTable
-from eval.planning.expected import SpanModel
-from eval.planning.replay import mean_seconds
+from sdvar.decoding.baseline import Baseline
+from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.schedule import Fixed, Spans
+from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.strategy import Strategy
+from sdvar.planning.agreement import Agreement
+from sdvar.planning.costs import CostTable
+from sdvar.planning.expected import SpanModel
+from sdvar.planning.replay import mean_seconds
+from sdvar.pyramid import ScalePyramid
 
 KEPT = 3  # schedules to measure, the fastest by the model
 DRAWN = 64  # batches on which a fixed gamma is replayed
@@ -27,44 +33,49 @@ class Candidate:
     """
 
     name: str
-    strategy: sdvar.Strategy
+    strategy: Strategy
     seconds: float | None
     differing: float = 0.0
 
     @property
+    def expected(self) -> float:
+        """The seconds, infinite where none are expected; to sort by."""
+        return math.inf if self.seconds is None else self.seconds
+
+    @property
     def plain(self) -> bool:
         """Whether it is the baseline itself."""
-        return self.strategy == sdvar.Baseline()
+        return self.strategy == Baseline()
 
     @property
     def fixed(self) -> bool:
         """Whether it drafts the same number of scales in every round."""
-        return isinstance(self.strategy, sdvar.Speculative) and isinstance(self.strategy.schedule, sdvar.Fixed)
+        return isinstance(self.strategy, Speculative) and isinstance(self.strategy.schedule, Fixed)
 
 
-def lossy_strategies(scales: int) -> list[sdvar.Strategy]:
+def lossy_strategies(scales: int) -> list[Strategy]:
     """The lossy strategies that are searched: the draft alone for the last scales, or for the first ones."""
     return [
         *(spans_strategy((1,) * end, scales) for end in range(scales)),
-        *(sdvar.Handoff(entry, first="draft") for entry in range(1, scales)),
+        *(Handoff(entry, first="draft") for entry in range(1, scales)),
     ]
 
 
-def spans_strategy(spans: tuple[int, ...], scales: int) -> sdvar.Strategy:
+def spans_strategy(spans: tuple[int, ...], scales: int) -> Strategy:
     """The strategy that verifies the first scales in these spans; the draft does the others.
 
     Without a span of more than one scale nothing is drafted: that is a hand-off, or plain decoding.
     """
     end = sum(spans)
     if max(spans, default=1) > 1:
-        return sdvar.Speculative(sdvar.Spans(spans), verify_scales=None if end == scales else end)
+        return Speculative(Spans(spans), verify_scales=None if end == scales else end)
     if end == scales:
-        return sdvar.Baseline()
-    return sdvar.Handoff(end, first="target") if end else sdvar.Baseline("draft")
+        return Baseline()
+    return Handoff(end, first="target") if end else Baseline("draft")
 
 
 def find_candidates(
-    agreement: Agreement, costs: CostTable, pyramid: sdvar.ScalePyramid, max_disagreement: float
+    agreement: Agreement, costs: CostTable, pyramid: ScalePyramid, max_disagreement: float
 ) -> list[Candidate]:
     """The baseline, every fixed gamma, and the fastest by the model that differ by no more than allowed.
 
@@ -78,7 +89,7 @@ def find_candidates(
         What to measure, the fastest by the model first. At least one of them drafts.
     """
     model, scales = SpanModel(agreement.accepted, costs), len(pyramid)
-    shares = {sdvar.Baseline(): 0.0} | agreement.differing
+    shares = {Baseline(): 0.0} | agreement.differing
     allowed = {strategy: share for strategy, share in shares.items() if share <= max_disagreement}
     found: list[Candidate] = []
     for end in range(scales + 1):
@@ -87,16 +98,16 @@ def find_candidates(
             strategy = spans_strategy(spans, scales)
             found.append(Candidate(_name(strategy), strategy, seconds, allowed[plain]))
     for entry in range(1, scales):
-        strategy = sdvar.Handoff(entry, first="draft")
-        if strategy in allowed:
-            found.append(Candidate(_name(strategy), strategy, model.handoff_seconds(entry), allowed[strategy]))
-    found = sorted((one for one in found if not one.plain), key=lambda one: one.seconds)[:KEPT]
+        handoff = Handoff(entry, first="draft")
+        if handoff in allowed:
+            found.append(Candidate(_name(handoff), handoff, model.handoff_seconds(entry), allowed[handoff]))
+    found = sorted((one for one in found if not one.plain), key=lambda one: one.expected)[:KEPT]
     for gamma in range(1, scales):
-        strategy = sdvar.Speculative(gamma)
-        seconds = mean_seconds(strategy, agreement.accepted, pyramid, costs, DRAWN)
-        found.append(Candidate(f"fixed_{gamma}", strategy, seconds))
-    found.append(Candidate("baseline", sdvar.Baseline(), model.seconds((1,) * scales)))
-    found.sort(key=lambda one: one.seconds)
+        fixed = Speculative(gamma)
+        seconds = mean_seconds(fixed, agreement.accepted, pyramid, costs, DRAWN)
+        found.append(Candidate(f"fixed_{gamma}", fixed, seconds))
+    found.append(Candidate("baseline", Baseline(), model.seconds((1,) * scales)))
+    found.sort(key=lambda one: one.expected)
     return found + _reusing(found)
 
 
@@ -106,18 +117,20 @@ def _reusing(modelled: list[Candidate]) -> list[Candidate]:
     How often they are accepted does not follow from the record of the draft, so it is only measured.
     """
     for one in modelled:
-        spans = getattr(one.strategy, "gamma", None)
-        if isinstance(spans, sdvar.Spans) and max(spans.scales) > 2:  # shorter ones have nothing left after a rejection
-            reusing = dataclasses.replace(one.strategy, redraft="target")
+        strategy = one.strategy
+        if not (isinstance(strategy, Speculative) and isinstance(strategy.gamma, Spans)):
+            continue
+        if max(strategy.gamma.scales) > 2:  # of shorter ones nothing is left after a rejection
+            reusing = dataclasses.replace(strategy, redraft="target")
             return [Candidate(f"{one.name}_reuse", reusing, None, one.differing)]
     return []
 
 
-def _name(strategy: sdvar.Strategy) -> str:
+def _name(strategy: Strategy) -> str:
     """Short, of characters that an arm's name may have."""
-    if isinstance(strategy, sdvar.Speculative):
+    if isinstance(strategy, Speculative) and isinstance(strategy.gamma, Spans):
         spans = "spans_" + "_".join(map(str, strategy.gamma.scales))
         return spans if strategy.verify_scales is None else f"{spans}_then_draft"
-    if isinstance(strategy, sdvar.Handoff):
+    if isinstance(strategy, Handoff):
         return f"{strategy.first}_{strategy.entry}_then_{'target' if strategy.first == 'draft' else 'draft'}"
-    return "baseline" if strategy.model == "target" else "draft_alone"
+    return "baseline" if strategy == Baseline() else "draft_alone"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import sdvar
-from eval.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
+from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import grouped
+from sdvar.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
+from sdvar.pyramid import ScalePyramid
 
 
 @dataclass
@@ -29,9 +30,9 @@ class Replay:
         steps: in order, each with its number of images.
     """
 
-    strategy: sdvar.Speculative
+    strategy: Speculative
     accepted: np.ndarray
-    pyramid: sdvar.ScalePyramid
+    pyramid: ScalePyramid
 
     def __post_init__(self) -> None:
         batch, scales = self.accepted.shape
@@ -103,7 +104,7 @@ class Replay:
 
 
 def mean_seconds(
-    strategy: sdvar.Speculative, accepted: np.ndarray, pyramid: sdvar.ScalePyramid, costs: CostTable, batches: int
+    strategy: Speculative, accepted: np.ndarray, pyramid: ScalePyramid, costs: CostTable, batches: int
 ) -> float:
     """Mean time of a schedule over batches drawn from recorded images, the same ones in every call.
 

@@ -11,9 +11,12 @@ from statistics import median
 
 import torch
 
-import sdvar
-from eval.benchmarking.measuring import labels_and_seeds
-from eval.planning.costs import (
+from sdvar.decoding.acceptance import Coupled
+from sdvar.decoding.speculative import Drafted
+from sdvar.decoding.state import DecodeState, TokenMaps
+from sdvar.decoding.timing import now
+from sdvar.pair import ModelPair
+from sdvar.planning.costs import (
     BEGIN_DRAFT,
     BEGIN_TARGET,
     NOISE,
@@ -25,26 +28,23 @@ from eval.planning.costs import (
     every_step,
     group_sizes,
 )
-from sdvar.decoding.speculative import Drafted
-from sdvar.decoding.state import DecodeState, TokenMaps
-from sdvar.decoding.timing import now
+from sdvar.planning.inputs import labels_and_seeds
+from sdvar.sampling import Sampling
 
-log = logging.getLogger("eval.plan")
+log = logging.getLogger("sdvar.planning")
 
 MOST_ROUNDS = 25  # measurements of a step; more would not change the median
 Point = tuple[Step, int]
 
 
 @torch.no_grad()
-def measure_costs(
-    pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int, seconds: float, handoffs: bool = False
-) -> CostTable:
+def measure_costs(pair: ModelPair, sampling: Sampling, batch: int, seconds: float, handoffs: bool = False) -> CostTable:
     """The cost table of a batch size, from a state whose caches and token maps contain whole images.
 
     Each step and group size is measured repeatedly, in turns and in an order that is shuffled once, while time remains;
     its median counts. Some are measured at least once whatever that takes: every step that is not a pass, and of the
     passes the single scales and the whole pyramid, for one image and for the batch. Other passes for which no time
-    remains are estimated, see `eval.planning.costs.cost_table`.
+    remains are estimated, see `sdvar.planning.costs.cost_table`.
 
     Args:
         pair, sampling: what decodes.
@@ -97,7 +97,7 @@ class _Probe:
     already, so the order in which steps are measured does not matter.
     """
 
-    def __init__(self, pair: sdvar.ModelPair, sampling: sdvar.Sampling, batch: int) -> None:
+    def __init__(self, pair: ModelPair, sampling: Sampling, batch: int) -> None:
         self.pair, self.sampling, self.batch = pair, sampling, batch
         self.inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
         self.begins = {which: self._begin_seconds(which) for which in ("draft", "target")}
@@ -107,7 +107,7 @@ class _Probe:
         self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
         state.maps.place(0)  # the noise of all scales is kept from here on
         self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
-        self.rule = sdvar.Coupled()
+        self.rule = Coupled()
         self.like = self._some_logits(1, 0)
 
     def seconds(self, step: Step, size: int) -> float:

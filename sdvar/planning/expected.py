@@ -15,14 +15,14 @@ from functools import cache
 
 import numpy as np
 
-from eval.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
+from sdvar.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 
 
 class SpanModel:
     """Expected seconds of decodes whose rounds end where the pyramid is cut into spans.
 
     Args:
-        accepted: bool (n, K) of recorded images, see `eval.planning.replay.Replay`.
+        accepted: bool (n, K) of recorded images, see `sdvar.planning.replay.Replay`.
         costs: of the batch size.
     """
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-import sdvar
-from eval.benchmarking.measuring import labels_and_seeds
+from sdvar.decoding import decode
+from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.state import DecodeState
+from sdvar.decoding.strategy import Strategy
+from sdvar.pair import ModelPair
+from sdvar.planning.inputs import labels_and_seeds
+from sdvar.sampling import Sampling
 
 SEED_OFFSET = 2**41  # beyond those of runs, of reseeded arms and of the timing
 
@@ -28,12 +32,12 @@ class Agreement:
 
     accepted: np.ndarray
     agreeing: np.ndarray
-    differing: dict[sdvar.Strategy, float]
+    differing: dict[Strategy, float]
 
 
 @torch.no_grad()
 def measure_agreement(
-    pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: int, together: int, lossy: Sequence[sdvar.Strategy] = ()
+    pair: ModelPair, sampling: Sampling, images: int, together: int, lossy: Sequence[Strategy] = ()
 ) -> Agreement:
     """Decode images with the baseline and compare what the draft picks with the same noise.
 
@@ -44,10 +48,10 @@ def measure_agreement(
         lossy: strategies whose tokens are compared with the baseline's.
     """
     accepted, agreeing = [], []
-    differing: dict[sdvar.Strategy, list[float]] = {strategy: [] for strategy in lossy}
+    differing: dict[Strategy, list[float]] = {strategy: [] for strategy in lossy}
     all_labels, all_seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
     for labels, seeds in zip(all_labels.split(together), (all_seeds + SEED_OFFSET).split(together)):
-        tokens = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sampling, images=False).tokens
+        tokens = decode(pair, labels, seeds, Baseline(), sampling, images=False).tokens
         state, rows = DecodeState(pair, labels, seeds, sampling), range(len(labels))
         inputs = pair.tokenizer.var_inputs(tokens)  # the draft reads the baseline's tokens in one pass
         logits = state.stepper("draft").logits(rows, inputs, 0, len(pair.pyramid), wanted_from=0)
@@ -56,7 +60,7 @@ def measure_agreement(
         accepted.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
         agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())
         for strategy, shares in differing.items():
-            other = sdvar.decode(pair, labels, seeds, strategy, sampling, images=False).tokens
+            other = decode(pair, labels, seeds, strategy, sampling, images=False).tokens
             shares += share_differing(tokens, other).tolist()
     return Agreement(
         np.concatenate(accepted),

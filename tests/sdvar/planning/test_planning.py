@@ -1,4 +1,4 @@
-"""The model behind eval/plan.py: replayed rounds, expected times, the search, what is measured."""
+"""The model behind plans: replayed rounds, expected times, the search, what is measured."""
 
 import itertools
 import math
@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import sdvar
-from eval.benchmarking.measuring import labels_and_seeds
-from eval.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
-from eval.planning.candidates import find_candidates, lossy_strategies, spans_strategy
-from eval.planning.comparison import Timed, choose, faster
-from eval.planning.costs import CostTable, Step, cost_table, draft_pass, every_step, group_sizes, target_pass
-from eval.planning.expected import SpanModel
-from eval.planning.probe import measure_costs
-from eval.planning.replay import Replay, mean_seconds
 from sdvar.decoding.timing import Clock
+from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
+from sdvar.planning.candidates import find_candidates, lossy_strategies, spans_strategy
+from sdvar.planning.comparison import Timed, choose, faster
+from sdvar.planning.costs import CostTable, Step, cost_table, draft_pass, every_step, group_sizes, target_pass
+from sdvar.planning.expected import SpanModel
+from sdvar.planning.inputs import labels_and_seeds
+from sdvar.planning.probe import measure_costs
+from sdvar.planning.replay import Replay, mean_seconds
 from tests.random_pairs import close_pair
 
 SAMPLING = sdvar.Sampling(cfg=1.5, top_k=8)
