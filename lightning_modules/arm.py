@@ -15,6 +15,7 @@ from lightning_modules.command_line import ArgumentParser, reword
 from lightning_modules.run.names import ARM_NAME, FILES
 from lightning_modules.strategies import as_config, own_sources, resolve
 from sdvar.command_line import did_you_mean
+from sdvar.drafts import of_target
 
 BASELINE = "baseline"  # the arm that the others are compared with
 OWN = ("reseed", "draft", "sampling")  # what an arm may have beside its strategy
@@ -28,11 +29,11 @@ class Arm:
         name: names the arm's folder: letters, digits, `_`, `-` and `.`; not a file of the run's own.
         strategy: how its images are decoded.
         reseed: decode with other seeds. Such an arm shows how far two sets of images differ by chance alone.
-        draft: checkpoint of a draft of its own in place of the pair's, see `PairFiles`.
+        draft: of its own in place of the pair's: a checkpoint, or what is made of the target, see `PairFiles`.
         sampling: of its own in place of the run's.
 
     Raises:
-        ValueError: the name cannot be that of a folder, or the baseline is something else.
+        ValueError: the name cannot be that of a folder, the baseline is something else, or there is no such draft.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Arm:
             raise ValueError(f"strategy: {self.name!r} cannot name an arm; use letters, digits, '_', '-' and '.'")
         if self.name.lower() in FILES:
             raise ValueError(f"strategy: {self.name!r} cannot name an arm: the run has a file of that name")
+        of_target(self.draft)
         own = [name for name in OWN if getattr(self, name)]
         if self.name == BASELINE and (own or self.strategy != sdvar.Baseline()):
             raise ValueError(
@@ -79,7 +81,9 @@ class Arm:
 
     def describe(self) -> dict[str, Any]:
         """What its images depend on and what a report says of it, in plain values that need no class to be read."""
-        digests = {"draft_sha256": pair_source.digest(self.draft)} if self.draft else {}
+        digests = (
+            {} if self.draft is None or of_target(self.draft) else {"draft_sha256": pair_source.digest(self.draft)}
+        )
         if sources := own_sources(self.strategy):
             digests["source_sha256"] = sources
         shown = {"kind": self.kind, "lossless": self.lossless, "exact": self.exact, "text": str(self.strategy)}

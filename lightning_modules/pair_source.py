@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
 import sdvar
 from sdvar.checkpoints import bundled_files, local_file, sha256
+from sdvar.drafts import of_target
 
 DTYPES = {
     "64-true": torch.float64,
@@ -24,7 +26,8 @@ class PairFiles:
     """Checkpoint files of a pair, on disk or on the hub.
 
     Args:
-        draft: the small VAR; a path, a hub file or a released file's short name, see `sdvar.load_var`.
+        draft: the small VAR; a path, a hub file or a released file's short name, see `sdvar.load_var`; or what is made
+            of the target, see `sdvar.draft_of`.
         target: the large VAR.
         tokenizer: the VQVAE of both.
     """
@@ -34,17 +37,40 @@ class PairFiles:
     tokenizer: str
 
 
-def load(source: str | PairFiles, precision: str) -> sdvar.ModelPair:
+@dataclass(frozen=True)
+class BundledPair:
+    """A bundled pair with another draft.
+
+    Args:
+        pair: its name.
+        draft: what is made of its target, see `sdvar.draft_of`.
+    """
+
+    pair: str
+    draft: str
+
+
+PairSource = str | PairFiles | BundledPair
+
+
+def source_of(pair: str | None, draft: str | None, target: str | None, tokenizer: str | None) -> PairSource:
+    """A pair by the four options of a command; either ``pair`` is given, or target and tokenizer with a draft."""
+    if pair is None:
+        return PairFiles(str(draft), str(target), str(tokenizer))
+    return pair if draft is None else BundledPair(pair, draft)
+
+
+def load(source: PairSource, precision: str) -> sdvar.ModelPair:
     """Loads a pair into the CPU's memory.
 
     Args:
-        source: name of a bundled pair, or the files.
+        source: name of a bundled pair, that with another draft, or the files.
         precision: one of `DTYPES`.
 
     Raises:
         ValueError: as `sdvar.load_pair`.
     """
-    given = asdict(source) if isinstance(source, PairFiles) else {"pair": source}
+    given = {"pair": source} if isinstance(source, str) else asdict(source)
     return sdvar.load_pair(**given, dtype=DTYPES[precision])
 
 
@@ -53,12 +79,14 @@ def with_draft(pair: sdvar.ModelPair, draft: str, precision: str) -> sdvar.Model
 
     Args:
         pair: the models.
-        draft: a checkpoint, as `PairFiles.draft`.
+        draft: as `PairFiles.draft`.
         precision: one of `DTYPES`.
 
     Raises:
         ValueError: the checkpoint cannot be read or does not fit the pair.
     """
+    if of_target(draft):
+        return sdvar.ModelPair(sdvar.draft_of(pair.target, draft), pair.target, pair.tokenizer)
     model = sdvar.load_var(draft, pair.pyramid.patch_nums, pair.device, DTYPES[precision])
     try:
         return sdvar.ModelPair(model, pair.target, pair.tokenizer)
@@ -73,7 +101,13 @@ def digest(file: str) -> str:
 
 
 @functools.cache
-def digests(source: str | PairFiles) -> dict[str, str]:
-    """SHA-256 of each weights file, by the model's name."""
-    files = asdict(source) if isinstance(source, PairFiles) else bundled_files(source)
+def digests(source: PairSource) -> dict[str, str]:
+    """SHA-256 of each weights file, by the model's name; a draft that is made of the target has no file."""
+    files: dict[str, str | Path] = {}
+    if isinstance(source, PairFiles):
+        files |= asdict(source)
+    else:
+        files |= bundled_files(source if isinstance(source, str) else source.pair)
+    if not isinstance(source, str) and of_target(source.draft):
+        del files["draft"]
     return {name: sha256(local_file(file)) for name, file in files.items()}

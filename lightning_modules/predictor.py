@@ -20,7 +20,7 @@ from lightning_modules.data.class_lists import SEED_LIMIT
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
-from lightning_modules.pair_source import PairFiles
+from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.engine import tf32_allowed
@@ -59,7 +59,7 @@ class SDVARPredictor(LightningModule):
 
     def __init__(
         self,
-        pair: str | PairFiles | sdvar.ModelPair,
+        pair: PairSource | sdvar.ModelPair,
         arms: list[Arm],
         sampling: sdvar.Sampling | None = None,
         precision: str = "32-true",
@@ -80,7 +80,7 @@ class SDVARPredictor(LightningModule):
         if self.source:
             self.pair.tokenizer.drop_encoder()
         self.pairs = {None: self.pair}  # by an arm's own draft
-        if isinstance(pair, PairFiles):
+        if isinstance(pair, PairFiles | BundledPair):
             self.pairs[pair.draft] = self.pair
         scales = len(self.pair.pyramid)
         self.sampling.check_scales(scales)
@@ -105,7 +105,7 @@ class SDVARPredictor(LightningModule):
             "num_classes": self.pair.num_classes,
         }
         if self.source:
-            pair = asdict(self.source) if isinstance(self.source, PairFiles) else self.source
+            pair = self.source if isinstance(self.source, str) else asdict(self.source)
             settings = {"pair": pair, "weights": pair_source.digests(self.source)} | settings
         return settings
 

@@ -22,6 +22,7 @@ from sdvar.decoding.result import DecodeResult, DecodeStats
 from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
+from sdvar.drafts import draft_of
 from sdvar.engine import Engine
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
@@ -67,6 +68,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "decode",
+    "draft_of",
     "filtered_probabilities",
     "first_differences",
     "load_pair",

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from sdvar.drafts import others
 from sdvar.dtypes import DTYPES
 from sdvar.models.attention import KERNELS
+from sdvar.models.quantized import check_layers
 from sdvar.pair import ModelPair
 
 TOKENIZER_DTYPES = tuple(DTYPES)
@@ -52,7 +54,8 @@ class Engine:
             raise ValueError(f"threads: expected an int >= 1, got {self.threads}")
 
     def check(self, pair: ModelPair, device: torch.device) -> None:
-        """Raise ValueError if that device cannot run the attention kernel; the message lists those it can."""
+        """Raise ValueError if the device cannot run the attention kernel or the draft; the message lists what can."""
+        check_layers(pair.draft, device, others(pair.draft.dtype))
         for model in (pair.draft, pair.target):
             model.check_attention(self.attention, device)
 
@@ -60,8 +63,9 @@ class Engine:
         """Run the pair this way from now on. Its models must be on their device already.
 
         Raises:
-            ValueError: if this machine cannot run the attention kernel; the message lists those it can.
+            ValueError: if this machine cannot run the attention kernel or the draft; the message lists those it can.
         """
+        check_layers(pair.draft, pair.device, others(pair.draft.dtype))
         for model in (pair.draft, pair.target):
             model.set_attention(self.attention)
             model.graphs = self.graphs and pair.device.type == "cuda"

@@ -133,7 +133,7 @@ def _compare(options: Namespace, job: Job) -> dict[str, Any]:
 def _describe(options: Namespace) -> str:
     if options.random_weights:
         sizes = options.random_weights
-        return f"random weights, target {sizes[0]}, draft {sizes[-1]}"
+        return f"random weights, target {sizes[0]}, draft {options.draft or sizes[-1]}"
     if options.pair:
-        return f"pair {options.pair}"
+        return f"pair {options.pair}" + (f", draft {options.draft}" if options.draft else "")
     return f"target {options.target}, draft {options.draft}"

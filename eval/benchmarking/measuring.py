@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 import sdvar
 from eval.benchmarking.memory import models_of, peak_bytes
 from sdvar.decoding.timing import Clock, Stretch, now
-from sdvar.models.cost import weight_bytes
+from sdvar.models.cost import shared_bytes, weight_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.planning.inputs import labels_and_seeds, rotated
 
@@ -53,7 +53,7 @@ def strategy_runner(
         return sdvar.decode(pair, labels, seeds, strategy, sampling, images, clock).stats
 
     def weights() -> int:
-        return sum(model.weight_bytes() for model in models) + weight_bytes(pair.tokenizer)
+        return sum(model.weight_bytes() for model in models) - shared_bytes(models) + weight_bytes(pair.tokenizer)
 
     return Runner(name, run, weights, strategy, models)
 

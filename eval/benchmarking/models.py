@@ -12,7 +12,7 @@ import sdvar
 from eval.benchmarking.memory import free_bytes
 from eval.cli.groups import engine_of
 from lightning_modules import pair_source
-from lightning_modules.pair_source import PairFiles
+from lightning_modules.pair_source import source_of
 from sdvar.checkpoints.filling import derived_buffer
 from sdvar.models.cost import state_bytes
 
@@ -41,8 +41,13 @@ def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dic
     torch.set_num_threads(engine.threads)
     if options.random_weights:
         pair, weights = random_pair(options.random_weights, dtype, device), {}
+        if options.draft:
+            if len(options.random_weights) > 1:
+                sizes = ",".join(options.random_weights)
+                raise ValueError(f"random_weights: expected a target alone with --draft {options.draft}, got {sizes}")
+            pair = pair_source.with_draft(pair, options.draft, options.precision)
     else:
-        source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
+        source = source_of(options.pair, options.draft, options.target, options.tokenizer)
         pair, weights = pair_source.load(source, options.precision), pair_source.digests(source)
         for model in (pair.draft, pair.target, pair.tokenizer):
             model.to(device)

@@ -13,6 +13,7 @@ from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import available_cores
 from sdvar import Engine
+from sdvar.drafts import of_target
 from sdvar.engine import TOKENIZER_DTYPES
 from sdvar.models.attention import KERNELS
 
@@ -86,10 +87,12 @@ def complete(given: Namespace, processes: int = 1, **completed: Any) -> Options:
 
 
 def _pair(given: Namespace) -> str | None:
-    """The bundled pair: that which is given, or the only one where no models are."""
+    """The bundled pair: that which is given, or the only one where no models are. A draft of the target fits any."""
     alone = [name for name in ("pair", "random_weights") if name in given]
     named = [name for name in alone if given[name] is not None]
     files = [name for name in MODELS if given[name] is not None]
+    if files == ["draft"] and of_target(given.draft):
+        files = []
     if len(named) + bool(files) > 1 or 0 < len(files) < len(MODELS):
         allowed = ", ".join(f"--{name}" for name in alone)
         got = ", ".join(f"--{name}" for name in (*named, *files))
@@ -118,6 +121,8 @@ def add_models(parser: ArgumentParser) -> None:
     parser.add_argument("--pair", type=str | None, help="a bundled pair of models (tiny)")
     for name, what in MODELS.items():
         text = f"a checkpoint of your own instead (file or hf://OWNER/REPO/FILE): {what}"
+        if name == "draft":
+            text += "; or made of the target, of any pair: target:int8 and others, see docs/checkpoints.md"
         parser.add_argument(f"--{name}", type=str | None, help=text)
 
 

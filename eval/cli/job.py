@@ -23,13 +23,14 @@ from eval.metrics.measuring import Measurement, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import build_arms
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.pair_source import PairFiles
+from lightning_modules.pair_source import source_of
 from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.environment import describe_environment, describe_numerics
 from lightning_modules.run.finished import other_arms, start_session
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal
+from sdvar.drafts import of_target
 from sdvar.engine import tf32_allowed
 
 
@@ -68,7 +69,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     arms = build_arms(options.strategy, sampling)
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
-    source = options.pair or PairFiles(options.draft, options.target, options.tokenizer)
+    source = source_of(options.pair, options.draft, options.target, options.tokenizer)
     predictor = SDVARPredictor(source, arms, sampling, options.precision, engine_of(options))
     for pair in predictor.pairs.values():
         predictor.engine.check(pair, torch.device(accelerator))
@@ -125,7 +126,11 @@ def _accelerator(options: Namespace) -> str:
 
 
 def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor) -> dict[str, Any]:
-    drafts = {f"draft {arm.draft}": pair_source.digest(arm.draft) for arm in predictor.arms if arm.draft}
+    drafts = {
+        f"draft {arm.draft}": pair_source.digest(arm.draft)
+        for arm in predictor.arms
+        if arm.draft and not of_target(arm.draft)
+    }
     digests = pair_source.digests(predictor.source) | drafts
     with tf32_allowed(options.tf32):
         numerics = describe_numerics(predictor.pair, predictor.engine)

@@ -60,6 +60,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         help="an arm beside the baseline, in place of the default arms; repeatable, its parameters follow it: "
         "--strategy fast=Speculative --strategy.gamma 2 --strategy.acceptance Match --strategy.acceptance.tau 0.5; "
         "--strategy.reseed true decodes it with other seeds, --strategy.draft FILE with another draft, "
+        "a checkpoint or target:int8 as for --draft, "
         "--strategy.sampling.top_k 600 with other sampling. In a config: a mapping NAME: {class_path, init_args, "
         "reseed, draft, sampling}",
     )
@@ -109,7 +110,7 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
         ValueError: with one line that says which option is wrong.
     """
     check_launcher(given.devices, given.num_nodes)
-    defaults = OTHER_DEFAULTS if given.draft else BUNDLED_DEFAULTS
+    defaults = OTHER_DEFAULTS if given.target else BUNDLED_DEFAULTS
     completed = {name: value for name, value in defaults.items() if given[name] is None}
     if _gives_images(given):
         completed.pop("images_per_class", None)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "lightning", "torchmetrics", "torch-fidelity", "datasets", "numpy", "pillow")
+PACKAGES = ("torch", "torchao", "lightning", "torchmetrics", "torch-fidelity", "datasets", "numpy", "pillow")
 
 
 def describe_environment(device: str, threads: int, weights: dict[str, str]) -> dict:

@@ -14,6 +14,7 @@ from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import Source, name_of, read
 from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
+from sdvar.drafts import WORDS, check_draft, draft_of, of_target
 from sdvar.dtypes import DTYPES
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
@@ -88,7 +89,8 @@ def load_pair(
 
     Args:
         pair: name of a bundled pair, such as "tiny".
-        draft, target, tokenizer: checkpoints instead, see `load_var` and `load_tokenizer`.
+        draft, target, tokenizer: checkpoints instead, see `load_var` and `load_tokenizer`. The draft may be made of the
+            target's own weights, with a bundled pair too: "target:int8", see `sdvar.draft_of`.
         patch_nums: the pyramid where the files do not hold it.
         device, dtype: of the models; see `load_var`.
 
@@ -99,23 +101,33 @@ def load_pair(
     _check_dtype(dtype)
     given = {"draft": draft, "target": target, "tokenizer": tokenizer}
     sources = {name: source for name, source in given.items() if source is not None}
+    own = str(draft) if of_target(draft) else None
     if pair is not None:
-        if sources:
-            raise ValueError("load_pair: give either a bundled pair's name or draft, target and tokenizer, not both")
+        if sources and (own is None or len(sources) > 1):
+            raise ValueError(
+                "load_pair: give either a bundled pair's name or draft, target and tokenizer, not both; only the draft "
+                f"may be given with a name, as one of {', '.join(WORDS)}"
+            )
         sources = dict(bundled_files(pair))
     elif missing := [name for name in given if name not in sources]:
         raise ValueError(f"load_pair: {', '.join(missing)} missing; give draft, target and tokenizer, or a pair's name")
     pyramid = given_pyramid(patch_nums)
-    big, small = (_opened_var(sources[name], pyramid) for name in ("target", "draft"))
+    big = _opened_var(sources["target"], pyramid)
+    small = _opened_var(sources["draft"], pyramid) if own is None else None
+    if own is not None:
+        check_draft(own, big.model.depth, dtype, torch.device(device))
     images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
+    drafted = small.name if small else own
     try:
-        ModelPair(small.model, big.model, images.model)
+        ModelPair(small.model if small else big.model, big.model, images.model)
     except ValueError as error:
         raise CheckpointError(
-            f"draft {small.name}, target {big.name}, tokenizer {images.name}: no pair: {error}. Give models that were "
+            f"draft {drafted}, target {big.name}, tokenizer {images.name}: no pair: {error}. Give models that were "
             "trained on one tokenizer"
         ) from error
-    return ModelPair(small.fill(device, dtype), big.fill(device, dtype), images.fill(device, dtype))
+    filled = big.fill(device, dtype)
+    made = small.fill(device, dtype) if small else draft_of(filled, str(own))
+    return ModelPair(made, filled, images.fill(device, dtype))
 
 
 def bundled_files(pair: str) -> dict[str, Path]:

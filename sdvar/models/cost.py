@@ -5,12 +5,15 @@ Formulae and what is left out of them: docs/benchmarks.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sdvar.models.linear import Linear
 from sdvar.models.protocol import Cost
+from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid
 
 
@@ -23,8 +26,8 @@ class VARCost:
         depth, width, hidden: blocks, C, width inside the MLP.
         codebook_size, latent_channels: V, C_vae.
         shared_adaln: one AdaLN projection for all blocks.
-        block_bytes, head_bytes: of one number of the blocks (the KV cache as well), and of head, embeddings and
-            the head's AdaLN.
+        block_bytes, matrix_bytes, adaln_bytes, head_bytes: of one number of the KV cache and inside the blocks; of
+            the blocks' matrices; of their AdaLN; and of head, embeddings and the head's AdaLN.
     """
 
     pyramid: ScalePyramid
@@ -35,6 +38,8 @@ class VARCost:
     latent_channels: int = 32
     shared_adaln: bool = False
     block_bytes: int = 4
+    matrix_bytes: int = 4
+    adaln_bytes: int = 4
     head_bytes: int = 4
 
     @property
@@ -51,7 +56,7 @@ class VARCost:
         """Of the AdaLN matrices, multiplied once per decode."""
         head = 2 * self.width**2
         operations = 2 * rows * (self.adaln_weights + head)
-        return Cost(self.adaln_weights * self.block_bytes + head * self.head_bytes, operations)
+        return Cost(self.adaln_weights * self.adaln_bytes + head * self.head_bytes, operations)
 
     def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
         """Of one pass over the scales ``first`` <= k < ``last``, see `VAR.forward_span`."""
@@ -61,7 +66,7 @@ class VARCost:
         start = pyramid.offsets[visible_from]
         visible = sum(pyramid.tokens[k] * (pyramid.offsets[k + 1] - start) for k in range(first, last))
         head, embedding = width * self.codebook_size, width * self.latent_channels
-        moved = self.depth * self.block_weights * self.block_bytes
+        moved = self.depth * self.block_weights * self.matrix_bytes
         moved += (head + embedding + tokens * width) * self.head_bytes  # the last are the positions'
         moved += self.cache_bytes(rows, pyramid.span_tokens(visible_from, first))  # keys read
         moved += self.cache_bytes(rows, tokens)  # keys written
@@ -80,7 +85,19 @@ class VARCost:
 
 def state_bytes(module: nn.Module) -> int:
     """Bytes of a module's weights and buffers."""
-    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+    return sum(_bytes(value) for value in module.state_dict().values())
+
+
+def shared_bytes(models: Iterable[object]) -> int:
+    """Bytes of weights that several of the models hold, each counted once less than there are such models."""
+    weights = [weight for model in models if isinstance(model, nn.Module) for weight in model.parameters()]
+    distinct = {id(weight): weight for weight in weights}
+    return sum(map(_bytes, weights)) - sum(map(_bytes, distinct.values()))
+
+
+def bytes_per_weight(layer: QuantizedLinear | nn.Linear) -> int:
+    """Bytes of one number of a linear layer's matrix, as it is kept."""
+    return layer.weight_width if isinstance(layer, QuantizedLinear) else layer.weight.element_size()
 
 
 def weight_bytes(module: nn.Module) -> int:
@@ -92,3 +109,10 @@ def pending_bytes(module: nn.Module) -> int:
     """Bytes of the copies of weights that a module's layers make when they first multiply."""
     layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
     return sum(layer.weight.nbytes for layer in layers if layer.copies and not layer.copy_bytes)
+
+
+def _bytes(values: Tensor) -> int:
+    if is_traceable_wrapper_subclass(values):  # numbers and their scales
+        names: list[str] = values.__tensor_flatten__()[0]
+        return sum(_bytes(getattr(values, name)) for name in names)
+    return values.numel() * values.element_size()

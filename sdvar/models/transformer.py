@@ -134,8 +134,15 @@ class VAR(nn.Module, NextScaleBase):
             latent_channels=self.latent_channels,
             shared_adaln=self.shared_ada_lin is not None,
             block_bytes=self.dtype.itemsize,
+            matrix_bytes=cost.bytes_per_weight(self.blocks[0].attn.mat_qkv) if self.depth else self.dtype.itemsize,
+            adaln_bytes=self._adaln_bytes(),
             head_bytes=self.head.weight.element_size(),
         )
+
+    def _adaln_bytes(self) -> int:
+        if self.shared_ada_lin is not None:
+            return self.shared_ada_lin.matrix.element_size()
+        return self.blocks[0].ada_lin.matrix.element_size() if self.depth else self.dtype.itemsize
 
     def weight_bytes(self) -> int:
         """Bytes of weights and buffers, and of the copies that the layers have made of weights."""

@@ -19,6 +19,7 @@ from rich.table import Table
 
 import sdvar
 from sdvar.command_line import ArgumentParser, count, stop
+from sdvar.drafts import PREFIX
 from sdvar.dtypes import DTYPES
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python -m sdvar.selftest --help`."""
     options = build_parser().parse_args(arguments)
     files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
-    pair_name = options.pair if options.pair or any(files.values()) else "tiny"
+    own = options.target or options.tokenizer or (options.draft and not options.draft.startswith(PREFIX))
+    pair_name = options.pair if options.pair or own else "tiny"
     try:
         device = find_device(options.device)
         pair = sdvar.load_pair(pair_name, **files, device=device, dtype=DTYPES[options.dtype])
@@ -43,8 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m sdvar.selftest`."""
     parser = ArgumentParser("python -m sdvar.selftest", description=__doc__)
     parser.add_argument("--pair", metavar="NAME", help="a bundled pair; 'tiny' if no checkpoint is given either")
-    for name in ("draft", "target", "tokenizer"):
-        parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}")
+    for name, more in (
+        ("draft", ", or made of the target of any pair: target:int8"),
+        ("target", ""),
+        ("tokenizer", ""),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}{more}")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …; cuda if there is one, else cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights; default %(default)s")
     parser.add_argument("--batch_size", type=count, default=2, metavar="B", help="images; default %(default)s")

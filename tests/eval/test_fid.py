@@ -317,3 +317,50 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
         900,
     )
     assert not (out / "metrics.json").exists() and (out / "config.yaml").is_file()
+
+
+def test_drafts_made_of_the_target(options, tmp_path, capsys):
+    out = tmp_path / "run"
+    line = [*options, "--labels", "0-2", "--images_per_class", "2", "--metrics", "pairs", "--out", str(out)]
+    line[line.index("--draft") + 1] = "target:int8"
+    line += ["--strategy", "Speculative", "--strategy", "int8=Baseline", "--strategy.model", "draft"]
+    line += ["--strategy", "int4=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:int4"]
+    line += ["--strategy", "first=Speculative", "--strategy.draft", "target:first=1"]
+    fid.main(line)
+    metrics = json.loads((out / "metrics.json").read_text())
+    arms = metrics["arms"]
+    assert arms["speculative"]["token_agreement_with_baseline"] == 1 == arms["first"]["token_agreement_with_baseline"]
+    assert arms["int8"]["token_agreement_with_baseline"] > arms["int4"]["token_agreement_with_baseline"]
+    assert arms["first"]["draft"] == "target:first=1"
+    assert set(metrics["environment"]["weights_sha256"]) == {"target", "tokenizer"}
+    assert yaml.safe_load((out / "config.yaml").read_text())["draft"] == "target:int8"
+    before = made(out)
+    (out / "int4" / "000" / "000003.png").unlink()
+    fid.main(line)
+    assert made(out) == before
+    line[line.index("--draft") + 1] = "target:int4"
+    with pytest.raises(SystemExit):
+        fid.main(line)
+    assert "target:int4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--draft", "target:int7"], "draft: expected one of target:int8, "),
+        (["--draft", "target:first=9"], "draft: expected target:first=N with N from 1 to the 8 layers of the target"),
+        (
+            ["--draft", "target:fp8-dynamic", "--accelerator", "cpu"],
+            "does not run on cpu with a target in torch.float32",
+        ),
+        (["--draft", "target:bf16", "--precision", "bf16-true"], "would be the target; expected one of"),
+        (["--strategy", "Speculative", "--strategy.draft", "target:int7"], "draft: expected one of target:int8, "),
+        (["--strategy", "Speculative", "--strategy.draft", "target:first=0"], "with N from 1 to the 8 layers"),
+    ],
+)
+def test_a_draft_that_cannot_be_made_is_one_clear_error(words, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        fid.main([*words, "--out", str(tmp_path / "run")])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -23,7 +23,7 @@ def test_sizes_are_read_off_a_model():
     with torch.device("meta"):
         model = sdvar.VAR(PYRAMID, depth=2, width=128, heads=2).bfloat16()
         model.head.float()
-    assert model.cost() == VARCost(PYRAMID, 2, 128, 512, block_bytes=2, head_bytes=4)
+    assert model.cost() == VARCost(PYRAMID, 2, 128, 512, block_bytes=2, matrix_bytes=2, adaln_bytes=2, head_bytes=4)
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(D16, 0.805306368e9), (D30, 5.308416e9)])
@@ -42,7 +42,7 @@ def test_operations_of_an_image_do_not_depend_on_the_spans(cost, teraflop):
 
 
 def test_bytes_of_a_pass():
-    half = dataclasses.replace(D30, block_bytes=2)
+    half = dataclasses.replace(D30, block_bytes=2, matrix_bytes=2)
     cost = half.span(2, 9, 10)
     weights = 30 * 44_236_800 * 2 + (1920 * 4096 + 1920 * 32 + 256 * 1920) * 4
     assert cost.bytes == weights + 2 * 30 * 2 * 680 * 1920 * 2  # 424 tokens read, 256 written

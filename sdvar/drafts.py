@@ -1,0 +1,137 @@
+"""Drafts made of a target's own weights: its blocks rounded to fewer bits, or the first of them as they are.
+
+A second checkpoint for one's own VAR is rare, and a small model agrees less with a large one than a rounded copy does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from sdvar.command_line import did_you_mean
+from sdvar.models.blocks import Block
+from sdvar.models.linear import Linear
+from sdvar.models.protocol import NextScaleModel
+from sdvar.models.quantized import KINDS, QuantizedLinear, check_kind
+from sdvar.models.transformer import VAR
+
+PREFIX = "target:"
+BF16, FIRST = "bf16", "first=N"
+WORDS = tuple(f"{PREFIX}{kind}" for kind in (*KINDS, BF16, FIRST))
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def of_target(draft: object) -> bool:
+    """Whether a draft is named by what is made of the target, and not by a checkpoint.
+
+    Raises:
+        ValueError: for a word after "target:" that names no such draft.
+    """
+    if not isinstance(draft, str) or not draft.startswith(PREFIX):
+        return False
+    if draft not in WORDS[:-1] and not re.fullmatch(r"target:first=[0-9]{1,9}", draft):
+        raise ValueError(f"draft: expected one of {', '.join(WORDS)}, got {draft!r}{did_you_mean(draft, WORDS)}")
+    return True
+
+
+def check_draft(draft: str, depth: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError unless such a draft can be made and run.
+
+    Args:
+        draft: as `draft_of`.
+        depth, dtype, device: of the target. A kind that runs on this machine's GPU alone passes on the CPU, from where
+            it can be moved there.
+    """
+    if not of_target(draft):
+        raise ValueError(f"draft: expected one of {', '.join(WORDS)}, got {draft!r}")
+    kind = draft.removeprefix(PREFIX)
+    if kind.startswith("first="):
+        if not 1 <= int(kind.removeprefix("first=")) <= depth:
+            expected = f"expected {PREFIX}first=N with N from 1 to the {depth} layers of the target"
+            raise ValueError(f"draft: {expected}, got {draft}")
+    elif kind != BF16:
+        gpu = device.type == "cpu" and torch.cuda.is_available() and kind.endswith("-dynamic")
+        check_kind(kind, torch.device("cuda") if gpu else device, dtype, others(dtype))
+    elif dtype == torch.bfloat16:
+        raise ValueError(
+            f"draft: {draft} of a target in {dtype} would be the target; expected one of "
+            f"{', '.join(word for word in WORDS if word != draft)}"
+        )
+
+
+def others(dtype: torch.dtype) -> tuple[str, ...]:
+    """The drafts of a target in that dtype that run on every device."""
+    return tuple(f"{PREFIX}{kind}" for kind in ((FIRST,) if dtype == torch.bfloat16 else (BF16, FIRST)))
+
+
+def draft_of(target: NextScaleModel, draft: str) -> VAR:
+    """A draft made of the target's own weights.
+
+    Args:
+        target: a `VAR` in eval mode; training it further leaves a rounded draft as it is.
+        draft: "target:" and one of
+
+            - ``int8``, ``int4``, ``fp8``: a copy of the matrices of attention and MLP, rounded by torchao; products are
+              of the target's dtype;
+            - ``int8-dynamic``, ``fp8-dynamic``: inputs are rounded too and products are of the rounded numbers, which
+              GPUs, and CPUs with VNNI or AMX, have instructions for;
+            - ``bf16``: those matrices in bfloat16;
+            - ``first=N``: the first N layers, 1 <= N <= depth, which are the target's and no copies.
+
+    Returns:
+        A VAR that shares with the target all that is not copied: embeddings, AdaLN, the head.
+
+    Raises:
+        ValueError: for another word, an N out of range, a target that is no `VAR`, or what this machine cannot run.
+    """
+    if not isinstance(target, VAR):
+        raise ValueError(f"draft: {draft} is made of a sdvar.VAR, and the target is of {type(target).__name__}")
+    check_draft(draft, target.depth, target.dtype, target.device)
+    model, kind = _twin(target), draft.removeprefix(PREFIX)
+    model._spare, model.capture_seconds = None, 0.0
+    if kind.startswith("first="):
+        model.depth = int(kind.removeprefix("first="))
+        blocks = list(target.blocks)[: model.depth]
+    else:
+        blocks = [_rounded(block, kind) for block in target.blocks]
+    model.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
+    return model
+
+
+def _rounded(block: Block, kind: str) -> Block:
+    block, attention, mlp = _twin(block), _twin(block.attn), _twin(block.ffn)
+    block.attn, block.ffn = attention, mlp
+    for module, name in ((attention, "mat_qkv"), (attention, "proj"), (mlp, "fc1"), (mlp, "fc2")):
+        setattr(module, name, _layer(getattr(module, name), kind))
+    if kind == BF16:  # they are added inside the products
+        for name in ("q_bias", "v_bias"):
+            setattr(attention, name, _half(getattr(attention, name)))
+        attention.zero_k_bias = attention.zero_k_bias.to(torch.bfloat16)
+    return block
+
+
+def _layer(layer: Linear, kind: str) -> nn.Module:
+    if kind != BF16:
+        return QuantizedLinear(layer.weight, layer.bias, kind)
+    layer = _twin(layer)
+    layer._copy = None
+    layer.weight, layer.bias = _half(layer.weight), None if layer.bias is None else _half(layer.bias)
+    return layer
+
+
+def _half(values: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().to(torch.bfloat16), requires_grad=False)
+
+
+def _twin(module: Layer) -> Layer:
+    """A module of the same children, weights and buffers, each of which can be replaced in it alone."""
+    twin = module.__new__(type(module))
+    twin.__dict__ = module.__dict__.copy()
+    for name in ("_modules", "_parameters", "_buffers"):
+        twin.__dict__[name] = module.__dict__[name].copy()
+    twin.__dict__.pop("_compiled_call_impl", None)
+    return twin
