@@ -42,9 +42,6 @@ def load(options: Namespace, device: torch.device) -> tuple[sdvar.ModelPair, dic
     if options.random_weights:
         pair, weights = random_pair(options.random_weights, dtype, device), {}
         if options.draft:
-            if len(options.random_weights) > 1:
-                sizes = ",".join(options.random_weights)
-                raise ValueError(f"random_weights: expected a target alone with --draft {options.draft}, got {sizes}")
             pair = pair_source.with_draft(pair, options.draft, options.precision)
     else:
         source = source_of(options.pair, options.draft, options.target, options.tokenizer)

@@ -93,7 +93,8 @@ def add_simulation(parser: ArgumentParser, scales: str) -> None:
         "--random_weights",
         type=str | None,
         metavar="TARGET,DRAFT",
-        help=f"random weights in released sizes instead, of {', '.join(RANDOM)}; one size is target and draft",
+        help=f"random weights in released sizes instead, of {', '.join(RANDOM)}; one size is target and draft, or the "
+        "target of --draft target:int8",
     )
     rates = "simulated:RATES, one per scale such as 1,1,0.5,0 or one for all"
     parser.add_argument("--acceptance", type=str | None, help=f"{rates}: {scales} are accepted at these rates")
@@ -103,8 +104,12 @@ def complete_simulation(given: Namespace) -> dict[str, Any]:
     """The random sizes, target first, and the acceptance rates as lists; None where not given.
 
     Raises:
-        ValueError: a text is not such a list.
+        ValueError: a text is not such a list, or two drafts are given.
     """
+    if given.draft and len(_random(given.random_weights) or ()) > 1:
+        raise ValueError(
+            f"random_weights: expected the target alone with --draft {given.draft}, got {given.random_weights}"
+        )
     return {"random_weights": _random(given.random_weights), "acceptance": _rates(given.acceptance)}
 
 

@@ -128,6 +128,19 @@ def test_rooflines_are_sums_over_the_passes_that_ran(measured):
         )
 
 
+def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, tmp_path):
+    weights, out = {}, tmp_path / "results.json"
+    for draft in ("target:int8", "target:first=2"):
+        files = ["--draft", draft, "--target", str(pair_files["target"]), "--tokenizer", str(pair_files["tokenizer"])]
+        benchmark.main([*files, *SIZE, "--strategy", "Speculative", "--batch_size", "1", "--out", str(out)])
+        baseline, speculative = json.loads(out.read_text())["results"]
+        weights[draft] = speculative["memory_bytes"]["weights"] - baseline["memory_bytes"]["weights"]
+        steps = {step["model"]: step["bytes"] for step in speculative["passes_of_the_first_run"] if step["first"] == 0}
+    matrices = 2 * 12 * 48**2
+    assert weights["target:first=2"] < 0.1 * matrices < matrices < weights["target:int8"] < 2 * matrices
+    assert steps["draft"] > 0
+
+
 def test_a_simulated_speed_is_named_so_everywhere(measured):
     report, result = measured
     for entry in report["results"]:
@@ -280,6 +293,7 @@ LATE = {
     "--acceptance simulated:1 --strategy Baseline": "expected a --strategy Speculative whose rule it replaces",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
     "--batch_size 100000000": "are free; 256 fits",
+    "--draft target:first=9": "draft: expected target:first=N with N from 1 to the 8 layers of the target",
 }
 
 
