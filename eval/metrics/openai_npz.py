@@ -28,7 +28,7 @@ def check_target(file: Path, seed: int) -> None:
     if file.exists():
         raise ValueError(f"file: {file} exists and is not overwritten; give another name or remove it")
     if not file.absolute().parent.is_dir():
-        raise ValueError(f"file: there is no folder {file.absolute().parent}")
+        raise ValueError(f"file: the folder {file.absolute().parent} does not exist; make it first")
     run = run_around(file)
     if run:
         raise ValueError(

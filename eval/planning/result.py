@@ -14,6 +14,7 @@ from rich.table import Table
 import sdvar
 from eval.cli.groups import ENGINE, MODELS
 from lightning_modules.strategies import as_config
+from sdvar.atomic import write_atomically
 from sdvar.planning.agreement import Agreement
 from sdvar.planning.candidates import Candidate
 from sdvar.planning.comparison import Timed, ratio
@@ -130,7 +131,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)
-    Path(file).write_text(text + yaml.safe_dump(config, sort_keys=False))
+    write_atomically(Path(file), (text + yaml.safe_dump(config, sort_keys=False)).encode())
 
 
 def _ratio(timed: dict[str, Timed], name: str, other: str) -> str:

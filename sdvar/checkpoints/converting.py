@@ -68,7 +68,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix != ".safetensors":
         raise CheckpointError(f"{out}: the name of the file to write must end in .safetensors")
     if not out.parent.is_dir():
-        raise CheckpointError(f"{out}: there is no folder {out.parent}; make it first")
+        raise CheckpointError(f"{out}: the folder {out.parent} does not exist; make it first")
     if out.exists() and (out.is_dir() or not overwrite):
         raise CheckpointError(f"{out}: exists; choose another name or give --overwrite to replace the file")
     if listed(out):

@@ -89,7 +89,7 @@ def test_an_export_keeps_a_batch_in_memory_and_not_the_file(tmp_path):
         ),
         (["TMP/a.npy", "--arm", "lossy"], "expected a name that ends in .npz"),
         (["TMP/taken.npz", "--arm", "lossy"], "taken.npz exists and is not overwritten"),
-        (["TMP/nowhere/a.npz", "--arm", "lossy"], "there is no folder"),
+        (["TMP/nowhere/a.npz", "--arm", "lossy"], "nowhere does not exist; make it first"),
         (["TMP/a.npz", "--arm", "lossy", "--seed", "-1"], "seed: expected an int from 0"),
         (["TMP/a.npz", "--arm", "lossy", "--statistics", "--feature_extractor", "eyes"], "got 'eyes'"),
         (["TMP/a.npz"], "arm"),

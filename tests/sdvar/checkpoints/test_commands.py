@@ -145,7 +145,7 @@ def test_what_convert_refuses(pair, run_file, tmp_path, capsys):
     out = tmp_path / "out.safetensors"
     assert "choose with --kind var or --kind tokenizer" in refused(capsys, run_file, out)
     assert "must end in .safetensors" in refused(capsys, run_file, tmp_path / "out.pth")
-    assert "there is no folder" in refused(capsys, run_file, tmp_path / "none" / "out.safetensors")
+    assert "none does not exist; make it first" in refused(capsys, run_file, tmp_path / "none" / "out.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "strange.pth")
     assert "no VAR and no tokenizer of the released format" in refused(capsys, tmp_path / "strange.pth", out)
     save_file(pair.target.state_dict(), tmp_path / "var.safetensors")
