@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from eval.metrics.metric import BASELINE, ArmTables, Column, Metric, Result, Values
+from eval.metrics.metric import ArmTables, Column, Metric, Result, Values
 
-JUDGED = ("32-true", "64-true")  # precisions in which a difference above sdvar.NEAR_TIE is an error
 PER_IMAGE = {
     "target_calls": "passes of the target per image",
     "draft_calls": "passes of the draft per image",
@@ -52,10 +51,6 @@ def agreement(tables: ArmTables) -> Result:
     }
     if not arm.exact:
         return values, []
-    if arm.name != BASELINE and tables.precision not in JUDGED:
-        return values, [
-            f"{tables.precision}: rounding alone changes picks; judge losslessness in {' or '.join(JUDGED)}"
-        ]
     gaps = [float(row["score_gap"]) for row in rows if row["score_gap"]]
     near, largest = sum(gap < NEAR_TIE for gap in gaps), max(gaps, default=None)
     values |= {"near_tie_images": near, "largest_first_difference_gap": largest}
