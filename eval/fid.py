@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import parse
 from sdvar.command_line import stop
-
-if TYPE_CHECKING:
-    from eval.cli.job import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any] | None:
@@ -43,7 +40,7 @@ def run(
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         # heavy: only once the options are known to be valid
-        from eval.cli.job import prepare
+        from eval.cli.job import out_of_memory, prepare
         from lightning_modules.stopping import end_with_parent
 
         end_with_parent()
@@ -59,7 +56,7 @@ def run(
         from eval.benchmarking.memory import is_out_of_memory
 
         if is_out_of_memory(error):
-            _stop(command, _out_of_memory(job, options.batch_size))
+            _stop(command, out_of_memory(job.predictor, options.batch_size))
         if isinstance(error, MemoryError) or not another_ended(error):
             raise
         reason = str(error).splitlines()[0]
@@ -83,16 +80,6 @@ def run(
         _stop(command, error)
     print_table(metrics, report)
     return metrics
-
-
-def _out_of_memory(job: Job, batch: int) -> str:
-    """What to do about it, in one line."""
-    from eval.benchmarking.memory import decode_bytes, free_bytes, smaller_batch
-
-    pair, strategies = job.predictor.pair, [arm.strategy for arm in job.predictor.arms]
-    return smaller_batch(
-        batch, lambda size: max(decode_bytes(pair, one, size) for one in strategies), free_bytes(pair.device)
-    )
 
 
 def _stop(command: str, error: Exception | str) -> NoReturn:

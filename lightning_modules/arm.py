@@ -18,7 +18,7 @@ from sdvar.command_line import did_you_mean
 from sdvar.drafts import of_target
 
 BASELINE = "baseline"  # the arm that the others are compared with
-OWN = ("reseed", "draft", "sampling")  # what an arm may have beside its strategy
+OWN = ("reseed", "draft", "sampling", "resolved")  # what an arm may have beside its strategy
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Arm:
         reseed: decode with other seeds. Such an arm shows how far two sets of images differ by chance alone.
         draft: of its own in place of the pair's: a checkpoint, or what is made of the target, see `PairFiles`.
         sampling: of its own in place of the run's.
+        resolved: what decodes where the strategy's gamma is "auto": what was chosen for this run. None before that.
 
     Raises:
-        ValueError: the name cannot be that of a folder, the baseline is something else, or there is no such draft.
+        ValueError: the name cannot be that of a folder, the baseline is something else, there is no such draft, or
+            nothing to resolve.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Arm:
     reseed: bool = False
     draft: str | None = None
     sampling: sdvar.Sampling | None = None
+    resolved: sdvar.Strategy | None = None
 
     def __post_init__(self) -> None:
         if not ARM_NAME.fullmatch(self.name):
@@ -54,29 +57,41 @@ class Arm:
                 f"strategy: the arm {BASELINE!r} must be sdvar.Baseline() with the run's seeds and sampling, got "
                 f"{self.strategy}{' with its own ' + ', '.join(own) if own else ''}"
             )
+        if self.resolved and (not is_auto(self.strategy) or is_auto(self.resolved)):
+            raise ValueError(
+                f"strategy {self.name!r}: resolved: expected a schedule that gamma 'auto' stands for, or none where "
+                f"gamma is not 'auto'; got {self.resolved} for {self.strategy}"
+            )
+
+    @property
+    def decoding(self) -> sdvar.Strategy:
+        """The strategy that decodes: the one that was chosen, where the arm leaves it open."""
+        return self.resolved or self.strategy
 
     @property
     def lossless(self) -> bool:
         """Whether its images are distributed as the baseline's."""
-        return self.strategy.lossless and self.sampling is None
+        return self.decoding.lossless and self.sampling is None
 
     @property
     def exact(self) -> bool:
         """Whether its images have the baseline's tokens."""
-        return self.strategy.exact and self.sampling is None
+        return self.decoding.exact and self.sampling is None
 
     @property
     def kind(self) -> str:
         """How it decodes, in one word: target or draft (one model alone), or the strategy's class in lower case."""
-        if isinstance(self.strategy, sdvar.Baseline):
-            return self.strategy.model
-        return type(self.strategy).__name__.lower()
+        if isinstance(self.decoding, sdvar.Baseline):
+            return self.decoding.model
+        return type(self.decoding).__name__.lower()
 
     def config(self) -> dict[str, Any]:
         """The arm as a config states it, complete: class_path, init_args and what it has of its own."""
         own = {name: getattr(self, name) for name in ("reseed", "draft") if getattr(self, name)}
         if self.sampling:
             own["sampling"] = dataclasses.asdict(self.sampling)
+        if self.resolved:
+            own["resolved"] = as_config(self.resolved)
         return as_config(self.strategy) | own
 
     def describe(self) -> dict[str, Any]:
@@ -86,8 +101,13 @@ class Arm:
         )
         if sources := own_sources(self.strategy):
             digests["source_sha256"] = sources
-        shown = {"kind": self.kind, "lossless": self.lossless, "exact": self.exact, "text": str(self.strategy)}
+        shown = {"kind": self.kind, "lossless": self.lossless, "exact": self.exact, "text": str(self.decoding)}
         return self.config() | digests | shown
+
+
+def is_auto(strategy: sdvar.Strategy) -> bool:
+    """Whether the strategy is still to be chosen."""
+    return isinstance(strategy, sdvar.Speculative) and strategy.auto
 
 
 def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | None = None) -> Arm:
@@ -96,7 +116,8 @@ def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | N
     Args:
         name: of the arm.
         config: class_path, init_args, and reseed, draft and sampling where they differ from the run's; of sampling only
-            what differs. Classes as `lightning_modules.strategies.find_class` takes them.
+            what differs; and resolved, which an earlier run chose. Classes as
+            `lightning_modules.strategies.find_class` takes them.
         sampling: of the run.
 
     Raises:
@@ -114,15 +135,19 @@ def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | N
     parser.add_argument("--reseed", type=bool, default=False)
     parser.add_argument("--draft", type=str | None)
     parser.add_argument("--sampling", type=sdvar.Sampling, default=run)
+    parser.add_argument("--resolved", type=sdvar.Strategy | None)
     given = {key: value for key, value in config.items() if key in OWN and value is not None}
     if not isinstance(given.get("sampling", {}), Mapping):
         raise ValueError(f"{where}: sampling: expected a mapping, got {given['sampling']!r}")
     try:
         strategy = resolve({key: value for key, value in config.items() if key not in OWN})
+        if "resolved" in given:
+            given["resolved"] = resolve(given["resolved"])
         built = parser.instantiate(parser.parse_object({"strategy": strategy, **given}))
     except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {reword(str(error)).removeprefix('strategy: ')}") from None
-    return Arm(name, built.strategy, built.reseed, built.draft, None if built.sampling == run else built.sampling)
+    own = None if built.sampling == run else built.sampling
+    return Arm(name, built.strategy, built.reseed, built.draft, own, built.resolved)
 
 
 def build_arms(arms: Mapping[str, Mapping[str, Any]], sampling: sdvar.Sampling | None = None) -> list[Arm]:

@@ -12,7 +12,7 @@ from jsonargparse.typing import restricted_number_type
 from sdvar.command_line import OneLineErrors, did_you_mean
 
 # as jsonargparse words its errors
-UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?)(?: - .*?)? "
+UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: (.*?) Errors: - (.*?)(?: - .*?)? "
                    r"Given value type: .*? Given value: (.*)")  # fmt: skip
 NO_TYPE = re.compile(r"Expected a <class '(\w+)'>(?:\. Got value: (.*))?")
 NO_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?")
@@ -46,7 +46,10 @@ def reword(message: str) -> str:
 
 
 def _first_of_union(found: re.Match[str]) -> str:
-    reason, value = found.groups()
+    subtypes, reason, value = found.groups()
+    words = re.findall(r"Literal\[(.*?)\]", subtypes)
+    if words and (named := NO_TYPE.fullmatch(reason)):  # a number, or one of some words
+        return f"expected {WORDS.get(named[1], named[1])} or {', '.join(words)}{_got(value)}"
     return f"{reason}. Got value: {value}" if re.match(r"Expected a (<|typing)|Not of type", reason) else reason
 
 

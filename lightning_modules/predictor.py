@@ -21,6 +21,7 @@ from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
+from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.engine import tf32_allowed
@@ -86,7 +87,7 @@ class SDVARPredictor(LightningModule):
         self.sampling.check_scales(scales)
         for arm in self.arms:
             with _named(arm):
-                check_fit(arm.strategy, arm.sampling or self.sampling, scales)
+                check_fit(arm.decoding, arm.sampling or self.sampling, scales)
         for arm in self.arms:
             if arm.draft not in self.pairs:
                 with _named(arm):
@@ -115,10 +116,31 @@ class SDVARPredictor(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ClassLabelDataModule):
             data.check_classes(self.pair.num_classes)
+        self._place(self.trainer.strategy.root_device)
+        if isinstance(data, ClassLabelDataModule) and any(map(unresolved, self.arms)):  # where no writer has asked
+            if self.trainer.is_global_zero:
+                self.tune(self.trainer.strategy.root_device, data, self.trainer.world_size)
+            self.arms = self.trainer.strategy.broadcast(self.arms)
+
+    def _place(self, device: torch.device) -> None:
         for pair in self.pairs.values():
             for model in (pair.draft, pair.target, pair.tokenizer):
-                model.to(self.trainer.strategy.root_device)
+                model.to(device)
             self.engine.apply(pair)
+
+    def tune(self, device: torch.device, data: ClassLabelDataModule, processes: int) -> None:
+        """Choose how the arms decode whose gamma is "auto", for all of the run.
+
+        Args:
+            device: where the models are to run.
+            data: the images.
+            processes: that share them.
+        """
+        if any(map(unresolved, self.arms)):
+            self._place(device)
+            with self.engine.numerics():
+                batches = data.batches / processes
+                self.arms = tune(self.arms, self.pairs, self.sampling, data.batch_size, batches)
 
     def on_predict_start(self) -> None:
         if self.engine.threads is not None:
@@ -199,7 +221,7 @@ class SDVARPredictor(LightningModule):
         clock = Clock(self.device)  # it takes some microseconds a pass; no pass is made to wait
         started = now(self.device)
         sampling, pair = arm.sampling or self.sampling, self.pairs[arm.draft]
-        result = sdvar.decode(pair, batch["label"], seeds, arm.strategy, sampling, clock=clock)
+        result = sdvar.decode(pair, batch["label"], seeds, arm.decoding, sampling, clock=clock)
         seconds = now(self.device) - started
         finite = result.images.isfinite().flatten(1).all(1).cpu()
         if not finite.all():

@@ -28,6 +28,7 @@ from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
+from sdvar.planning.tuning import tune
 from sdvar.prototype import SDVAR
 from sdvar.pyramid import ScalePyramid
 from sdvar.sampling import Sampling, filtered_probabilities
@@ -75,4 +76,5 @@ __all__ = [
     "load_tokenizer",
     "load_var",
     "of_tokens",
+    "tune",
 ]

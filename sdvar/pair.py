@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,9 @@ class ModelPair:
         target: the large one.
         tokenizer: the VQVAE that both were trained on.
 
+    Attributes:
+        tuned: what ``gamma="auto"`` stands for with this pair, see `sdvar.planning.tuning`.
+
     Raises:
         TypeError: for something that is not such a model.
         ValueError: if pyramids, codebooks, classes or devices differ.
@@ -29,6 +33,7 @@ class ModelPair:
     draft: NextScaleModel
     target: NextScaleModel
     tokenizer: VQVAE
+    tuned: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, kind in (("draft", NextScaleModel), ("target", NextScaleModel), ("tokenizer", VQVAE)):

@@ -10,7 +10,7 @@ import yaml
 from lightning_modules.arm import OWN
 
 DEFAULT_ARMS = {
-    "speculative": {"class_path": "Speculative", "init_args": {"gamma": 2, "acceptance": "Coupled"}},
+    "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
     "speculative_match": {
         "class_path": "Speculative",
         "init_args": {"gamma": 2, "acceptance": {"class_path": "Match", "init_args": {"tau": 0.5}}},

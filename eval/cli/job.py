@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 import sdvar
+from eval.benchmarking.memory import decode_bytes, free_bytes, is_out_of_memory, smaller_batch
 from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
@@ -81,17 +82,29 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     if not trainer.is_global_zero:
         return Job(trainer, predictor, data, writer.folder)
 
-    configs = {arm.name: arm.config() for arm in arms}
-    writer.folder.check(writer.settings(trainer, predictor, data), options.overwrite, extend)
-    if extend and not options.overwrite:
-        configs = other_arms(writer.folder, configs) | configs
-    config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
+    writer.check(trainer, predictor, data)
+    others = other_arms(writer.folder, [arm.name for arm in arms]) if extend and not options.overwrite else {}
     reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
-    writer.open(trainer, predictor, data)
+    try:
+        writer.open(trainer, predictor, data)  # gamma "auto" decodes to measure
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(out_of_memory(predictor, data.batch_size)) from None
+    configs = others | {arm.name: arm.config() for arm in predictor.arms}
+    config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
     writer.folder.write("config.yaml", config)
     environment = _environment(options, accelerator, predictor)
     start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite)
     return Job(trainer, predictor, data, writer.folder, config, reference)
+
+
+def out_of_memory(predictor: SDVARPredictor, batch: int) -> str:
+    """What to do about it, in one line."""
+    pair, strategies = predictor.pair, [arm.decoding for arm in predictor.arms]
+    return smaller_batch(
+        batch, lambda size: max(decode_bytes(pair, one, size) for one in strategies), free_bytes(pair.device)
+    )
 
 
 def _data(options: Namespace, labels: Any) -> ClassLabelDataModule:

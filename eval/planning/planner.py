@@ -15,7 +15,7 @@ from lightning_modules.run.environment import describe_environment
 from sdvar.engine import tf32_allowed
 from sdvar.planning.agreement import measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies
-from sdvar.planning.comparison import choose, compare
+from sdvar.planning.comparison import TURNS, choose, compare
 from sdvar.planning.probe import measure_costs
 
 log = logging.getLogger("sdvar.planning")
@@ -46,6 +46,7 @@ def run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> 
     Raises:
         ValueError: if memory runs out.
     """
+    asked = sdvar.Speculative(max_disagreement=options.max_disagreement)
     batch, simulated, scales = options.batch_size, bool(options.acceptance), len(pair.pyramid)
     with tf32_allowed(options.tf32), naming_the_batch(batch, lambda batch: _needed_bytes(pair, batch)):
         log.info("measuring costs for %.0f s", options.seconds)
@@ -56,11 +57,11 @@ def run(options: Namespace, pair: sdvar.ModelPair, sampling: sdvar.Sampling) -> 
             log.info("measuring agreement on %d images", options.images)
             lossy = lossy_strategies(scales) if options.max_disagreement else []
             agreement = measure_agreement(pair, sampling, options.images, batch, lossy)
-        candidates = find_candidates(agreement, costs, pair.pyramid, options.max_disagreement)
+        candidates = find_candidates(agreement, costs, pair.pyramid, asked)
         strategies = {one.name: one.strategy for one in candidates}
         log.info("measuring %s", ", ".join(strategies))
         decoded = with_simulated(strategies, options.acceptance, scales) if simulated else strategies
-        timed = compare(decoded, pair, sampling, batch, options.seconds)
+        timed = compare(decoded, pair, sampling, batch, options.seconds, TURNS)
     best = choose(list(strategies), timed)
     chosen = next(one for one in candidates if one.name == best)
 

@@ -18,12 +18,14 @@ from lightning_modules.arm import BASELINE
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.predictor import SDVARPredictor
+from lightning_modules.run.contents import read_settings
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.plan import RunPlan
 from lightning_modules.run.png import write_png
 from lightning_modules.run.room import check_room
 from lightning_modules.run.tables import batch_row, manifest_rows
 from lightning_modules.run.write_pool import WritePool, default_workers
+from lightning_modules.tuning import take_over
 
 log = logging.getLogger("sdvar.writer")
 
@@ -61,6 +63,18 @@ class ImageWriter(BasePredictionWriter):
         self._appending = threading.Lock()
         self._arms: list[str] = []
 
+    def check(self, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> None:
+        """Refuses labels and a folder that do not fit; the predictor decodes as an earlier session of the run chose.
+
+        Raises:
+            ValueError: a label is no class of the models, or the folder holds something else.
+        """
+        data.check_classes(predictor.pair.num_classes)
+        if not self.overwrite:
+            earlier = read_settings(self.folder.path) or {}
+            predictor.arms = take_over(predictor.arms, earlier.get("arms", {}))
+        self.folder.check(self.settings(trainer, predictor, data), self.overwrite, self.extend)
+
     def open(self, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> None:
         """Makes the run's folder ready and checks the images in it; one process does this, once.
 
@@ -72,6 +86,8 @@ class ImageWriter(BasePredictionWriter):
         """
         if self._opened:
             return
+        self.check(trainer, predictor, data)  # before time goes into what no folder keeps
+        predictor.tune(trainer.strategy.root_device, data, trainer.world_size)
         arms = [arm.name for arm in predictor.arms]
         try:
             self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite, self.extend)
@@ -89,8 +105,8 @@ class ImageWriter(BasePredictionWriter):
             return
         if trainer.is_global_zero:
             self.open(trainer, pl_module, trainer.datamodule)
-        holder = self.folder.lock.holder(0) if trainer.is_global_zero else None
-        holder = trainer.strategy.broadcast(holder)  # and wait for it
+        opened = (self.folder.lock.holder(0), pl_module.arms) if trainer.is_global_zero else None
+        holder, pl_module.arms = trainer.strategy.broadcast(opened)  # and wait for it
         if not trainer.is_global_zero:
             self.folder.join(trainer.global_rank, holder)
         self._arms = [arm.name for arm in pl_module.arms]

@@ -37,7 +37,8 @@ def decode(
         pair: the models.
         labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
         seeds: B seeds, any signed 64-bit ints.
-        strategy: Baseline, Speculative, Handoff.
+        strategy: Baseline, Speculative, Handoff. With gamma "auto" the first decode of a batch size takes longer, up to
+            some 15 seconds: it measures what is fastest, see `sdvar.tune`.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
         clock: measures the time of the parts, see sdvar.decoding.timing; None for no such measurement.
@@ -55,7 +56,14 @@ def decode(
 
     with set_aside(pair.device):
         labels, seeds = check_batch(pair, labels, seeds)
+        strategy = _resolved(strategy, pair, sampling, len(labels))
         return _decode(DecodeState(pair, labels, seeds, sampling, clock), strategy, images)
+
+
+def _resolved(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Strategy:
+    from sdvar.planning.tuning import resolved  # it measures by decoding
+
+    return resolved(strategy, pair, sampling, batch)
 
 
 def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResult:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from sdvar.arguments import check_choice, check_int
+from sdvar.arguments import check_choice, check_int, check_share
 from sdvar.decoding.acceptance import Acceptance, Coupled
 from sdvar.decoding.schedule import Fixed, Schedule
 from sdvar.decoding.state import TokenMaps, grouped
@@ -34,31 +34,39 @@ class Speculative(Strategy):
     Speculative decoding (Leviathan et al. 2023, Chen et al. 2023) with a scale, a whole token map, in place of a token.
 
     Args:
-        gamma: scales drafted per round: an int >= 1 or a schedule (Fixed, Adaptive, TokenBudget, Spans).
+        gamma: scales drafted per round: an int >= 1, a schedule (Fixed, Adaptive, TokenBudget, Spans), or "auto", which
+            measures what is fastest for the pair, the batch size and this machine before the first batch, and drafts
+            nothing where speculation does not pay; see `sdvar.tune`.
         acceptance: the rule that judges a drafted scale.
         redraft: "draft" drafts every round with the draft model; "target" takes what the target picked for the later
             scales in the last round, and the draft model only where no such picks are left. The latter is for rules
             that do not read the draft's distribution.
         verify_scales: leave the scales from this one on to the draft model alone, 0 .. K. Lossy.
+        max_disagreement: with gamma "auto" and `Coupled`, the share of tokens, 0 .. 1, that may differ from the
+            baseline's: then draft tails and hand-offs are chosen from too. Lossy unless 0.
     """
 
-    gamma: int | Schedule = 2
+    gamma: int | Schedule | Literal["auto"] = "auto"
     acceptance: Acceptance = field(default_factory=Coupled)
     redraft: str = "draft"
     verify_scales: int | None = None
+    max_disagreement: float = 0.0
 
     smooth_allowed = False
 
     def __repr__(self) -> str:
-        """Short, for tables: the last two arguments appear only where they are not the defaults."""
+        """Short, for tables: the last three arguments appear only where they are not the defaults."""
         shown = [f"gamma={self.gamma!r}", f"acceptance={self.acceptance!r}"]
-        for name in ("redraft", "verify_scales"):
+        for name in ("redraft", "verify_scales", "max_disagreement"):
             if getattr(self, name) != getattr(type(self), name):
                 shown.append(f"{name}={getattr(self, name)!r}")
         return f"Speculative({', '.join(shown)})"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.gamma, Schedule):
+        if isinstance(self.gamma, str):
+            if not self.auto:
+                raise ValueError(f"gamma: expected an int >= 1, a schedule or 'auto', got {self.gamma!r}")
+        elif not isinstance(self.gamma, Schedule):
             Fixed(self.gamma)
         if not isinstance(self.acceptance, Acceptance):
             raise TypeError(f"acceptance: expected a rule such as sdvar.Coupled(), got {self.acceptance!r}")
@@ -70,21 +78,36 @@ class Speculative(Strategy):
             )
         if self.verify_scales is not None:
             check_int("verify_scales", self.verify_scales, least=0)
+        check_share("max_disagreement", self.max_disagreement)
+        if self.max_disagreement and not (self.auto and self.acceptance.exact and self.verify_scales is None):
+            raise ValueError(
+                f"max_disagreement: expected 0 unless gamma is 'auto', acceptance exact (Coupled) and verify_scales "
+                f"None, got {self.max_disagreement}"
+            )
+
+    @property
+    def auto(self) -> bool:
+        """Whether the schedule is still to be chosen."""
+        return self.gamma == "auto"
 
     @property
     def schedule(self) -> Schedule:
+        """The schedule; RuntimeError where it is still to be chosen."""
+        if isinstance(self.gamma, str):
+            raise RuntimeError("gamma: 'auto' has no schedule; sdvar.tune chooses one")
         return self.gamma if isinstance(self.gamma, Schedule) else Fixed(self.gamma)
 
     @property
     def lossless(self) -> bool:
-        return self.acceptance.lossless and self.verify_scales is None
+        return self.acceptance.lossless and self.verify_scales is None and not self.max_disagreement
 
     @property
     def exact(self) -> bool:
-        return self.acceptance.exact and self.verify_scales is None
+        return self.acceptance.exact and self.verify_scales is None and not self.max_disagreement
 
     def check(self, scales: int) -> None:
-        self.schedule.check(scales)
+        if not self.auto:
+            self.schedule.check(scales)
         if self.verify_scales is not None and self.verify_scales > scales:
             raise ValueError(f"verify_scales: expected 0 to {scales}, or None for all, got {self.verify_scales}")
 
@@ -168,6 +191,22 @@ class Rounds:
 
     def _round(self, images: list[int], scale: int, length: int, reuse: bool) -> None:
         """One round of images that share their next scale and how much the target's cache contains."""
+        if length:
+            self._speculate(images, scale, length, reuse)
+        else:
+            self.state.step_plain("target", images, scale)  # as the baseline does: no draft is asked for
+            for i in images:
+                self.progress[i].picks_end = 0
+        if log.isEnabledFor(logging.INFO):
+            source = "none" if not length else "the target's last picks" if reuse else "the draft model"
+            log.info(
+                "scales %d-%d, drafted %d by %s: %d images, committed now %s, target calls %s",
+                scale, scale + length, length, source, len(images),
+                _spread([self.progress[i].committed for i in images]),
+                _spread([self.progress[i].target.calls for i in images]),
+            )  # fmt: skip
+
+    def _speculate(self, images: list[int], scale: int, length: int, reuse: bool) -> None:
         drafted = self._reuse(images, scale, length) if reuse else self._draft(images, scale, length)
         logits = self._verify(drafted)
         accepted = images  # those whose drafted scales are all accepted so far
@@ -180,14 +219,6 @@ class Rounds:
             picked = self.state.pick(accepted, bonus, logits[-1][drafted.rows(accepted)])
             self.maps.commit(accepted, bonus, picked)
             self._end(accepted, drafted, length, logits)
-        if log.isEnabledFor(logging.INFO):
-            source = "none" if not length else "the target's last picks" if reuse else "the draft model"
-            log.info(
-                "scales %d-%d, drafted %d by %s: %d images, committed now %s, target calls %s",
-                scale, scale + length, length, source, len(images),
-                _spread([self.progress[i].committed for i in images]),
-                _spread([self.progress[i].target.calls for i in images]),
-            )  # fmt: skip
 
     def _draft(self, images: list[int], scale: int, length: int) -> Drafted:
         """Draft with the draft model; its cache catches up in the first pass."""
@@ -251,8 +282,7 @@ class Rounds:
         for i in images:
             progress = self.progress[i]
             progress.picks_end = 0
-            if length:
-                progress.gamma = self.schedule.after(progress.gamma, length, accepted)
+            progress.gamma = self.schedule.after(progress.gamma, length, accepted)
         if self.reuse and images and accepted < length:
             rows = drafted.rows(images)
             for k in range(accepted + 1, length + 1):

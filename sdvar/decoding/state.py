@@ -168,11 +168,14 @@ class DecodeState:
 
     def decode_plain(self, which: str, last: int) -> None:
         """Decode up to scale ``last`` with one model. All images must be at the same scale."""
-        images = range(self.batch)
         for scale in range(self.maps.progress[0].committed, last):
-            logits = self.next_logits(which, images)
-            tokens = self.pick(images, scale, logits)
-            self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
+            self.step_plain(which, range(self.batch), scale)
+
+    def step_plain(self, which: str, images: Sequence[int], scale: int) -> None:
+        """Decode the next scale with one model. All ``images`` must be at that scale."""
+        logits = self.next_logits(which, images)
+        tokens = self.pick(images, scale, logits)
+        self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
 
     def _smooth_code(self, scale: int, logits: Tensor) -> Tensor | None:
         """The mixture of codebook vectors that ``more_smooth`` puts in place of the tokens': (B, n_k, C_vae)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
-from sdvar.decoding.schedule import Fixed, Spans
+from sdvar.decoding.schedule import Fixed, Schedule, Spans
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
 from sdvar.planning.agreement import Agreement
@@ -19,6 +19,8 @@ from sdvar.pyramid import ScalePyramid
 
 KEPT = 3  # schedules to measure, the fastest by the model
 DRAWN = 64  # batches on which a fixed gamma is replayed
+AUTO = Speculative()
+BASELINE = "baseline"  # name of plain decoding
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Candidate:
         return isinstance(self.strategy, Speculative) and isinstance(self.strategy.schedule, Fixed)
 
 
+def with_gamma(asked: Speculative, gamma: int | Schedule, verify_scales: int | None) -> Speculative:
+    """What was asked for, with a schedule and the scales to verify."""
+    return dataclasses.replace(asked, gamma=gamma, verify_scales=verify_scales, max_disagreement=0.0)
+
+
 def lossy_strategies(scales: int) -> list[Strategy]:
     """The lossy strategies that are searched: the draft alone for the last scales, or for the first ones."""
     return [
@@ -61,54 +68,64 @@ def lossy_strategies(scales: int) -> list[Strategy]:
     ]
 
 
-def spans_strategy(spans: tuple[int, ...], scales: int) -> Strategy:
+def spans_strategy(spans: tuple[int, ...], scales: int, asked: Speculative = AUTO) -> Strategy:
     """The strategy that verifies the first scales in these spans; the draft does the others.
 
     Without a span of more than one scale nothing is drafted: that is a hand-off, or plain decoding.
+
+    Args:
+        spans: numbers of scales.
+        scales: K.
+        asked: supplies the rule and where drafts come from.
     """
     end = sum(spans)
     if max(spans, default=1) > 1:
-        return Speculative(Spans(spans), verify_scales=None if end == scales else end)
+        return with_gamma(asked, Spans(spans), None if end == scales else end)
     if end == scales:
         return Baseline()
     return Handoff(end, first="target") if end else Baseline("draft")
 
 
 def find_candidates(
-    agreement: Agreement, costs: CostTable, pyramid: ScalePyramid, max_disagreement: float
+    agreement: Agreement, costs: CostTable, pyramid: ScalePyramid, asked: Speculative = AUTO, batches: int = DRAWN
 ) -> list[Candidate]:
     """The baseline, every fixed gamma, and the fastest by the model that differ by no more than allowed.
+
+    With ``verify_scales`` asked for, the baseline is the target up to that scale and the draft from there on.
 
     Args:
         agreement: of the pair; with the shares of ``lossy_strategies`` where ``max_disagreement`` is above 0.
         costs: of the machine.
         pyramid: the token maps.
-        max_disagreement: share of tokens that may differ from the baseline's.
+        asked: the rule, and the share of tokens that may differ from the baseline's.
+        batches: on which a fixed gamma is replayed.
 
     Returns:
         What to measure, the fastest by the model first. At least one of them drafts.
     """
     model, scales = SpanModel(agreement.accepted, costs), len(pyramid)
-    shares = {Baseline(): 0.0} | agreement.differing
-    allowed = {strategy: share for strategy, share in shares.items() if share <= max_disagreement}
+    end = scales if asked.verify_scales is None else asked.verify_scales
+    baseline = spans_strategy((1,) * end, scales)
+    shares = {baseline: 0.0} | agreement.differing
+    allowed = {strategy: share for strategy, share in shares.items() if share <= asked.max_disagreement}
     found: list[Candidate] = []
-    for end in range(scales + 1):
-        plain = spans_strategy((1,) * end, scales)
-        for seconds, spans in model.search(end, KEPT + 1) if plain in allowed else ():
-            strategy = spans_strategy(spans, scales)
+    for stop in range(scales + 1):
+        plain = spans_strategy((1,) * stop, scales)
+        for seconds, spans in model.search(stop, KEPT + 1) if plain in allowed else ():
+            strategy = spans_strategy(spans, scales, asked)
             found.append(Candidate(_name(strategy), strategy, seconds, allowed[plain]))
     for entry in range(1, scales):
         handoff = Handoff(entry, first="draft")
         if handoff in allowed:
             found.append(Candidate(_name(handoff), handoff, model.handoff_seconds(entry), allowed[handoff]))
-    found = sorted((one for one in found if not one.plain), key=lambda one: one.expected)[:KEPT]
-    for gamma in range(1, scales):
-        fixed = Speculative(gamma)
-        seconds = mean_seconds(fixed, agreement.accepted, pyramid, costs, DRAWN)
+    found = sorted((one for one in found if one.strategy != baseline), key=lambda one: one.expected)[:KEPT]
+    for gamma in range(1, end):
+        fixed = with_gamma(asked, gamma, asked.verify_scales)
+        seconds = mean_seconds(fixed, agreement.accepted, pyramid, costs, batches)
         found.append(Candidate(f"fixed_{gamma}", fixed, seconds))
-    found.append(Candidate("baseline", Baseline(), model.seconds((1,) * scales)))
+    found.append(Candidate(BASELINE, baseline, model.seconds((1,) * end)))
     found.sort(key=lambda one: one.expected)
-    return found + _reusing(found)
+    return found + ([] if asked.acceptance.needs_draft_distribution else _reusing(found))
 
 
 def _reusing(modelled: list[Candidate]) -> list[Candidate]:
@@ -120,7 +137,8 @@ def _reusing(modelled: list[Candidate]) -> list[Candidate]:
         strategy = one.strategy
         if not (isinstance(strategy, Speculative) and isinstance(strategy.gamma, Spans)):
             continue
-        if max(strategy.gamma.scales) > 2:  # of shorter ones nothing is left after a rejection
+        # of shorter spans nothing is left after a rejection
+        if max(strategy.gamma.scales) > 2 and strategy.redraft == "draft":
             reusing = dataclasses.replace(strategy, redraft="target")
             return [Candidate(f"{one.name}_reuse", reusing, None, one.differing)]
     return []

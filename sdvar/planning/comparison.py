@@ -21,7 +21,7 @@ from sdvar.sampling import Sampling
 
 log = logging.getLogger("sdvar.planning")
 
-LEAST_TURNS, MOST_TURNS = 5, 200
+TURNS = 5, 200  # at least, at most
 
 
 @dataclass
@@ -48,22 +48,24 @@ class Timed:
 
 def compare(
     strategies: Mapping[str, Strategy], pair: ModelPair, sampling: Sampling, batch: int,
-    seconds: float,
+    seconds: float, turns: tuple[int, int] = TURNS,
 ) -> dict[str, Timed]:  # fmt: skip
     """Decodes with all strategies in turns, whose order rotates, while time remains; each turn has its own seeds.
 
     Args:
         strategies: by name; one is called "baseline".
         pair, sampling, batch: what decodes, and how many images at once.
-        seconds: the time to spend; at least ``LEAST_TURNS`` turns are made.
+        seconds: the time to spend.
+        turns: how many are made whatever they take, and at most.
     """
     timed = {name: Timed() for name in strategies}
     inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
     for strategy in strategies.values():
         decode(pair, *inputs, strategy, sampling, images=False)  # first runs take longer
     started = time.perf_counter()
-    for turn in range(MOST_TURNS):
-        if turn >= LEAST_TURNS and time.perf_counter() - started > seconds:
+    least, most = turns
+    for turn in range(most):
+        if turn >= least and time.perf_counter() - started > seconds:
             break
         inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
         results = {}

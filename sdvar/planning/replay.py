@@ -61,7 +61,6 @@ class Replay:
         return min(length, end - 1 - scale)
 
     def _round(self, images: list[int], scale: int, length: int) -> None:
-        self._begin(BEGIN_DRAFT)  # also where this round drafts nothing
         for k in range(scale, scale + length):
             self._draft_pass(images, k)
             self.steps.append((at("propose", k), len(images)))

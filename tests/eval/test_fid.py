@@ -77,7 +77,10 @@ def test_the_command_leaves_images_manifests_metrics_and_a_report(finished):
         assert arm["images_per_second"] > 0
     baseline, speculative, *_ = metrics["arms"].values()
     assert (baseline["target_calls_mean"], baseline["draft_calls_mean"]) == (4, 0)
-    assert speculative["lossless"] and speculative["target_calls_mean"] < 4
+    assert speculative["lossless"] and speculative["target_calls_mean"] <= 4
+    assert speculative["arm"]["init_args"]["gamma"] == "auto"
+    assert speculative["arm"]["resolved"]["init_args"]["gamma"] != "auto"
+    assert metrics["arms"]["speculative_match"]["target_calls_mean"] < 4
     assert metrics["arms"]["handoff"]["target_calls_mean"] == 1
     assert metrics["class_names"] is None  # the reference names 10 classes, these models have 5
     assert set(metrics["environment"]["weights_sha256"]) == {"draft", "target", "tokenizer"}
@@ -93,12 +96,16 @@ def test_a_lossless_arm_differs_from_the_baseline_by_near_ties_alone(finished):
 def test_results_go_to_stdout_and_there_is_no_progress_line_without_a_terminal(finished):
     _, result = finished
     assert all(re.search(rf"\b{arm}\b", result.stdout) for arm in ARMS)
+    assert result.stdout.startswith("speculative: gamma 'auto' is Speculative(")
     assert "warning" in result.stdout and "20 images" in result.stdout  # too few images for a 128-wide feature
     assert result.stderr == ""
 
 
 def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
-    run(*options, "--metrics", "none", "--devices", "2", "--out", tmp_path / "run")
+    """With what the first chose for gamma auto, which its config holds."""
+    config = finished[0] / "config.yaml"
+    result = run("--config", config, "--metrics", "none", "--devices", "2", "--out", tmp_path / "run")
+    assert "gamma 'auto'" not in result.stdout
     ours, theirs = made(tmp_path / "run"), made(finished[0])
     assert len(ours) == len(ARMS) * (IMAGES + 2)
     assert ours == theirs
@@ -119,6 +126,7 @@ def test_a_run_with_holes_is_continued(finished, options, tmp_path):
 def test_fewer_images_than_processes_of_torchrun(options, tmp_path):
     """One image, two processes: one of them has nothing to do, and the image is that of a process alone."""
     one = [*options, "--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
+    one += ["--strategy.gamma", "2"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", ROOT / "eval" / "fid.py"]
     result = subprocess.run(
         [*torchrun, *one, "--devices", "2", "--out", tmp_path / "two"], capture_output=True, text=True, timeout=300
@@ -185,7 +193,8 @@ def test_the_table_of_strategies(finished):
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == 2 + len(ARMS)
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(2)` |")
+    assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(")
+    assert lines[4].startswith("| `Speculative(2, Match(")
 
 
 def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):
@@ -303,6 +312,7 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     result = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "speculative:" in result.stderr
+    assert result.stdout.count("speculative: gamma 'auto' is ") == 1
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lightning_modules", *command, "1"])  # continues it: nothing is left to do
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
@@ -311,6 +321,10 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     for arm in ("baseline", "speculative"):
         assert len(list((out / arm).rglob("*.png"))) == 25
     settings = yaml.safe_load((out / "settings.yaml").read_text())
+    chosen = settings["arms"]["speculative"]["resolved"]["init_args"]
+    drafts = chosen["gamma"] != {"class_path": "sdvar.Spans", "init_args": {"scales": [1]}}
+    with (out / "speculative" / "manifest.csv").open(newline="") as rows:  # of both processes
+        assert {int(row["draft_calls"]) > 0 for row in csv.DictReader(rows)} == {drafts}
     assert (settings["precision"], settings["engine"]["tf32"], settings["sampling"]["top_k"]) == (
         "bf16-true",
         False,

@@ -22,7 +22,7 @@ SIZE = ["--threads", "1", "--accelerator", "cpu", "--seconds", "0.1", "--images"
 @pytest.fixture(autouse=True)
 def settings_as_before(monkeypatch):
     """The command sets the threads of the process and logs to its stderr. One turn is enough to see what it says."""
-    monkeypatch.setattr("sdvar.planning.comparison.LEAST_TURNS", 1)
+    monkeypatch.setattr("eval.planning.planner.TURNS", (1, 200))
     threads, logger = torch.get_num_threads(), logging.getLogger("sdvar.planning")
     yield
     torch.set_num_threads(threads)

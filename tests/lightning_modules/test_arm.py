@@ -65,6 +65,8 @@ def speculative(**arguments):
         speculative(gamma={"class_path": "Spans", "init_args": {"scales": [8, 1, 1]}}, acceptance="sdvar.Rejection"),
         speculative(acceptance="my_rules.Typical"),
         speculative(gamma={"class_path": "my_rules.Twice", "init_args": {"times": [3]}}),
+        speculative(gamma="auto", max_disagreement=0.3),
+        {**speculative(), "resolved": {"class_path": "Handoff", "init_args": {"entry": 3, "first": "target"}}},
         {"class_path": "my_rules.Alone", "init_args": {"model": "draft"}},
     ],
     ids=str,
@@ -84,6 +86,7 @@ def test_what_an_arm_says_of_itself(rules):
             "acceptance": {"class_path": "my_rules.Typical", "init_args": {"tau": 0.4}},
             "redraft": "draft",
             "verify_scales": None,
+            "max_disagreement": 0.0,
         },
     }
     shown = {key: value for key, value in arm.describe().items() if key not in arm.config()}
@@ -141,6 +144,9 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
             speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": "hot"}}),
             "tau: expected a number, got 'hot'",
         ),
+        (speculative(gamma="atuo"), "gamma: expected an int or 'auto', got 'atuo'"),
+        ({**speculative(gamma=2), "resolved": {"class_path": "Baseline"}}, "resolved: expected a schedule that gamma"),
+        ({**speculative(), "resolved": "Speculative"}, "resolved: expected a schedule that gamma"),
         ({**speculative(), "sampling": 3}, "sampling: expected a mapping, got 3"),
         ({**speculative(), "init_arg": {}}, "unknown key init_arg; expected class_path, init_args, reseed"),
     ],

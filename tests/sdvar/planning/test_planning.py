@@ -89,7 +89,7 @@ def test_expected_time_is_the_mean_over_all_batches(seed):
     accepted, costs = random_accepted(3, scales, seed), random_costs(batch, scales, seed)
     model, pyramid = SpanModel(accepted, costs), sdvar.ScalePyramid((1, 2, 3, 4))
     for end in range(1, scales + 1):
-        for spans in set(compositions(end)) - {(1,) * scales}:  # that is plain decoding, which has no draft
+        for spans in compositions(end):
             strategy = sdvar.Speculative(sdvar.Spans(spans), verify_scales=end)
             rows = itertools.product(range(3), repeat=batch)
             mean = np.mean([Replay(strategy, accepted[list(each)], pyramid).seconds(costs) for each in rows])
@@ -117,7 +117,7 @@ def test_a_draft_that_is_always_right_and_free_is_used_to_the_end():
 @pytest.mark.parametrize("seed", range(3))
 def test_candidates_are_the_baseline_every_fixed_gamma_and_the_best(seed):
     agreement, costs = Agreement(random_accepted(30, 5, seed), None, {}), random_costs(3, 5, seed)
-    found = find_candidates(agreement, costs, FIVE, 0.0)
+    found = find_candidates(agreement, costs, FIVE)
     assert {"baseline", *(f"fixed_{gamma}" for gamma in range(1, 5))} < {one.name for one in found}
     modelled = [one.seconds for one in found if one.seconds is not None]
     assert modelled == sorted(modelled)
@@ -133,7 +133,7 @@ def test_candidates_are_the_baseline_every_fixed_gamma_and_the_best(seed):
 def test_the_best_schedule_is_also_tried_with_picks_of_the_target_as_drafts():
     steps = every_step(5, False)
     costs = CostTable(1, {step: np.array([0.0, 1.0 if step.op == "target" else 0.01]) for step in steps})
-    found = find_candidates(Agreement(np.ones((4, 5), dtype=bool), None, {}), costs, FIVE, 0.0)
+    found = find_candidates(Agreement(np.ones((4, 5), dtype=bool), None, {}), costs, FIVE)
     assert found[-1].strategy == sdvar.Speculative(sdvar.Spans((5,)), redraft="target")
     assert found[-1].seconds is None  # what it takes is only measured
 
@@ -145,7 +145,7 @@ def test_lossy_candidates_differ_by_no_more_than_allowed():
     agreement = Agreement(np.ones((4, 5), dtype=bool), None, differing)
 
     def fastest(limit):
-        return find_candidates(agreement, costs, FIVE, limit)[0]
+        return find_candidates(agreement, costs, FIVE, sdvar.Speculative(max_disagreement=limit))[0]
 
     assert fastest(0.1).strategy == sdvar.Baseline("draft")
     differing[sdvar.Baseline("draft")] = 0.9

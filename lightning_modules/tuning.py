@@ -1,0 +1,80 @@
+"""What the arms of a run whose gamma is "auto" decode with: chosen once, and kept by the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+import sdvar
+from lightning_modules.arm import Arm, build_arm, is_auto
+from lightning_modules.strategies import as_config
+from sdvar.planning.tuning import MOST_SECONDS, choose
+
+
+def unresolved(arm: Arm) -> bool:
+    """Whether it is not yet known how the arm decodes."""
+    return is_auto(arm.decoding)
+
+
+def take_over(arms: Sequence[Arm], earlier: Mapping[str, Any]) -> list[Arm]:
+    """The arms with what an earlier session of the run chose.
+
+    Args:
+        arms: as they are asked for.
+        earlier: the arms of the run's settings, by name, as `Arm.describe` returns them.
+
+    Raises:
+        ValueError: the settings hold something that was not chosen.
+    """
+    return [_taken_over(arm, earlier.get(arm.name, {})) if unresolved(arm) else arm for arm in arms]
+
+
+def _taken_over(arm: Arm, earlier: Mapping[str, Any]) -> Arm:
+    asked, chosen = as_config(arm.strategy), earlier.get("resolved")
+    if not chosen or any(earlier.get(key) != yaml.safe_load(yaml.safe_dump(asked[key])) for key in asked):
+        return arm
+    foreign = {path for path in _classes(chosen) if not path.startswith("sdvar.")} - _classes(asked)
+    if foreign:  # a folder may come from anywhere: it names no code to run
+        raise ValueError(
+            f"strategy {arm.name!r}: resolved: expected classes of sdvar, got {', '.join(sorted(foreign))}"
+        )
+    return dataclasses.replace(arm, resolved=build_arm(arm.name, {**asked, "resolved": chosen}).resolved)
+
+
+def _classes(config: Any) -> set[str]:
+    """All class paths in a config."""
+    if isinstance(config, Mapping):
+        named = {str(config["class_path"])} if "class_path" in config else set()
+        return named.union(*map(_classes, config.values()))
+    return set().union(*map(_classes, config)) if isinstance(config, list) else set()
+
+
+def tune(
+    arms: Sequence[Arm],
+    pairs: Mapping[str | None, sdvar.ModelPair],
+    sampling: sdvar.Sampling,
+    batch_size: int,
+    batches: float,
+) -> list[Arm]:
+    """The arms with a strategy each; what is chosen is printed, a line per arm.
+
+    Args:
+        arms: as they are asked for.
+        pairs: by an arm's own draft, on their device.
+        sampling: of the run.
+        batch_size: images decoded together.
+        batches: that each arm decodes in this process.
+    """
+    count = sum(map(unresolved, arms)) or 1
+    tuned = []
+    for arm in arms:
+        if unresolved(arm):
+            pair, of_all = pairs[arm.draft], batches * len(arms) / count  # they share the time to spend
+            choice = choose(arm.strategy, pair, arm.sampling or sampling, batch_size, MOST_SECONDS / count, of_all)
+            print(f"{arm.name}: {choice}", flush=True)
+            arm = dataclasses.replace(arm, resolved=choice.strategy)
+        tuned.append(arm)
+    return tuned
