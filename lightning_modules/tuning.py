@@ -36,7 +36,7 @@ def _taken_over(arm: Arm, earlier: Mapping[str, Any]) -> Arm:
     asked, chosen = as_config(arm.strategy), earlier.get("resolved")
     if not chosen or any(earlier.get(key) != yaml.safe_load(yaml.safe_dump(asked[key])) for key in asked):
         return arm
-    foreign = {path for path in _classes(chosen) if not path.startswith("sdvar.")} - _classes(asked)
+    foreign = _classes(chosen) - _classes(asked) - {f"sdvar.{name}" for name in sdvar.__all__}
     if foreign:  # a folder may come from anywhere: it names no code to run
         raise ValueError(
             f"strategy {arm.name!r}: resolved: expected classes of sdvar, got {', '.join(sorted(foreign))}"

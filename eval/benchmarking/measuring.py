@@ -34,6 +34,7 @@ class Runner:
         weight_bytes: bytes of the models that it runs, with the copies that its runs have made.
         strategy: None for the original code.
         models: those of sdvar that it runs, each once.
+        resolved: by the batch size what decodes where the strategy's gamma is "auto"; None where it is not.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Runner:
     weight_bytes: Callable[[], int]
     strategy: sdvar.Strategy | None = None
     models: Collection[NextScaleModel] = ()
+    resolved: Callable[[int], sdvar.Strategy | None] = lambda batch: None
 
 
 def strategy_runner(
@@ -55,7 +57,10 @@ def strategy_runner(
     def weights() -> int:
         return sum(model.weight_bytes() for model in models) - shared_bytes(models) + weight_bytes(pair.tokenizer)
 
-    return Runner(name, run, weights, strategy, models)
+    def resolved(batch: int) -> sdvar.Strategy | None:
+        return pair.tuned.get((strategy, sampling, batch))  # decode keeps it there
+
+    return Runner(name, run, weights, strategy, models, resolved)
 
 
 @dataclass

@@ -59,6 +59,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         metavar="[NAME=]CLASS",
         help="an arm beside the baseline, in place of the default arms; repeatable, its parameters follow it: "
         "--strategy fast=Speculative --strategy.gamma 2 --strategy.acceptance Match --strategy.acceptance.tau 0.5; "
+        "gamma auto, the default, measures what is fastest before the run (docs/planning.md); "
         "--strategy.reseed true decodes it with other seeds, --strategy.draft FILE with another draft, "
         "a checkpoint or target:int8 as for --draft, "
         "--strategy.sampling.top_k 600 with other sampling. In a config: a mapping NAME: {class_path, init_args, "
