@@ -5,7 +5,7 @@ import torch
 
 import sdvar
 from sdvar import Sampling
-from sdvar.sampling import filtered_probabilities, pick
+from sdvar.sampling import filtered_probabilities, pick, token_mass
 
 
 def test_guidance_grows_linearly_from_zero():
@@ -68,16 +68,33 @@ def test_bad_filters(top_k, top_p, error):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_top_k_and_top_p_together_are_one_after_the_other(ties):
-    """The short cut that ranks the k best alone gives what ranking all of them gives, with ties at the k-th or not.
-
-    Which of tokens that are equally likely goes is left open.
-    """
+    """The short cut that ranks the k best alone gives what ranking all of them gives, with ties at the k-th or not."""
     logits = torch.randn(200, 64, dtype=torch.float64) * 3
     if ties:
         logits = logits.round()
     both = filtered_probabilities(logits, 10, 0.8)
     first = filtered_probabilities(logits, 10).log()
-    expected = filtered_probabilities(first, 0, 0.8)
-    torch.testing.assert_close(both.sort(-1).values, expected.sort(-1).values)
-    if not ties:
-        torch.testing.assert_close(both, expected)
+    torch.testing.assert_close(both, filtered_probabilities(first, 0, 0.8))
+
+
+@pytest.mark.parametrize("top_k", [0, 10])
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.8, 0.9999999])
+def test_top_p_by_its_definition(top_k, top_p):
+    """A token stays if it and all that are at most as likely have more than 1 - top_p; the best ones always stay."""
+    logits = torch.cat((torch.randn(100, 64), torch.randn(100, 64).round())).float() * 3
+    sampling = Sampling(top_k=top_k, top_p=top_p)
+    p = Sampling(top_k=top_k).filtered(logits).double().softmax(-1)
+    at_most = torch.where(logits[:, None] <= logits[:, :, None], p[:, None], 0).sum(-1)
+    clear = (at_most - (1 - top_p)).abs() > 1e-5
+    expected = (p > 0) & ((at_most > 1 - top_p) | (logits == logits.amax(-1, keepdim=True)))
+    kept = sampling.filtered(logits) > -math.inf
+    assert (kept == expected)[clear].all()
+    assert clear.double().mean() > 0.9 or top_p == 0.9999999
+    order = torch.randperm(64)  # the order of the tokens, and of the sums with it, changes nothing
+    assert torch.equal(sampling.filtered(logits[:, order]) > -math.inf, kept[:, order])
+
+
+def test_mass_of_a_token():
+    x = torch.cat((-torch.rand(10_000) * 13, torch.tensor([0.0])))
+    torch.testing.assert_close(token_mass(x).double() / 2**40, x.double().exp(), rtol=2e-6, atol=0)
+    assert token_mass(torch.tensor([0.0, -1e9, -math.inf])).tolist() == [2**40, 0, 0]
