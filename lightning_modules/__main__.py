@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_modules.command_line import HelpFormatter, PlainErrors
 from lightning_modules.stopping import StopOnSignal, end_with_parent
+from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
 
 PROG = "python -m lightning_modules"
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
+PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in ("Posix", "Windows")]  # of our options
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer come from a config file; options on the command line override it."""
 EXAMPLES = """examples:
@@ -55,6 +56,10 @@ class SaveConfig(SaveConfigCallback):
 class CommandLine(LightningCLI):
     """Lightning's; an invalid config and an error that ends a prediction are reported in one line as well."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._saved = list(PATHS)  # harmless classes in the checkpoint to continue from
+        super().__init__(*args, **kwargs)
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
@@ -72,7 +77,7 @@ class CommandLine(LightningCLI):
         if not given or not file.exists() or file.is_dir():  # a keyword such as last
             return
         try:
-            content = torch.load(file, weights_only=True, map_location="cpu") if file.is_file() else None
+            content = unpickling.load(file, names=self._saved) if file.is_file() else None
         except (pickle.UnpicklingError, EOFError, RuntimeError, OSError):
             self._refuse()
         if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
@@ -81,14 +86,16 @@ class CommandLine(LightningCLI):
     def fit(self, **arguments: Any) -> None:
         """Trains; a checkpoint to continue from is read as weights alone, so it cannot run code."""
         try:
-            self.trainer.fit(**arguments | {"weights_only": True})
+            with unpickling.harmless(self._saved):
+                self.trainer.fit(**arguments | {"weights_only": True})
         except pickle.UnpicklingError:
             self._refuse()
 
     def predict(self, **arguments: Any) -> None:
         """Decodes."""
         try:
-            self.trainer.predict(**arguments | {"weights_only": True})
+            with unpickling.harmless(self._saved):
+                self.trainer.predict(**arguments | {"weights_only": True})
         except pickle.UnpicklingError:
             self._refuse()
         except (ValueError, OSError) as error:

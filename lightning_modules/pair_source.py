@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 import sdvar
-from sdvar.checkpoints import bundled_files, local_file, sha256
+from sdvar import checkpoints
+from sdvar.checkpoints import bundled_files
 from sdvar.drafts import of_target
 
 DTYPES = {
@@ -96,13 +97,13 @@ def with_draft(pair: sdvar.ModelPair, draft: str, precision: str) -> sdvar.Model
 
 @functools.cache
 def digest(file: str) -> str:
-    """SHA-256 of a weights file."""
-    return sha256(local_file(file))
+    """What identifies the weights that a file, or ``FILE::PATH``, names."""
+    return checkpoints.digest(file)
 
 
 @functools.cache
 def digests(source: PairSource) -> dict[str, str]:
-    """SHA-256 of each weights file, by the model's name; a draft that is made of the target has no file."""
+    """What identifies the weights of each file, by the model's name; a draft that is made of the target has no file."""
     files: dict[str, str | Path] = {}
     if isinstance(source, PairFiles):
         files |= asdict(source)
@@ -110,4 +111,4 @@ def digests(source: PairSource) -> dict[str, str]:
         files |= bundled_files(source if isinstance(source, str) else source.pair)
     if not isinstance(source, str) and of_target(source.draft):
         del files["draft"]
-    return {name: sha256(local_file(file)) for name, file in files.items()}
+    return {name: checkpoints.digest(file) for name, file in files.items()}

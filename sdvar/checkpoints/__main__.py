@@ -1,7 +1,7 @@
 """Look into checkpoint files, or rewrite them.
 
-A file is a .pth or .safetensors file, a training checkpoint, hf://OWNER/REPO/FILE[@REVISION], or one of d16, d20, d24,
-d30, d36, vae for the released files.
+A file is a .pth or .safetensors file, a training checkpoint, a folder of shards with its index, hf://OWNER/REPO/FILE
+[@REVISION], or one of d16, d20, d24, d30, d36, vae for the released files. FILE::PATH is one of several models in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.table import Table
 from sdvar.checkpoints.converting import convert
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.inspecting import COLUMNS, inspect
-from sdvar.command_line import ArgumentParser
+from sdvar.command_line import ArgumentParser, count
 from sdvar.dtypes import DTYPES
 
 EXAMPLES = {
@@ -28,7 +28,7 @@ EXAMPLES = {
     ),
     "convert": (
         "python -m sdvar.checkpoints convert var_d30.pth var_d30.safetensors --dtype bfloat16",
-        "python -m sdvar.checkpoints convert last.pth var.safetensors --kind var",
+        "python -m sdvar.checkpoints convert last.pth::ema var.safetensors --kind var",
     ),
 }
 KINDS = {"var": "VAR", "tokenizer": "tokenizer"}
@@ -47,8 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m sdvar.checkpoints`."""
     parser = ArgumentParser(PROG, description=__doc__, epilog=_examples(*EXAMPLES))
     commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", help="say what files are, as a table", epilog=_examples("inspect"))
+    inspect = commands.add_parser("inspect", help="say what files hold", epilog=_examples("inspect"))
     inspect.add_argument("files", nargs="+", metavar="FILE")
+    inspect.add_argument("--shapes", action="store_true", help="list every tensor with its shape")
     convert_help = "rewrite a file as safetensors, verified by reading it back"
     convert = commands.add_parser("convert", help=convert_help, epilog=_examples("convert"))
     convert.add_argument("source", metavar="IN")
@@ -62,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--kind", choices=KINDS, help="which one, where IN holds a VAR and a tokenizer")
     convert.add_argument(
         "--patch_nums", type=int, nargs="+", metavar="SIDE", help="pyramid of a VAR whose file does not hold it: 1 2 3"
+    )
+    convert.add_argument(
+        "--heads", type=count, metavar="N", help="attention heads of a VAR whose file does not hold them"
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser
@@ -77,13 +81,14 @@ def _inspect(options: argparse.Namespace) -> int:
         table.add_column(title, justify="left" if title in TEXT_COLUMNS else "right", overflow="fold")
     for file in options.files:
         try:
-            for cells, note in inspect(file):
+            inspected = inspect(file, options.shapes)
+            for cells in inspected.rows:
                 table.add_row(*map(escape, cells))
-                notes += [note] if note else []
+            notes += inspected.notes
         except CheckpointError as error:
             status = _complain(error)
     if table.row_count:
-        console = Console(width=None if sys.stdout.isatty() else WIDTH)
+        console = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
         console.print(table)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False, markup=False)
@@ -93,7 +98,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     dtype, kind = DTYPES[options.dtype], KINDS.get(options.kind)
     try:
-        convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite)
+        convert(options.source, options.out, dtype, kind, options.patch_nums, options.overwrite, options.heads)
     except (ValueError, TypeError, OSError) as error:
         return _complain(error)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:,.1f} MB, read back and equal")

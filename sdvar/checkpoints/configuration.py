@@ -10,50 +10,75 @@ from typing import Any
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
+from sdvar.checkpoints.state_dicts import HOW_TO_USE, REQUIRED, TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
 from sdvar.pyramid import ScalePyramid
 
 KNOWN_PYRAMIDS = {680: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 2240: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)}
 HEAD_WIDTH = 64  # of the released models; used only where no tensor gives the number of heads
-HOW_TO_USE = {VAR_KIND: "give it as the draft or the target", TOKENIZER_KIND: "give it as the tokenizer"}
+SCALES = "blocks.0.attn.scale_mul_1H11"  # one per head, with QK-normalisation
+HOW_TO_GIVE_HEADS = "give heads, or write it into a file: python -m sdvar.checkpoints convert IN OUT --heads N"
 
 Weights = Mapping[str, Tensor]
 
 
-def var_arguments(weights: Weights) -> dict[str, Any]:
+def var_arguments(weights: Weights, heads: int | None = None) -> dict[str, Any]:
     """Arguments of the `sdvar.VAR` that the tensors describe, but for its pyramid.
 
     Args:
         weights: tensors by their released names; they may be on the meta device.
+        heads: the user's number of attention heads, if given; see `var_heads`.
 
     Raises:
         CheckpointError: if they do not describe one; without the weights' name, see `named`.
     """
-    _expect(
-        weights, VAR_KIND,
-        ("pos_1LC", "pos_start", "class_emb.weight", "word_embed.weight", "head.weight", "blocks.0.ffn.fc1.weight"),
-    )  # fmt: skip
+    _expect(weights, VAR_KIND, REQUIRED[VAR_KIND])
     width = _shape(weights, "pos_1LC", 3)[2]
-    qk_norm = "blocks.0.attn.scale_mul_1H11" in weights
-    heads = _shape(weights, "blocks.0.attn.scale_mul_1H11", 4)[1] if qk_norm else width // HEAD_WIDTH
-    if heads < 1 or width % heads:
-        raise CheckpointError(f"a width of {width} does not divide into {heads} heads; the file is damaged")
     return {
         "num_classes": _shape(weights, "class_emb.weight", 2)[0] - 1,
         "depth": _count(weights, "blocks"),
         "width": width,
-        "heads": heads,
+        "heads": var_heads(weights, heads),
         "codebook_size": _shape(weights, "head.weight", 2)[0],
         "latent_channels": _shape(weights, "word_embed.weight", 2)[1],
         "mlp_ratio": _shape(weights, "blocks.0.ffn.fc1.weight", 2)[0] / width,
         "shared_adaln": "shared_ada_lin.1.weight" in weights,
-        "qk_norm": qk_norm,
+        "qk_norm": SCALES in weights,
     }
+
+
+def var_heads(weights: Weights, given: int | None) -> int:
+    """The number of attention heads: from the attention scales of QK-normalisation, else as given, else a guess.
+
+    Raises:
+        CheckpointError: the tensors and the given number disagree, or it does not divide the width, or there is no
+            guess; see `var_arguments`.
+    """
+    width = _shape(weights, "pos_1LC", 3)[2]
+    held = _shape(weights, SCALES, 4)[1] if SCALES in weights else None
+    if held and given and held != given:
+        raise CheckpointError(f"heads is {held} in the file, but {given} was given; leave heads out")
+    if held and width % held:
+        raise CheckpointError(f"a width of {width} does not divide into {held} heads; the file is damaged")
+    if given and width % given:
+        raise CheckpointError(
+            f"a width of {width} does not divide into {given} heads; give the number it was trained with"
+        )
+    if not held and not given and width % HEAD_WIDTH:
+        raise CheckpointError(
+            f"its number of heads is not in the file, which has no QK-normalisation, and its width of {width} is no "
+            f"multiple of {HEAD_WIDTH}, from which it could be guessed; {HOW_TO_GIVE_HEADS}"
+        )
+    return held or given or width // HEAD_WIDTH
+
+
+def heads_are_guessed(weights: Weights) -> bool:
+    """Whether no tensor tells the number of heads."""
+    return SCALES not in weights
 
 
 def tokenizer_arguments(weights: Weights) -> dict[str, Any]:
     """Arguments of the `sdvar.VQVAE` that the tensors describe, but for its pyramid; see `var_arguments`."""
-    _expect(weights, TOKENIZER_KIND, ("quantize.embedding.weight", "encoder.conv_in.weight"))
+    _expect(weights, TOKENIZER_KIND, REQUIRED[TOKENIZER_KIND])
     base = _shape(weights, "encoder.conv_in.weight", 4)[0]
     keys = [f"encoder.down.{i}.block.0.conv1.weight" for i in range(_count(weights, "encoder.down"))]
     _expect(weights, TOKENIZER_KIND, keys or ["encoder.down.0.block.0.conv1.weight"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from sdvar.atomic import replacing
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import SUMS, Source, listed, name_of, read
+from sdvar.checkpoints.files import SUMS, listed, read, stated_heads
 from sdvar.checkpoints.filling import derived
 from sdvar.checkpoints.inspecting import placeholder_pyramid
 from sdvar.checkpoints.loading import load_tokenizer, load_var
-from sdvar.checkpoints.state_dicts import UNKNOWN_KIND, VAR_KIND, kind_of, state_dicts
+from sdvar.checkpoints.sources import Source, chosen_path, name_of
+from sdvar.checkpoints.state_dicts import UNKNOWN_KIND, VAR_KIND, state_dicts, under
 
 
 def convert(
@@ -25,6 +27,7 @@ def convert(
     kind: str | None = None,
     patch_nums: Sequence[int] | None = None,
     overwrite: bool = False,
+    heads: int | None = None,
 ) -> None:
     """Writes what `load_var` or `load_tokenizer` makes of a source, and reads it back to compare every number.
 
@@ -37,6 +40,7 @@ def convert(
         kind: "VAR" or "tokenizer", where the source holds both.
         patch_nums: the pyramid of a VAR whose file does not hold it; the written file does.
         overwrite: replace ``out`` if it exists.
+        heads: attention heads of a VAR whose file does not hold them; the written file states them.
 
     Raises:
         CheckpointError: the source cannot be loaded, ``out`` is not a file name to write to, or the file read back
@@ -44,16 +48,20 @@ def convert(
         OSError: ``out`` cannot be written.
     """
     _check_out(out, overwrite)
-    name = name_of(source)
-    weights, kind = _one_of(name, state_dicts(name, read(source, verify=False)), kind)
+    stated = {}
+    content = read(source, verify=False)
+    kind, weights = _chosen(name_of(source), content, kind, chosen_path(source))
     if kind == VAR_KIND:
-        tensors = load_var(source, patch_nums, dtype=dtype).state_dict()
+        model = load_var(source, patch_nums, dtype=dtype, heads=heads)
+        tensors = model.state_dict()
+        if heads or stated_heads(source):
+            stated = {"heads": str(model.heads)}
     else:
         tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
         # derived buffers record only the number of scales, which may be unknown
         tensors = {key: value for key, value in tensors.items() if key in weights or not derived(key)}
     with replacing(out) as stream:
-        stream.write(save(tensors, metadata={"format": "pt"}))
+        stream.write(save(tensors, metadata={"format": "pt"} | stated))
         stream.flush()
         read_back = load_file(stream.name)
         differing = [key for key, value in tensors.items() if not _same(value, read_back.get(key))]
@@ -78,12 +86,13 @@ def _check_out(out: Path, overwrite: bool) -> None:
         )
 
 
-def _one_of(name: str, found: dict[str, dict[str, Tensor]], kind: str | None) -> tuple[dict[str, Tensor], str]:
-    """The state dict to convert, and its kind."""
-    kinds = {kind_of(weights): weights for weights in reversed(found.values())}  # the first of a kind counts
-    kinds.pop(UNKNOWN_KIND, None)
+def _chosen(name: str, content: Any, kind: str | None, path: str | None) -> tuple[str, dict[str, Tensor]]:
+    """The kind of the state dict to convert, and its tensors."""
+    found = under(name, state_dicts(name, content), path)
+    complete = [state for state in found if state.complete] or [state for state in found if state.kind != UNKNOWN_KIND]
+    kinds = dict.fromkeys(state.kind for state in complete)
     if not kinds or (kind and kind not in kinds):
-        held = ", ".join(kinds) or f"{', '.join(list(next(iter(found.values())))[:5])}, …"
+        held = ", ".join(kinds) or f"{', '.join(list(found[0].tensors)[:5])}, …"
         raise CheckpointError(
             f"{name}: no {kind or 'VAR and no tokenizer'} of the released format in it; it holds {held}. Give a "
             "file whose keys are the released ones"
@@ -91,7 +100,7 @@ def _one_of(name: str, found: dict[str, dict[str, Tensor]], kind: str | None) ->
     if kind is None and len(kinds) > 1:
         raise CheckpointError(f"{name}: holds a VAR and a tokenizer; choose with --kind var or --kind tokenizer")
     kind = kind or next(iter(kinds))
-    return kinds[kind], kind
+    return kind, next(state.tensors for state in complete if state.kind == kind)
 
 
 def _same(written: Tensor, read_back: Tensor | None) -> bool:

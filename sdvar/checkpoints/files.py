@@ -1,4 +1,4 @@
-"""Reading a checkpoint file: its SHA-256 is checked, no code runs, and it is memory-mapped where the format allows."""
+"""Reading checkpoint files: SHA-256 sums are checked, no code runs, and files are memory-mapped where possible."""
 
 from __future__ import annotations
 
@@ -12,31 +12,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from sdvar.checkpoints import unpickling
 from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.folders import DISTRIBUTED, INDEX, index_of, shards_of, whole_from, whole_of
 from sdvar.checkpoints.hub import local_file
+from sdvar.checkpoints.sources import Source, name_of, split
 
-Source = str | os.PathLike | Mapping[str, Any]
 SUMS = "SHA256SUMS"
 CHUNK = 2**22  # bytes read at a time
+START = 512  # bytes that tell the kind of a file
 ZIP = b"PK\x03\x04"  # how a .pth of torch >= 1.6 begins; older ones cannot be mapped
-
-
-def name_of(source: Source) -> str:
-    """What messages call a source."""
-    return "state dict" if isinstance(source, Mapping) else str(source)
+# what else lies where weights are expected: how it begins, and what to do
+OTHERS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the weights; run git lfs pull in its repository",
+    b"<": "a web page or XML, not a checkpoint; download the file itself (on the hub its address has /resolve/)",
+    b"\x1f\x8b": "an archive of gzip; unpack it and give the file in it",
+    b"BZh": "an archive of bzip2; unpack it and give the file in it",
+    b"\xfd7zXZ": "an archive of xz; unpack it and give the file in it",
+    b"7z\xbc\xaf": "an archive of 7-Zip; unpack it and give the file in it",
+    b"Rar!": "an archive of RAR; unpack it and give the file in it",
+    b"\x89HDF": "an HDF5 file; give a .pth or .safetensors file",
+    b"GGUF": "a GGUF file; give a .pth or .safetensors file",
+}
 
 
 def read(source: Source, verify: bool = True) -> Any:
     """What a source holds: tensors by name, or a training checkpoint around them.
 
-    Tensors of a ``.safetensors`` file and of a zipped ``.pth`` are views of the mapped file.
+    Tensors of a safetensors file and of a zipped file of `torch.save` are views of the mapped file.
 
     Args:
-        source: a mapping, which is returned unchanged; a file; or a name that `hub.local_file` knows.
-        verify: compare the file with its known SHA-256; this reads all of it.
+        source: a mapping, which is returned unchanged; a file; a folder of shards or its ``.index.json``; or a name
+            that `hub.local_file` knows. Of ``FILE::PATH`` all of FILE.
+        verify: compare each file with its known SHA-256; this reads all of it.
 
     Raises:
         TypeError: for anything else.
@@ -50,42 +61,108 @@ def read(source: Source, verify: bool = True) -> Any:
             "give its state_dict()"
         )
     name, path = name_of(source), local_file(source)
+    if path.is_dir():
+        path = index_of(path, name)
+    if path.name.endswith(INDEX):
+        return _merged(shards_of(path, name), name, verify)
+    if path.suffix == DISTRIBUTED:
+        raise CheckpointError(f"{name}: a part {whole_from(path.parent)}")
+    if index := whole_of(path):
+        raise CheckpointError(f"{name}: one of several shards; give the folder or {index.name}")
+    return _read(path, name, verify)
+
+
+def _merged(shards: Mapping[Path, list[str]], name: str, verify: bool) -> dict[str, Any]:
+    """The tensors of several files, as their index lists them."""
+    merged = {}
+    for shard, keys in shards.items():
+        content = _read(shard, f"{name}: {shard.name}", verify)
+        missing = [key for key in keys if not isinstance(content, Mapping) or key not in content]
+        if missing:
+            raise CheckpointError(
+                f"{name}: {shard.name} lacks {', '.join(missing[:5])}, which the index lists for it; download it again"
+            )
+        merged.update({key: content[key] for key in keys})
+    return merged
+
+
+def _read(path: Path, name: str, verify: bool) -> Any:
+    """What one file holds."""
+    start = _start(path, name)
+    if verify:
+        _verify(path, name)
+    safe = start[8:9] == b"{"  # the length of a header in JSON comes first
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise CheckpointError(f"{name}: a folder; give the .pth or .safetensors file in it")
-        if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
+        return load_file(path) if safe else unpickling.load(path, mmap=start.startswith(ZIP))
+    except Exception as error:
+        raise CheckpointError(f"{name}: cannot be read as a checkpoint{_why(error, path, start)}") from None
+
+
+def _start(path: Path, name: str) -> bytes:
+    """The first bytes of a file that may be a checkpoint."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
             raise CheckpointError(f"{name}: not a regular file but a pipe, socket or device; give a file on a disk")
         with path.open("rb") as file:
-            start = file.read(len(ZIP))
+            start = file.read(START)
     except FileNotFoundError:
-        raise CheckpointError(f"{name}: no such file; expected a .pth or .safetensors checkpoint") from None
+        hint = "; a file of the hub is hf://OWNER/REPO/FILE" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+        raise CheckpointError(f"{name}: no such file; expected a .pth or .safetensors checkpoint{hint}") from None
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from None
     if not start:
         raise CheckpointError(f"{name}: cannot be read as a checkpoint: the file is empty. Download or copy it again")
-    if verify:
-        _verify(path, name)
-    safe = path.suffix == ".safetensors"
+    for beginning, what in OTHERS.items():
+        if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
+            raise CheckpointError(f"{name}: {what}")
+    return start
+
+
+def _why(error: Exception, path: Path, start: bytes) -> str:
+    """Why a file cannot be read, and what to do. Never torch's own advice, which is to run the code in it."""
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) and (refused := unpickling.refused(error)):
+        if "ShardedTensor" in refused or "distributed.tensor" in refused:
+            return f": its tensors are distributed ({refused}). Save a full state dict, gathered on one process"
+        return (
+            f": it holds {refused}, and objects other than tensors, plain values and records of them are refused, "
+            "since unpickling them can run code. Save the model's state_dict() alone"
+        )
+    if "must be imported to load DTensors" in text:
+        return ": its tensors are distributed (DTensor). Save a full state dict, gathered on one process"
+    if "TorchScript" in text:
+        return ": it is a TorchScript archive, which holds code. Save the model's state_dict() alone"
+    if "Unsupported operand" in text and (start.startswith(ZIP) or b"\x80\x03" <= start[:2] <= b"\x80\x09"):
+        return ": it was pickled in another form. Save the model's state_dict() by torch.save, without pickle_protocol"
+    named = path.suffix == ".safetensors"
+    kind = "safetensors file" if named else "file of torch.save and no safetensors file"
+    advice = "; a file of torch.save is named .pth" if named else ""
+    return f" ({type(error).__name__}); it is damaged, cut off or no {kind}. Download or copy it again{advice}"
+
+
+def stated_heads(source: Source) -> int | None:
+    """The number of attention heads that a safetensors file states beside its tensors, as `convert` writes it."""
+    if isinstance(source, Mapping) or (path := local_file(source)).is_dir() or path.name.endswith(INDEX):
+        return None
     try:
-        if safe:
-            return load_file(path)
-        # weights_only: a checkpoint must not be able to run code
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
-    except Exception as error:
-        # torch's message advises turning weights_only off, which would run code from the file
-        refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if refused:
-            raise CheckpointError(
-                f"{name}: cannot be read as a checkpoint: it holds {refused[1]}, and objects other than tensors and "
-                "plain values are refused, since unpickling them can run code. Save the model's state_dict() alone"
-            ) from None
-        kind = "safetensors file" if safe else "file of torch.save"
-        advice = "a file of torch.save is named .pth" if safe else "a safetensors file is named .safetensors"
-        raise CheckpointError(
-            f"{name}: cannot be read as a checkpoint ({type(error).__name__}); it is damaged, cut off or no {kind}. "
-            f"Download or copy it again; {advice}"
-        ) from None
+        with safe_open(path, "pt") as file:
+            stated = (file.metadata() or {}).get("heads", "")
+    except SafetensorError:  # a file of torch.save
+        return None
+    return int(stated) if stated.isdecimal() and 0 < len(stated) < 7 else None
+
+
+def digest(source: str | os.PathLike) -> str:
+    """What identifies the weights of a source: SHA-256 of its file, or of its shards' sums; and the path in it."""
+    place, path = split(source), local_file(source)
+    if path.is_dir():
+        path = index_of(path, place.file)
+    if path.name.endswith(INDEX):
+        files = [path, *shards_of(path, place.file)]
+        total = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    else:
+        total = sha256(path)
+    return total if place.path is None else f"{total}::{place.path}"
 
 
 def sha256(path: Path) -> str:

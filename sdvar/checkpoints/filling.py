@@ -26,17 +26,17 @@ def derived(key: str) -> bool:
     return key.rsplit(".", 1)[-1] in DERIVED
 
 
-def empty_var(weights: Weights, pyramid: ScalePyramid | None) -> VAR:
+def empty_var(weights: Weights, pyramid: ScalePyramid | None, heads: int | None = None) -> VAR:
     """The VAR that the weights describe, on the meta device, where it takes no memory; its tensors fit the weights'.
 
     Args:
         weights: tensors by their released names.
-        pyramid: the user's, if any; see `var_pyramid`.
+        pyramid, heads: the user's, if any; see `var_pyramid` and `var_heads`.
 
     Raises:
         CheckpointError: if it cannot be built, or names and shapes are not the weights'; without the weights' name.
     """
-    return _empty(VAR, var_arguments(weights) | {"patch_nums": var_pyramid(weights, pyramid)}, weights)
+    return _empty(VAR, var_arguments(weights, heads) | {"patch_nums": var_pyramid(weights, pyramid)}, weights)
 
 
 def empty_tokenizer(weights: Weights, pyramid: ScalePyramid) -> VQVAE:

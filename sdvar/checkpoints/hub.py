@@ -7,9 +7,14 @@ import re
 from pathlib import Path
 
 from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.folders import INDEX, shard_names
+from sdvar.checkpoints.sources import split
 
 RELEASED_REPOSITORY = "FoundationVision/var"
 RELEASED = {f"d{depth}": f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)} | {"vae": "vae_ch160v4096z32.pth"}
+ADDRESS = re.compile(r"(https?:/+)?(www\.)?(?P<host>[\w-]+(\.[\w-]+)+(:\d+)?)/(?P<path>[^?#]*)([?#].*)?")
+HOSTS = re.compile(r"(\w+\.)?(huggingface\.co|hf\.co|hf-mirror\.com)")
+PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)(/(resolve|blob|raw|tree)/(?P<revision>[^/]+)(/(?P<file>.+))?)?/?")
 HUB_NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^/@]+(?:/[^/@]+)*)(?:@(?P<revision>[^@]+))?")
 
 
@@ -18,22 +23,42 @@ def local_file(source: str | os.PathLike) -> Path:
 
     Args:
         source: a path; ``hf://OWNER/REPO/FILE[@REVISION]``; or a short name of `RELEASED`, which means the released
-            file wherever the command runs (a local file of that name is written ``./d16``).
+            file wherever the command runs (a local file of that name is written ``./d16``). The path of a state dict
+            in the file, after ``::``, is left out. With an index of shards its shards are downloaded too.
 
     Raises:
         CheckpointError: if the name is malformed or the hub's file cannot be had. A path is not looked at here.
     """
-    if isinstance(source, str) and source in RELEASED:
-        return _download(source, RELEASED_REPOSITORY, RELEASED[source], None)
-    if not str(source).startswith("hf:/"):  # one slash: what pathlib makes of a hub name
-        return Path(source)
-    match = HUB_NAME.fullmatch(str(source))
+    name = split(source).file
+    if isinstance(source, str) and name in RELEASED:
+        return _download(name, RELEASED_REPOSITORY, RELEASED[name], None)
+    if not name.startswith("hf:/"):  # one slash: what pathlib makes of a hub name
+        _refuse_address(name)
+        return Path(os.path.expanduser(name))
+    match = HUB_NAME.fullmatch(name)
     if match is None or {".", ".."} & set(match["file"].split("/")):
         raise CheckpointError(
-            f"{source}: malformed hub name; expected the string hf://OWNER/REPO/FILE or hf://OWNER/REPO/FILE@REVISION "
+            f"{name}: malformed hub name; expected the string hf://OWNER/REPO/FILE or hf://OWNER/REPO/FILE@REVISION "
             f"or one of {', '.join(RELEASED)}"
         )
-    return _download(str(source), **match.groupdict())
+    file = _download(name, **match.groupdict())
+    if file.name.endswith(INDEX):  # the cache keeps the shards beside their index
+        folder = match["file"].rpartition("/")[0]
+        for shard in shard_names(file, name):
+            _download(name, match["repo"], f"{folder}/{shard}".lstrip("/"), match["revision"])
+    return file
+
+
+def _refuse_address(name: str) -> None:
+    """Says what to give instead of an address of the web."""
+    match = ADDRESS.fullmatch(name)
+    if match is None or not (name.startswith("http") or HOSTS.fullmatch(match["host"])):
+        return
+    page = PAGE.fullmatch(match["path"]) if HOSTS.fullmatch(match["host"]) else None
+    if page is None:
+        raise CheckpointError(f"{name}: an address; download the file and give its path, or hf://OWNER/REPO/FILE")
+    revision = "" if page["revision"] in (None, "main") else f"@{page['revision']}"
+    raise CheckpointError(f"{name}: an address of the hub; give hf://{page['repo']}/{page['file'] or 'FILE'}{revision}")
 
 
 def _download(source: str, repo: str, file: str, revision: str | None) -> Path:

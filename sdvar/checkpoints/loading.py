@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
 import torch
 
-from sdvar.checkpoints.configuration import Weights, given_pyramid
+from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
-from sdvar.checkpoints.files import Source, name_of, read
+from sdvar.checkpoints.files import read, stated_heads
 from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
+from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target
 from sdvar.dtypes import DTYPES
@@ -20,6 +22,8 @@ from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
 from sdvar.pyramid import ScalePyramid
+
+log = logging.getLogger("sdvar.checkpoints")
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -29,22 +33,25 @@ def load_var(
     patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    heads: int | None = None,
 ) -> VAR:
     """A VAR from weights with the released key names.
 
     Args:
-        source: a state dict; a ``.pth`` or ``.safetensors`` file; ``hf://OWNER/REPO/FILE[@REVISION]``; or "d16", "d20",
-            "d24", "d30", "d36" for the released files. Each may be a training checkpoint around the state dict. Tensors
-            on the meta device give a model on the meta device.
+        source: a state dict; a ``.pth`` or ``.safetensors`` file, or a folder of shards; ``hf://OWNER/REPO/FILE[@REVISION]``;
+            or "d16", "d20", "d24", "d30", "d36" for the released files. Each may be a training checkpoint around state
+            dicts; ``SOURCE::PATH`` chooses one of several. Tensors on the meta device give a model on the meta device.
         patch_nums: the pyramid; needed only where the file lacks ``lvl_1L`` and the length is not a released one's.
         device, dtype: of the result. For bfloat16 and float16 the blocks' matrices take that dtype, all else float32.
+        heads: attention heads, of a VAR without QK-normalisation, whose tensors do not tell it; without it a guess is
+            logged as a warning.
 
     Raises:
-        CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums``.
+        CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``.
         ValueError, TypeError: for another dtype, or arguments of the wrong kind.
     """
     _check_dtype(dtype)
-    return _opened_var(source, given_pyramid(patch_nums)).fill(device, dtype)
+    return _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads)).fill(device, dtype)
 
 
 def load_tokenizer(
@@ -82,6 +89,7 @@ def load_pair(
     patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    heads: Mapping[str, int] | None = None,
 ) -> ModelPair:
     """The models of a decode: a bundled pair by name, or three checkpoints.
 
@@ -93,6 +101,7 @@ def load_pair(
             target's own weights, with a bundled pair too: "target:int8", see `sdvar.draft_of`.
         patch_nums: the pyramid where the files do not hold it.
         device, dtype: of the models; see `load_var`.
+        heads: attention heads of "draft" and "target" where the files do not hold them; see `load_var`.
 
     Raises:
         ValueError: for an unknown pair, or arguments that do not belong together.
@@ -111,9 +120,11 @@ def load_pair(
         sources = dict(bundled_files(pair))
     elif missing := [name for name in given if name not in sources]:
         raise ValueError(f"load_pair: {', '.join(missing)} missing; give draft, target and tokenizer, or a pair's name")
-    pyramid = given_pyramid(patch_nums)
-    big = _opened_var(sources["target"], pyramid)
-    small = _opened_var(sources["draft"], pyramid) if own is None else None
+    pyramid, given_heads = given_pyramid(patch_nums), dict(heads or {})
+    if unknown := given_heads.keys() - {"draft", "target"}:
+        raise ValueError(f"heads: expected draft and target as keys, got {', '.join(map(repr, sorted(unknown)))}")
+    big = _opened_var(sources["target"], pyramid, _checked_heads(given_heads.get("target")))
+    small = _opened_var(sources["draft"], pyramid, _checked_heads(given_heads.get("draft"))) if own is None else None
     if own is not None:
         check_draft(own, big.model.depth, dtype, torch.device(device))
     images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
@@ -158,16 +169,32 @@ class _Opened(Generic[Model]):
             return fill(self.model, self.weights, device, dtype)
 
 
-def _opened_var(source: Source, pyramid: ScalePyramid | None) -> _Opened[VAR]:
-    name, weights = choose(name_of(source), read(source), VAR_KIND)
+def _opened_var(source: Source, pyramid: ScalePyramid | None, heads: int | None) -> _Opened[VAR]:
+    content = read(source)
+    name, weights = choose(name_of(source), content, VAR_KIND, chosen_path(source))
     with named(name):
-        return _Opened(name, weights, empty_var(weights, pyramid))
+        if heads is None and heads_are_guessed(weights):
+            heads = stated_heads(source)
+            guessed = heads is None
+        else:
+            guessed = False
+        model = empty_var(weights, pyramid, heads)
+    if guessed:
+        log.warning("%s: %d heads are a guess, its width over 64; %s", name, model.heads, HOW_TO_GIVE_HEADS)
+    return _Opened(name, weights, model)
 
 
 def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:
-    name, weights = choose(name_of(source), read(source), TOKENIZER_KIND)
+    content = read(source)
+    name, weights = choose(name_of(source), content, TOKENIZER_KIND, chosen_path(source))
     with named(name):
         return _Opened(name, weights, empty_tokenizer(weights, pyramid))
+
+
+def _checked_heads(heads: int | None) -> int | None:
+    if heads is not None and (not isinstance(heads, int) or isinstance(heads, bool) or heads < 1):
+        raise ValueError(f"heads: expected an int >= 1, got {heads!r}")
+    return heads
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

@@ -1,114 +1,359 @@
-"""State dicts inside training checkpoints."""
+"""State dicts of VARs and tokenizers, wherever they are in what a file holds: found by their structure.
+
+A file is a tree of mappings with tensors as leaves; the dots of a tensor's name go on with the tree. The root of a
+model is the node under which its tensors have the released names. Levels that a wrapper adds (data parallelism, FSDP,
+`torch.compile`, activation checkpoints) show by their shape: they have one child, and no released name contains them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.unpickling import Saved
+from sdvar.models.tokenizer import VQVAE
+from sdvar.models.transformer import VAR
 
 VAR_KIND, TOKENIZER_KIND, UNKNOWN_KIND = "VAR", "tokenizer", "unknown"
-# where training scripts put weights; the first of each kind is taken
-PLACES = (("trainer", "var_wo_ddp"), ("trainer", "vae_local"), ("model",), ("state_dict",))
-WRAPPERS = frozenset(("module", "_orig_mod"))  # parts of a key that data parallelism and torch.compile add
+HOW_TO_USE = {VAR_KIND: "give it as the draft or the target", TOKENIZER_KIND: "give it as the tokenizer"}
+# children by which the root of a model is known, and the tensors from which its configuration is read
+SIGNS = {
+    VAR_KIND: ("blocks", "pos_1LC", "pos_start", "word_embed", "class_emb"),
+    TOKENIZER_KIND: ("quantize", "encoder", "decoder"),
+}
+REQUIRED = {
+    VAR_KIND: (
+        "pos_1LC", "pos_start", "class_emb.weight", "word_embed.weight", "head.weight", "blocks.0.ffn.fc1.weight",
+    ),
+    TOKENIZER_KIND: ("quantize.embedding.weight", "encoder.conv_in.weight"),
+}  # fmt: skip
+AVERAGES = re.compile(r"ema|swa|avg|average[ds]?|averaging|shadow", re.IGNORECASE)
+USUAL = ("model", "state_dict")  # where training scripts put what they train
+DEEPEST = 40  # levels of a tree; a model has about ten
+
+log = logging.getLogger("sdvar.checkpoints")
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The tensors of one model.
+
+    Attributes:
+        path: where it is in the file, "" for the whole; ``FILE::PATH`` chooses it.
+        kind: VAR_KIND, TOKENIZER_KIND or UNKNOWN_KIND.
+        tensors: by their released names.
+        wrapped: the path with the levels that wrappers add.
+    """
+
+    path: str
+    kind: str
+    tensors: dict[str, Tensor] = field(repr=False)
+    wrapped: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has what its configuration is read from."""
+        return self.kind != UNKNOWN_KIND and all(key in self.tensors for key in REQUIRED[self.kind])
+
+    def named(self, file: str) -> str:
+        """What messages call it; it can be given as a source."""
+        return f"{file}::{self.path}" if self.path else file
 
 
 def kind_of(weights: Mapping[str, Tensor]) -> str:
     """VAR_KIND, TOKENIZER_KIND or UNKNOWN_KIND, by the names alone."""
-    if any(key.startswith(("quantize.", "encoder.", "decoder.")) for key in weights):
-        return TOKENIZER_KIND
-    if any(key.startswith(("blocks.", "pos_1LC", "pos_start", "word_embed.", "class_emb.")) for key in weights):
-        return VAR_KIND
-    return UNKNOWN_KIND
+    first = {key.partition(".")[0] for key in weights}
+    return next((kind for kind in (TOKENIZER_KIND, VAR_KIND) if first.intersection(SIGNS[kind])), UNKNOWN_KIND)
 
 
-def state_dicts(name: str, loaded: Any) -> dict[str, dict[str, Tensor]]:
-    """All state dicts in a file's content, by place ("" for the whole), without the wrappers' parts of keys.
+def state_dicts(name: str, loaded: Any) -> list[StateDict]:
+    """All state dicts of VARs and tokenizers in a file's content; without any, whatever else has named tensors.
 
     Args:
         name: what messages call the file.
-        loaded: tensors by name, or a mapping that holds such a mapping at one of `PLACES`; the rest of it is ignored.
+        loaded: what it holds.
 
     Raises:
-        CheckpointError: if there is none, or an entry is not a named tensor with storage of its own size.
+        CheckpointError: it has no named tensors.
     """
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(
-            f"{name}: expected names and tensors, got {_outline(loaded)}; save the model's state_dict()"
-        )
-    found = {}
-    for place in PLACES:
-        value: Any = loaded
-        for part in place:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
-            found[".".join(place)] = value
+    groups = dict(_groups(loaded, (), set()))
+    found = [state for place, group in groups.items() for state in _models(place, _spliced(_tree(group)), place)]
     if not found:
-        if not any(isinstance(value, Tensor) for value in loaded.values()):
-            places = ", ".join(".".join(place) for place in PLACES)
-            raise CheckpointError(
-                f"{name}: expected names and tensors, or a training checkpoint with them under one of {places}; it "
-                f"holds {_outline(loaded)}. Save the model's state_dict()"
-            )
-        found[""] = loaded
-    return {place: _unwrapped(f"{name} ({place})" if place else name, value) for place, value in found.items()}
+        found = [StateDict(".".join(place), UNKNOWN_KIND, group, ".".join(place)) for place, group in groups.items()]
+    if not found:
+        advice = "of a model give its state_dict()" if isinstance(loaded, Saved) else "save the model's state_dict()"
+        raise CheckpointError(f"{name}: expected names and tensors, got {outline(loaded)}; {advice}")
+    return found
 
 
-def choose(name: str, loaded: Any, kind: str) -> tuple[str, dict[str, Tensor]]:
+def choose(name: str, loaded: Any, kind: str, path: str | None = None) -> tuple[str, dict[str, Tensor]]:
     """The state dict of one kind, and what messages call it.
 
+    Args:
+        name: what messages call the file.
+        loaded: what it holds.
+        kind: VAR_KIND or TOKENIZER_KIND.
+        path: which one, as the user gives it after ``::``.
+
     Raises:
-        CheckpointError: if there is none; one single state dict is taken whatever it looks like.
+        CheckpointError: there is none, or there are several and neither ``path`` nor a rule says which. A single state
+            dict is taken whatever it looks like.
     """
-    found = state_dicts(name, loaded)
-    matching = [place for place, weights in found.items() if kind_of(weights) == kind]
-    if not matching and len(found) > 1:
-        held = ", ".join(f"{place} ({kind_of(weights)})" for place, weights in found.items())
-        raise CheckpointError(f"{name}: no {kind} in it; it holds {held}. Give the checkpoint of a {kind}")
-    place = matching[0] if matching else next(iter(found))
-    return (f"{name} ({place})" if place else name), found[place]
+    found = under(name, state_dicts(name, loaded), path)
+    matching = _distinct([state for state in found if state.kind == kind])
+    matching = [state for state in matching if state.complete] or matching[:1]
+    if not matching:
+        if len(found) > 1:
+            held = _listed(found) if any(state.kind != UNKNOWN_KIND for state in found) else outline(loaded)
+            raise CheckpointError(f"{name}: no {kind} in it; it holds {held}. Give the checkpoint of a {kind}")
+        matching = found
+    chosen = matching[0] if len(matching) == 1 else _preferred(name, matching)
+    for key, value in chosen.tensors.items():
+        _check_stored(chosen.named(name), key, value)
+    return chosen.named(name), chosen.tensors
 
 
-def _unwrapped(name: str, state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    others = [f"{key} ({_type(value)})" for key, value in state.items() if not isinstance(value, Tensor)]
-    others += [f"{key!r} as a name" for key in state if not isinstance(key, str)]
-    if others:
-        raise CheckpointError(
-            f"{name}: expected names and tensors only, but it also holds {', '.join(others[:5])}; save the model's "
-            "state_dict() alone"
-        )
-    weights: dict[str, Tensor] = {}
-    for key, value in state.items():
-        bare = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-        if bare in weights:
-            raise CheckpointError(f"{name}: holds {bare} twice, once as {key}; save the state_dict() of one model")
-        if value.layout == torch.strided and not value.is_meta:
-            # A tensor expanded from a few bytes would take its full size as soon as it is copied.
-            size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-            if size > stored:
-                raise CheckpointError(
-                    f"{name}: {key} of shape {tuple(value.shape)} takes {size:,} bytes, but only {stored:,} are stored "
-                    "for it; save it with .contiguous()"
-                )
-        weights[bare] = value
-    return weights
-
-
-def _outline(value: Any) -> str:
+def outline(value: Any) -> str:
     """What a value is, one level deep: 'epoch (int), trainer (dict of config, var)'."""
     if not isinstance(value, Mapping):
-        return f"a {_type(value)}"
-    parts = [
-        f"{key} (dict of {', '.join(map(str, list(entry)[:3])) or 'nothing'})"
-        if isinstance(entry, Mapping)
-        else f"{key} ({_type(entry)})"
-        for key, entry in list(value.items())[:5]
-    ]
-    return ", ".join(parts) or "nothing"
+        return "a " + _type(value)
+    return ", ".join(entries(value)) or "nothing"
+
+
+def entries(value: Mapping[Any, Any], most: int = 20) -> list[str]:
+    """What a mapping holds, entry by entry, each in a few words."""
+    parts = []
+    for key, entry in list(value.items())[:most]:
+        if isinstance(entry, Mapping):
+            keys = list(map(str, list(entry)[:3])) + ["…"] * (len(entry) > 3)
+            parts.append(f"{key} (dict of {', '.join(keys) or 'nothing'})")
+        else:
+            parts.append(f"{key} ({_type(entry)})")
+    return parts + [f"and {len(value) - most} more"] * (len(value) > most)
+
+
+def rest(loaded: Any, found: Sequence[StateDict]) -> list[str]:
+    """What a file holds beside some of its state dicts, each entry in a few words."""
+    taken: dict[int, bool] = {id(value): True for state in found for value in state.tensors.values()}
+
+    def holds(value: Any) -> bool:
+        if id(value) not in taken:
+            taken[id(value)] = False  # also what a container is while its entries are looked at: it may hold itself
+            taken[id(value)] = any(map(holds, _entries(value).values()))
+        return taken[id(value)]
+
+    def others(value: Any, prefix: str, above: tuple[int, ...] = ()) -> Iterator[str]:
+        if id(value) in above:
+            return
+        apart = {key: entry for key, entry in _entries(value).items() if not holds(entry)}
+        yield from (prefix + entry for entry in entries(apart))
+        for key, entry in _entries(value).items():
+            if key not in apart:
+                yield from others(entry, f"{prefix}{key}.", (*above, id(value)))
+
+    return list(others(loaded, ""))
+
+
+def _entries(value: Any) -> Mapping[Any, Any]:
+    """The entries of a container, by key or position."""
+    if isinstance(value, Mapping):
+        return value
+    return dict(enumerate(value)) if isinstance(value, list | tuple) else {}
+
+
+def _groups(value: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Each mapping of a file that has named tensors, by its place."""
+    if id(value) in seen or len(place) > DEEPEST:  # a pickle may hold itself
+        return
+    if isinstance(value, Mapping):
+        tensors = {key: entry for key, entry in value.items() if isinstance(entry, Tensor) and isinstance(key, str)}
+        if tensors:
+            yield place, tensors
+    seen.add(id(value))
+    for key, entry in _entries(value).items():
+        yield from _groups(entry, (*place, str(key)), seen)
+
+
+@dataclass
+class _Node:
+    """A level of names.
+
+    Attributes:
+        children: by the next part of the name.
+        leaf: the tensor that ends here.
+        skipped: parts of wrappers that were cut out above its children.
+    """
+
+    children: dict[str, _Node] = field(default_factory=dict)
+    leaf: Tensor | None = None
+    skipped: tuple[str, ...] = ()
+
+    def leaves(self, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+        if self.leaf is not None:
+            yield ".".join(prefix), self.leaf
+        for part, child in self.children.items():
+            yield from child.leaves((*prefix, part))
+
+
+def _tree(tensors: Mapping[str, Tensor]) -> _Node:
+    root = _Node()
+    for key, value in tensors.items():
+        node = root
+        for part in key.split(".", DEEPEST):
+            node = node.children.setdefault(part, _Node())
+        node.leaf = value
+    return root
+
+
+def _spliced(node: _Node) -> _Node:
+    """A tree without the levels of wrappers."""
+    skipped: tuple[str, ...] = ()
+    while len(node.children) == 1:
+        [(part, child)] = node.children.items()
+        if child.leaf is not None or part.isdecimal() or part in _words():
+            break
+        skipped, node = (*skipped, part), _Node(child.children, node.leaf)
+    return _Node({part: _spliced(child) for part, child in node.children.items()}, node.leaf, skipped)
+
+
+def _models(path: tuple[str, ...], node: _Node, wrapped: tuple[str, ...]) -> list[StateDict]:
+    """The models whose roots are at a node or below it.
+
+    Args:
+        path: of the node.
+        node: of a tree of names without wrappers.
+        wrapped: the path with the parts that wrappers add.
+    """
+    wrapped += node.skipped
+    kinds = [kind for kind, signs in SIGNS.items() if any(sign in node.children for sign in signs)]
+    kinds = [kind for kind in kinds if any(_template(key) in _templates(kind) for key, _ in node.leaves())]
+    signs = {sign for kind in kinds for sign in SIGNS[kind]}
+    below: list[StateDict] = []
+    own: dict[str, _Node] = {}
+    for part, child in node.children.items():
+        nested = [] if part in signs else _models((*path, part), child, (*wrapped, part))
+        below += nested
+        if not nested:
+            own[part] = child
+    found = []
+    for kind in kinds:
+        parts = own
+        if len(kinds) > 1:  # a VAR and a tokenizer side by side: the tokenizer takes the names that are its own
+            tops = {name.partition(".")[0] for name in _templates(TOKENIZER_KIND)}
+            parts = {part: child for part, child in own.items() if (part in tops) == (kind == TOKENIZER_KIND)}
+        found.append(StateDict(".".join(path), kind, dict(_Node(parts).leaves()), ".".join(wrapped)))
+    return found + below
+
+
+@functools.cache
+def _templates(kind: str) -> frozenset[str]:
+    """The released names of a kind of model, with # for numbers."""
+    names: set[str] = set()
+    with torch.device("meta"):
+        if kind == VAR_KIND:
+            for shared in (False, True):
+                names |= VAR((1,), depth=1, width=64, heads=1, shared_adaln=shared).state_dict().keys()
+        else:
+            for sharing in (0, 1, 2):
+                names |= VQVAE((1,), 1, 1, 32, (1, 2), 1, sharing).state_dict().keys()
+    return frozenset(map(_template, names))
+
+
+@functools.cache
+def _words() -> frozenset[str]:
+    """All parts of released names."""
+    return frozenset(part for kind in SIGNS for name in _templates(kind) for part in name.split("."))
+
+
+def _template(name: str) -> str:
+    return ".".join("#" if part.isdecimal() else part for part in name.split("."))
+
+
+def _distinct(found: Sequence[StateDict]) -> list[StateDict]:
+    """Without those that are the same tensors under another path."""
+    kept: dict[tuple[Any, ...], StateDict] = {}
+    for state in found:
+        stored = sorted((key, _memory(value)) for key, value in state.tensors.items())
+        kept.setdefault((state.kind, *stored), state)
+    return list(kept.values())
+
+
+def _memory(value: Tensor) -> tuple[int, ...]:
+    if value.layout != torch.strided or value.is_meta:
+        return (id(value),)
+    return (value.data_ptr(), *value.shape)
+
+
+def under(name: str, found: list[StateDict], path: str | None) -> list[StateDict]:
+    """The state dicts at a path; else those below it; else those whose path ends with it; without a path all."""
+    if path is None:
+        return found
+    wanted = f".{path.strip('.')}."
+    matches: tuple[Callable[[str], bool], ...] = (
+        lambda place: place == wanted,
+        lambda place: place.startswith(wanted),
+        lambda place: place.endswith(wanted),
+    )
+    for match in matches:
+        at = [state for state in found if match(f".{state.path}.") or match(f".{state.wrapped}.")]
+        if at:
+            return at
+    raise CheckpointError(f"{name}: nothing at {path!r} in it; it holds {_listed(found)}")
+
+
+def _preferred(name: str, found: Sequence[StateDict]) -> StateDict:
+    """The one of several of a kind that a rule names; says so in a line.
+
+    Raises:
+        CheckpointError: no rule names one.
+    """
+    rules = {
+        "the only one that is no moving average": lambda path: not any(map(_is_average, path.split("."))),
+        f"the only one under {' or '.join(USUAL)}": lambda path: path.split(".")[0] in USUAL,
+    }
+    left, kind = list(found), found[0].kind
+    held = ", ".join(state.path or "the whole file" for state in found)
+    for rule, holds in rules.items():
+        left = [state for state in left if holds(state.path)] or left
+        if len(left) == 1:
+            taken = left[0].path or "the whole file"
+            log.warning(
+                "%s: holds %d %ss (%s); taken: %s, %s. Another: %s::%s",
+                name, len(found), kind, held, taken, rule, name,
+                next(state.path for state in found if state is not left[0]),
+            )  # fmt: skip
+            return left[0]
+    raise CheckpointError(f"{name}: holds {len(found)} {kind}s: {held}; choose one as {left[0].named(name)}")
+
+
+def _is_average(part: str) -> bool:
+    return any(AVERAGES.fullmatch(word) for word in re.split(r"[^a-zA-Z]|(?<=[a-z])(?=[A-Z])", part))
+
+
+def _listed(found: Sequence[StateDict]) -> str:
+    shown = [f"{state.path or 'the whole file'} ({state.kind})" for state in found[:8]]
+    return ", ".join(shown + ["…"] * (len(found) > 8))
+
+
+def _check_stored(name: str, key: str, value: Tensor) -> None:
+    """A tensor expanded from a few bytes would take its full size as soon as it is copied."""
+    if value.layout != torch.strided or value.is_meta:
+        return
+    size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+    if size > stored:
+        raise CheckpointError(
+            f"{name}: {key} of shape {tuple(value.shape)} takes {size:,} bytes, but only {stored:,} are stored "
+            "for it; save it with .contiguous()"
+        )
 
 
 def _type(value: Any) -> str:
-    return type(value).__name__
+    return value.name if isinstance(value, Saved) else type(value).__name__

@@ -35,7 +35,8 @@ def make_workplace(folder: Path) -> Path:
     for name, state in ((DRAFT, draft), (TARGET, target), (TOKENIZER, tokenizer), ("vae.safetensors", tokenizer)):
         torch.save(state, folder / name) if name.endswith(".pth") else _save(state, folder / name)
     compiled = {f"_orig_mod.{key}": value for key, value in target.items()}
-    torch.save({"epoch": 1, "trainer": {"var_wo_ddp": compiled, "vae_local": tokenizer}}, folder / "last.pth")
+    trainer = {"var_wo_ddp": compiled, "vae_local": tokenizer}
+    torch.save({"epoch": 1, "trainer": trainer, "ema": compiled}, folder / "last.pth")
     _write_images(folder / "imagenet_val")
     rule = documents.blocks(ROOT / "docs" / "acceptance-rules.md")[0].text
     (folder / "my_rules.py").write_text(rule.partition("\npair = ")[0])

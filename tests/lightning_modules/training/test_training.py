@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lightning_modules.__main__ import PATHS
 from lightning_modules.data.fashion_mnist import BatchedTensors, as_is
 from lightning_modules.data.fashion_mnist_tokens import FashionMNISTTokens
 from lightning_modules.training import DraftDistillation, FeatureNetTraining, TokenizerTraining, VARTraining
@@ -17,6 +18,7 @@ from lightning_modules.training.export_weights import weights
 from lightning_modules.training.feature_net import flip_and_shift
 from lightning_modules.training.optimizers import muon_and_adamw, trapezoid
 from sdvar.checkpoints import load_tokenizer, load_var
+from sdvar.checkpoints.unpickling import harmless
 
 PATCH_NUMS = (1, 2)
 CODES, CHANNELS, BATCH = 16, 8, 8
@@ -76,7 +78,7 @@ class Losses(LightningModule):
 
 def fit(module: LightningModule, loader: DataLoader, folder: Path, steps: int, **options: object) -> Trainer:
     """`steps` steps on the CPU without any output."""
-    checkpoint = options.pop("checkpoint", None)
+    checkpoint, safe = options.pop("checkpoint", None), options.pop("safe", None)
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -89,7 +91,7 @@ def fit(module: LightningModule, loader: DataLoader, folder: Path, steps: int, *
         default_root_dir=folder,
         **options,
     )
-    trainer.fit(module, loader, ckpt_path=checkpoint)
+    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=safe)
     return trainer
 
 
@@ -190,6 +192,16 @@ def test_distillation_approaches_the_target(var_file: Path, tmp_path: Path) -> N
     torch.testing.assert_close(module.teacher[0].state_dict()["head.weight"], before["head.weight"])
 
 
+def test_a_checkpoint_of_distillation_loads_and_resumes(var_file: Path, tmp_path: Path) -> None:
+    """Its options are paths, which are objects in the file."""
+    made = {"target": var_file, "start": var_file, "warmup": 1, "compile_model": False}
+    fit(DraftDistillation(**made), tokens(), tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
+    assert load_var(tmp_path / "last.ckpt").depth == 1
+    with harmless(PATHS):  # as the command does
+        trainer = fit(DraftDistillation(**made), tokens(), tmp_path, 2, checkpoint=tmp_path / "last.ckpt", safe=True)
+    assert trainer.global_step == 2
+
+
 def test_resuming_continues_steps_rate_and_optimisers(tmp_path: Path) -> None:
     averaging = {"callbacks": [EMAWeightAveraging(decay=0.9, use_buffers=False)]}
     whole = fit(VARTraining(**VAR_SHAPE), tokens(), tmp_path, 6)
@@ -233,6 +245,8 @@ def test_exported_weights_load_through_the_public_loaders(tmp_path: Path) -> Non
         fit(module, loader, tmp_path, 1).save_checkpoint(tmp_path / "one.ckpt")
         weights(tmp_path / "one.ckpt", tmp_path / "one.safetensors", "float16")
         network = next(module.children())
+        for loaded, trained in zip(load(tmp_path / "one.ckpt").parameters(), network.parameters(), strict=True):
+            assert torch.equal(loaded, trained)  # without the export
         for loaded, trained in zip(load(tmp_path / "one.safetensors").parameters(), network.parameters(), strict=True):
             torch.testing.assert_close(loaded, trained, atol=1e-3, rtol=1e-3, check_stride=False)
 

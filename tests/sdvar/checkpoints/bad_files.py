@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+import gzip
 import io
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from numpy.testing._private.utils import runstring
 from safetensors.torch import save
 from torch import Tensor
 
@@ -30,9 +32,13 @@ class Payload:
         return run, ("from a file",)
 
 
-def pth(content: object, legacy: bool = False) -> bytes:
+class Own:
+    """A harmless class that nobody can know as such."""
+
+
+def pth(content: object, legacy: bool = False, **options: object) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy, **options)
     return buffer.getvalue()
 
 
@@ -64,6 +70,7 @@ def level(counts: dict[int, int]) -> Tensor:
     return torch.cat([torch.full((count,), scale) for scale, count in counts.items()])[None]
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1242432412\n"
 NAN, INF = float("nan"), float("inf")
 BIAS = VAR["head.bias"]
 # name of the file: its content (None: no file), what loads it, words of the message
@@ -71,9 +78,24 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "none.pth": (None, "no such file; expected a .pth or .safetensors checkpoint"),
     "empty.pth": (b"", "the file is empty. Download or copy it again"),
     "empty.safetensors": (b"", "the file is empty"),
-    "text.pth": (b"weights, honest", "no file of torch.save. Download or copy it again"),
+    "text.pth": (b"weights, honest", "no file of torch.save and no safetensors file. Download or"),
     "text.safetensors": (b"weights, honest", "no safetensors file. Download or copy it again"),
-    "web_page.pth": (b"<!DOCTYPE html><title>404</title>" * 99, "no file of torch.save"),
+    "web_page.pth": (
+        b"\n<!DOCTYPE html><title>404</title>" * 99,
+        "a web page or XML, not a checkpoint; download",
+    ),
+    "pointer.pth": (LFS_POINTER, "a Git LFS pointer, not the weights; run git lfs pull"),
+    "pointer.safetensors": (LFS_POINTER, "a Git LFS pointer, not the weights; run git lfs pull"),
+    "archive.pth.gz": (gzip.compress(b"weights"), "an archive of gzip; unpack it and give the file in it"),
+    "keras.h5": (b"\x89HDF\r\n\x1a\n" * 99, "an HDF5 file; give a .pth or .safetensors file"),
+    "__0_0.distcp": (
+        VAR_PTH,
+        "a part of torch.distributed.checkpoint (DCP); make a file of it: python -m torch",
+    ),
+    "protocol_4.pth": (
+        pth(VAR, pickle_protocol=4),
+        "was pickled in another form. Save the model's state_dict()",
+    ),
     "one_byte.pth": (VAR_PTH[:1], "damaged, cut off"),
     "cut_in_head.pth": (VAR_PTH[:30], "damaged, cut off"),
     "cut_in_half.pth": (VAR_PTH[: len(VAR_PTH) // 2], "damaged, cut off"),
@@ -85,32 +107,40 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "cut_at_end.safetensors": (VAR_SAFE[:-1], "damaged, cut off"),
     "too_long.safetensors": (VAR_SAFE + b"more", "damaged"),
     "pth_inside.safetensors": (VAR_PTH, "a file of torch.save is named .pth"),
-    "safetensors_inside.pth": (VAR_SAFE, "a safetensors file is named .safetensors"),
     "code.pth": (pth(VAR | {"a": Payload()}), "holds tests.sdvar.checkpoints.bad_files.run, and objects other than"),
     "code_legacy.pth": (pth({"a": Payload()}, legacy=True), "can run code. Save the model's state_dict() alone"),
     "code_pickle.pth": (pickle.dumps({"a": Payload()}, protocol=2), "can run code"),
     "code_wrapped.pth": (pth({"trainer": {"var_wo_ddp": VAR}, "args": Payload()}), "can run code"),
-    "namespace.pth": (pth({"model": VAR, "args": argparse.Namespace(depth=2)}), "holds argparse.Namespace"),
+    "function.pth": (pth({"model": VAR, "at": time.sleep}), "it holds time.sleep, and objects other than tensors"),
+    "builtin.pth": (pth({"model": VAR, "at": eval}), "it holds builtins.eval, and objects other than tensors"),
+    "own_class.pth": (
+        pth({"model": VAR, "at": Own()}),
+        "holds tests.sdvar.checkpoints.bad_files.Own, and",
+    ),
+    "gadget.pth": (pth({"model": VAR, "at": runstring}), "it holds numpy.testing._private.utils.runstring, and"),
     "whole_model.pth": (pth(torch.nn.Linear(1, 1)), "holds torch.nn.modules.linear.Linear"),
     "list.pth": (pth([1, 2]), "expected names and tensors, got a list; save the model's state_dict()"),
     "tensor.pth": (pth(BIAS), "got a Tensor"),
-    "nothing.pth": (pth({}), "it holds nothing"),
-    "numbers.pth": (pth({"head.bias": BIAS, "epoch": 3}), r"also holds epoch (int)"),
-    "numbered.pth": (pth({1: BIAS, 2: BIAS}), "1 as a name"),
-    "wrapped_number.pth": (
-        pth({"model": VAR | {"epoch": 3}}),
-        "wrapped_number.pth (model): expected names and tensors",
-    ),
+    "nothing.pth": (pth({}), "expected names and tensors, got nothing; save"),
+    "numbers.pth": (pth({"head.bias": BIAS, "epoch": 3}), "not a VAR of the released format: pos_1LC, pos_start"),
+    "numbered.pth": (pth({1: BIAS, 2: BIAS}), "expected names and tensors, got 1 (Tensor), 2 (Tensor)"),
     "unusable.pth": (
         pth({"epoch": 3, "iter": 9, "trainer": {"config": {}, "opt": {"a": 1}}}),
-        "under one of trainer.var_wo_ddp, trainer.vae_local, model, state_dict; it holds epoch (int), iter (int), "
-        "trainer (dict of config, opt)",
+        "expected names and tensors, got epoch (int), iter (int), trainer (dict of config, opt); save",
     ),
     "no_var.pth": (
         pth({"trainer": {"vae_local": VAE}, "model": {"a": BIAS}}),
-        "no VAR in it; it holds trainer.vae_local (tokenizer), model (unknown)",
+        "no_var.pth::trainer.vae_local: not a VAR of the released format",
     ),
-    "twice.pth": (pth(VAR | {"module.head.bias": BIAS}), "holds head.bias twice"),
+    "two_tokenizers.pth": (
+        pth({"trainer": {"vae_local": VAE}, "model": {key: value + 1 for key, value in VAE.items()}}),
+        "no VAR in it; it holds trainer.vae_local (tokenizer), model (tokenizer). Give the checkpoint of a VAR",
+    ),
+    "no_model.pth": (
+        pth({"model": {"a": BIAS}, "optimizer": {"b": BIAS}}),
+        "no VAR in it; it holds model (dict of a), optimizer (dict of b)",
+    ),
+    "twice.pth": (pth(VAR | {"module.head.bias": BIAS}), "1 unexpected: module.head.bias. Save"),
     "tokenizer.pth": (pth(VAE), "not a VAR of the released format: pos_1LC, pos_start, class_emb.weight, word_embed"),
     "tokenizer_advice.pth": (pth(VAE), "It is a tokenizer: give it as the tokenizer"),
     "strange.pth": (pth({"a": BIAS, "b": BIAS}), "missing; it holds a, b, …"),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import sdvar
 from sdvar.checkpoints import converting
 from sdvar.checkpoints.__main__ import main
-from tests.random_pairs import random_pair, random_var
+from tests.random_pairs import random_pair
 
 PATCH_NUMS = (1, 2, 3)
 
@@ -77,8 +77,8 @@ def test_inspect_tells_what_files_are(pair, run_file, tmp_path, capsys):
     assert rows[3][0] == "unknown" and rows[3][6:] == ["int32", "3"]
     assert rows[4][0] == "VAR" and rows[4][2] == "-"
     notes = " ".join(printed.split())
-    assert "bare.pth (state_dict): the pyramid of its 14 tokens is not in the file; give patch_nums" in notes
-    assert "strange.pth: 1 tensors: [bold]a" in notes
+    assert "bare.pth::state_dict: the pyramid of its 14 tokens is not in the file; give patch_nums" in notes
+    assert "strange.pth: 1 tensor: [bold]a (3,)" in notes
     assert "damaged.pth: pos_1LC has the shape (3,)" in notes
 
 
@@ -170,11 +170,3 @@ def test_a_file_that_reads_back_differently_is_not_kept(run_file, tmp_path, caps
         "out.safetensors",
         "run.pth",
     ]
-
-
-def test_the_first_of_two_models_of_one_kind_is_taken(tmp_path):
-    first, second = (random_var((1, 2), seed=seed).state_dict() for seed in (2, 4))
-    torch.save({"state_dict": second, "model": first}, tmp_path / "two.pth")
-    assert torch.equal(sdvar.load_var(tmp_path / "two.pth").head.bias, first["head.bias"])
-    assert main(["convert", str(tmp_path / "two.pth"), str(tmp_path / "var.safetensors")]) == 0
-    assert torch.equal(load_file(tmp_path / "var.safetensors")["head.weight"], first["head.weight"])
