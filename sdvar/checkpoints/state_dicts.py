@@ -150,15 +150,17 @@ def rest(loaded: Any, found: Sequence[StateDict]) -> list[str]:
             taken[id(value)] = any(map(holds, _entries(value).values()))
         return taken[id(value)]
 
-    def others(value: Any, prefix: str, above: tuple[int, ...] = ()) -> Iterator[str]:
-        if id(value) in above:
+    def others(value: Any, prefix: str) -> Iterator[str]:
+        if id(value) in seen:
             return
+        seen.add(id(value))
         apart = {key: entry for key, entry in _entries(value).items() if not holds(entry)}
         yield from (prefix + entry for entry in entries(apart))
         for key, entry in _entries(value).items():
             if key not in apart:
-                yield from others(entry, f"{prefix}{key}.", (*above, id(value)))
+                yield from others(entry, f"{prefix}{key}.")
 
+    seen: set[int] = set()
     return list(others(loaded, ""))
 
 
@@ -171,12 +173,12 @@ def _entries(value: Any) -> Mapping[Any, Any]:
 
 def _groups(value: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Each mapping of a file that has named tensors, by its place."""
-    if id(value) in seen or len(place) > DEEPEST:  # a pickle may hold itself
-        return
     if isinstance(value, Mapping):
         tensors = {key: entry for key, entry in value.items() if isinstance(entry, Tensor) and isinstance(key, str)}
         if tensors:
             yield place, tensors
+    if id(value) in seen or len(place) > DEEPEST:  # a pickle may hold itself, or one thing in any number of places
+        return
     seen.add(id(value))
     for key, entry in _entries(value).items():
         yield from _groups(entry, (*place, str(key)), seen)

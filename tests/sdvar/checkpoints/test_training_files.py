@@ -128,6 +128,15 @@ def test_a_path_to_tensors_that_another_model_shares(tmp_path):
     shared = {key: value.view_as(value) for key, value in VAR.items()}
     assert loads({"model": VAR, "ema": shared}, VAR, tmp_path / "run.pth")
     assert loads({"model": VAR, "ema": shared}, VAR, tmp_path / "run.pth", "ema")
+    assert loads({"model": VAR, "ema": VAR}, VAR, tmp_path / "run.pth", "ema")
+
+
+def test_a_few_bytes_that_are_any_number_of_places(tmp_path):
+    lists: list = [VAR]
+    for _ in range(60):
+        lists = [lists, lists]
+    assert loads({"model": VAR, "lists": lists}, VAR, tmp_path / "run.pth")
+    assert main(["inspect", str(tmp_path / "run.pth")]) == 0
 
 
 @pytest.mark.parametrize("path", ["state_dict.var", "var", "state_dict"])
