@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import sdvar
+from tests.simulated_cuda import SimulatedCuda
 
 PATCH_NUMS = (1, 2, 3, 4)
 
@@ -43,3 +44,11 @@ def pair_files(pair, tmp_path_factory) -> dict[str, Path]:
     for name, file in files.items():
         save_file({key: value.contiguous() for key, value in getattr(pair, name).state_dict().items()}, file)
     return files
+
+
+@pytest.fixture
+def cuda():
+    """Two simulated CUDA devices; see `tests.simulated_cuda`."""
+    with SimulatedCuda() as simulation:
+        yield simulation
+    assert simulation.faults == []

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sdvar.decoding import check_batch
 from sdvar.decoding.state import DecodeState
+from sdvar.decoding.surroundings import set_aside
+from sdvar.models.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
 
@@ -39,14 +41,25 @@ def first_differences(
         float64 (B,) on the CPU: the largest gap of the image's first differing scale; NaN where nothing differs. Below
         ``NEAR_TIE`` the difference is rounding; above it, the two decodes do not compute the same thing.
     """
-    labels, seeds = check_batch(pair, labels, seeds)
+    with set_aside(pair.device), no_captures():  # a pass of this shape comes rarely
+        return _gaps(pair, *check_batch(pair, labels, seeds), sampling, tokens, reference_tokens)
+
+
+def _gaps(
+    pair: ModelPair,
+    labels: Tensor,
+    seeds: Tensor,
+    sampling: Sampling,
+    tokens: list[Tensor],
+    reference_tokens: list[Tensor],
+) -> Tensor:
     gaps = torch.full((len(labels),), math.nan, dtype=torch.float64)
     differs = torch.stack([(a != b).any(1) for a, b in zip(tokens, reference_tokens)], dim=1).cpu()  # (B, K)
     rows = differs.any(1).nonzero().flatten()
     if not len(rows):
         return gaps
-    tokens = [t[rows.to(t.device)] for t in tokens]
-    reference_tokens = [t[rows.to(t.device)] for t in reference_tokens]
+    tokens = [t[rows.to(t.device)].to(pair.device) for t in tokens]
+    reference_tokens = [t[rows.to(t.device)].to(pair.device) for t in reference_tokens]
     state = DecodeState(pair, labels[rows.to(labels.device)], seeds[rows.to(seeds.device)], sampling)
     inputs = pair.tokenizer.var_inputs(reference_tokens)
     images = range(len(rows))
@@ -59,6 +72,7 @@ def first_differences(
         gumbel = state.gumbel(images, scale, logits[scale])[i, where]
         gap = _turning_gap(logits[scale][i, where], gumbel, ours[where], theirs[where], sampling)
         gaps[row] = gap.max().item()
+    state.close()
     return gaps
 
 

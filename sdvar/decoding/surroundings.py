@@ -11,9 +11,10 @@ import torch
 
 @contextmanager
 def set_aside(device: torch.device) -> Iterator[None]:
-    """Autocast, the default device and dtype, and a reduced precision of float32 products on a CPU have no effect.
+    """Autocast, the default device and dtype, and a reduced precision of products have no effect.
 
-    What was set before is put back. On a GPU TF32 is the engine's business, see `sdvar.Engine`.
+    That is oneDNN's of float32 on a CPU, and of the sums of 16-bit products on a GPU, where TF32 is the engine's
+    business, see `sdvar.Engine`. On a GPU the models' device is the current one. What was set before is put back.
 
     Args:
         device: where the models are.
@@ -26,7 +27,25 @@ def set_aside(device: torch.device) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         if device.type == "cpu":
             stack.enter_context(_full_float32())
+        elif device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))  # streams and graphs belong to the current one
+            stack.enter_context(_full_sums())
         yield
+
+
+@contextmanager
+def _full_sums() -> Iterator[None]:
+    """Sums of 16-bit products in float32 to the end; else parts of a sum may be rounded before they are added."""
+    matmul = torch.backends.cuda.matmul
+    names = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
+    before = [(getattr(matmul, name), getattr(matmul, f"{name}_split_k", True)) for name in names]
+    for name in names:
+        setattr(matmul, name, False)
+    try:
+        yield
+    finally:
+        for name, (reduced, split) in zip(names, before):
+            setattr(matmul, name, reduced if split else (reduced, split))
 
 
 @contextmanager

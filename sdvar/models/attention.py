@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -34,24 +35,27 @@ class Visibility(NamedTuple):
     """Which keys the queries of a pass may see.
 
     Attributes:
-        mask: bool (T_q, T_k), True where visible; None where every query sees every key.
-        blocks: the same as (first query, end of the queries, end of the keys) of each scale in the pass.
+        blocks: first query, end of the queries and end of the keys of each scale in the pass.
+        mask: makes the same as bool (T_q, T_k), True where visible; decoding does without.
     """
 
-    mask: Tensor | None
     blocks: tuple[tuple[int, int, int], ...]
+    mask: Callable[[], Tensor | None]
 
 
 def block_causal(pyramid: ScalePyramid, first: int, last: int, visible_from: int, device: torch.device) -> Visibility:
     """Visibility in a pass over the scales ``first`` <= k < ``last`` that sees the scales from ``visible_from`` on.
 
-    A span of one scale sees every key there is, so it needs no mask.
+    A span of one scale sees every key there is: it has no mask.
     """
-    mask = pyramid.block_causal_mask(first, last, visible_from, device) if last - first > 1 else None
     offsets = pyramid.offsets
     start, seen = offsets[first], offsets[visible_from]
     blocks = tuple((offsets[k] - start, offsets[k + 1] - start, offsets[k + 1] - seen) for k in range(first, last))
-    return Visibility(mask, blocks)
+
+    def mask() -> Tensor | None:
+        return pyramid.block_causal_mask(first, last, visible_from, device) if last - first > 1 else None
+
+    return Visibility(blocks, mask)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float, kernel: str = "auto") -> Tensor:
@@ -77,9 +81,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
     if not compiling and log.isEnabledFor(logging.INFO):
         _log_kernel(kernel, q, k, v, scale)
     if compiling or (torch.is_grad_enabled() and q.requires_grad):
-        if kernel == "products":
-            return _products(q, k, v, visibility.mask, scale)
-        return _fused(q, k, v, visibility.mask, scale, kernel)
+        mask = visibility.mask()
+        return _products(q, k, v, mask, scale) if kernel == "products" else _fused(q, k, v, mask, scale, kernel)
     parts = [_call(q[:, :, a:b], k[:, :, :end], v[:, :, :end], scale, kernel) for a, b, end in visibility.blocks]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 

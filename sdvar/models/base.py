@@ -1,4 +1,4 @@
-"""What every next-scale model can take as it is: keeping a workspace, no choice of kernels, no compiler."""
+"""What every next-scale model can take as it is: keeping workspaces, no choice of kernels, no compiler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 
 from sdvar.models.cuda_graphs import GraphedWorkspace
+from sdvar.models.kept import KeptWorkspaces
 from sdvar.models.protocol import NextScaleModel, PassCosts
 from sdvar.models.workspace import EagerWorkspace
 
@@ -21,27 +22,28 @@ class NextScaleBase:
 
     graphs: bool = False
     capture_seconds: float = 0.0
-    _spare: EagerWorkspace | None = None
+    _kept: KeptWorkspaces | None = None
 
     def workspace(self, images: int, guided: bool) -> EagerWorkspace:
-        """What a decode works in: the workspace that was handed back last, if it fits."""
-        spare, self._spare = self._spare, None
-        kind = GraphedWorkspace if self.graphs else EagerWorkspace
-        if type(spare) is kind and spare.fits(images, guided):
-            return spare
-        del spare  # before a new one is made, so that two never exist side by side
-        return kind(cast(NextScaleModel, self), images, guided)
+        """What a decode works in: on a GPU one that was handed back before, if there is one that fits.
+
+        On a CPU none is kept: a new cache costs nothing there, and the tokenizer needs the memory next.
+        """
+        model, kind = cast(NextScaleModel, self), GraphedWorkspace if self.graphs else EagerWorkspace
+        if model.device.type == "cpu":
+            return EagerWorkspace(model, images, guided, model.new_cache(kind.cache_rows(images, guided)))
+        if self._kept is None:
+            self._kept = KeptWorkspaces(model)
+        return self._kept.take(kind, images, guided)
 
     def hand_back(self, workspace: EagerWorkspace) -> None:
-        """Keep a workspace that is no longer used for the next decode; one is kept.
-
-        On a CPU none is: a new cache costs nothing there, and the tokenizer needs the memory next.
-        """
-        self._spare = workspace if self.graphs or workspace.device.type != "cpu" else None
+        """Take back a workspace that is no longer used."""
+        if self._kept is not None:
+            self._kept.give(workspace)
 
     def release(self) -> None:
-        """Free the memory that is kept for the next decode."""
-        self._spare = None
+        """Free what is kept for later decodes. Needed after a change of the weights' memory or of the kernels."""
+        self._kept = None
 
     def check_attention(self, kernel: str, device: torch.device) -> None:
         """Raise ValueError for anything but "auto": the model has one kernel."""

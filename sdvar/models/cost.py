@@ -16,6 +16,8 @@ from sdvar.models.protocol import Cost
 from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid
 
+BLOCK_LAUNCHES, PASS_LAUNCHES = 35, 20  # of a block, besides one of attention for each scale, and of all else
+
 
 @dataclass(frozen=True)
 class VARCost:
@@ -73,6 +75,10 @@ class VARCost:
         operations = self.depth * (2 * tokens * self.block_weights + 4 * width * visible)
         operations += 2 * tokens * embedding + 2 * wanted * head
         return Cost(moved, rows * operations)
+
+    def launches(self, first: int, last: int) -> int:
+        """Kernels that a GPU is given in a pass over the scales ``first`` <= k < ``last``, about."""
+        return self.depth * (BLOCK_LAUNCHES + last - first) + PASS_LAUNCHES
 
     def cache_bytes(self, rows: int, tokens: int) -> int:
         """Bytes of the keys and values of ``tokens`` positions of each row in all layers."""

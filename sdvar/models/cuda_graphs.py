@@ -1,47 +1,68 @@
-"""Passes captured once as CUDA graphs and replayed: a coarse scale has little work and many kernel launches."""
+"""Passes captured once as CUDA graphs and replayed, where launching the kernels takes longer than running them."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sdvar.models.protocol import NextScaleModel
+from sdvar.models.launches import launches_dominate
+from sdvar.models.protocol import Cache, NextScaleModel
 from sdvar.models.workspace import EagerWorkspace
 from sdvar.rows import to_device
 
 log = logging.getLogger("sdvar.graphs")
 
-Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
+Span = tuple[int, int, int, int]  # first, last, visible_from, logits_from of a pass
+_allowed = ContextVar("captures_allowed", default=True)
+
+
+@contextmanager
+def no_captures() -> Iterator[None]:
+    """Within a block of code that is timed, passes that are not captured yet run without a graph."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 class Captured(NamedTuple):
-    """A pass that can be replayed: write ``inputs`` and ``rows``, call ``replay``, read ``logits``."""
+    """A pass that can be replayed: write ``inputs`` and ``rows``, call ``graph.replay``, read ``logits``."""
 
     inputs: Tensor
     rows: Tensor | None
-    replay: Callable[[], object]
     logits: Tensor
+    graph: torch.cuda.CUDAGraph
 
 
 class GraphedWorkspace(EagerWorkspace):
-    """A workspace whose passes are captured once as CUDA graphs and replayed.
+    """A workspace whose passes are captured as CUDA graphs where launches dominate, else as `EagerWorkspace`.
 
     A graph has fixed shapes and addresses. A group smaller than the batch is padded to 1, 2, 4, … images with a row of
-    the cache that no image uses, so that few graphs serve all groups. All graphs of a workspace share one memory pool.
+    the cache that no image uses, so that few graphs serve all groups. The graphs share one memory pool and one buffer
+    of logits, which holds those of the last pass. They own all else that they read, the weights included.
 
     Args:
-        capture: turns a function without arguments into (replay, its result); CUDA graphs but in tests.
+        model, images, guided, cache: as of `EagerWorkspace`; the cache has one row more, for padding.
     """
 
-    def __init__(self, model: NextScaleModel, images: int, guided: bool, capture: Capture | None = None) -> None:
-        super().__init__(model, images, guided, spare_rows=1)  # padding writes to that row
-        self._capture = capture or _CudaCapture()
-        self._captured: dict[tuple[int, ...], Captured | None] = {}
+    spare_rows = 1
+
+    def __init__(self, model: NextScaleModel, images: int, guided: bool, cache: Cache) -> None:
+        super().__init__(model, images, guided, cache)
+        self._captured: dict[tuple[int, ...], Captured | None] = {}  # None: runs without a graph
+        self._full = False  # memory ran out
+        module = model if isinstance(model, nn.Module) else nn.Module()
+        self._weights = [value.detach() for value in itertools.chain(module.parameters(), module.buffers())]
 
     def begin(self, labels: Tensor) -> None:
         previous = self.conditioning
@@ -57,80 +78,151 @@ class GraphedWorkspace(EagerWorkspace):
     def run(
         self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
     ) -> Tensor:
-        n = len(images)
-        bucket = min(self.images, 1 << (n - 1).bit_length())
-        key = (first, last, visible_from, logits_from, bucket, n == self.images)
-        if key not in self._captured:
-            self._captured[key] = self._try_to_capture(images, inputs, key)
-        captured = self._captured[key]
+        captured = self._find(images, inputs, (first, last, visible_from, logits_from))
         if captured is None:
             return super().run(images, inputs, first, last, visible_from, logits_from)
-        self._load(captured, images, inputs, bucket)
-        captured.replay()
+        n, bucket = len(images), self._bucket(len(images))
+        self._load(captured.inputs, captured.rows, images, inputs)
+        captured.graph.replay()
         logits = captured.logits
         if not self.guided:
             return logits[:n].clone()
-        # guidance makes new numbers of these at once, so the graph's own memory may be handed on
+        # guidance makes new numbers of these at once, so the buffer itself may be handed on
         return logits if n == bucket else torch.cat((logits[:n], logits[bucket : bucket + n]))
 
-    def _try_to_capture(self, images: Sequence[int], inputs: Tensor, key: tuple[int, ...]) -> Captured | None:
-        span = f"scales {key[0]}-{key[1] - 1} of {key[4]} images"
+    def _bucket(self, images: int) -> int:
+        """Images in the pass that serves so many."""
+        return min(self.images, 1 << (images - 1).bit_length())
+
+    def _find(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured | None:
+        bucket = self._bucket(len(images))
+        # TF32 is part of what a graph computes
+        key = *span, bucket, len(images) == self.images, torch.backends.cuda.matmul.allow_tf32
+        if key in self._captured:
+            return self._captured[key]
+        if not self._gains(bucket, span):
+            self._captured[key] = None
+        elif _allowed.get() and not self._full:
+            captured = self._try_to_capture(images, inputs, span)
+            if not self._full:
+                self._captured[key] = captured
+        return self._captured.get(key)
+
+    def _gains(self, bucket: int, span: Span) -> bool:
+        """Whether launches dominate in such a pass, whose logits then fit into the buffer but for borderline cases."""
+        if not launches_dominate(self.model, bucket * self.branches, *span):
+            return False
+        return self._numbers(bucket, span) <= self._room
+
+    def _numbers(self, bucket: int, span: Span) -> int:
+        """Logits of a pass."""
+        _, last, _, logits_from = span
+        return bucket * self.branches * self.model.pyramid.span_tokens(logits_from, last) * self.model.codebook_size
+
+    def _try_to_capture(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured | None:
+        name = f"scales {span[0]}-{span[1] - 1} of {self._bucket(len(images))} images"
         started = time.perf_counter()
         try:
-            captured = self._prepare(images, inputs, key)
+            captured = self._prepare(images, inputs, span)
         except torch.OutOfMemoryError:
-            raise
+            self._captured, self._full = {}, True
+            torch.cuda.empty_cache()
+            log.warning("%s: no memory for a CUDA graph; this batch size runs without graphs", name)
+            return None
         except RuntimeError as error:
-            log.warning("%s: no CUDA graph, they run without (%s)", span, error)
+            log.warning("%s: no CUDA graph, they run without (%s)", name, error)
             return None
         self.model.capture_seconds += time.perf_counter() - started
-        log.info("%s captured; %.2f s of capturing so far", span, self.model.capture_seconds)
+        log.info("%s captured; %.2f s of capturing so far", name, self.model.capture_seconds)
         return captured
 
-    def _prepare(self, images: Sequence[int], inputs: Tensor, key: tuple[int, ...]) -> Captured:
-        first, last, visible_from, logits_from, bucket, whole = key
-        branches = 2 if self.guided else 1
+    def _prepare(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured:
+        first, last, visible_from, logits_from = span
+        whole, n = len(images) == self.images, self._bucket(len(images)) * self.branches
         with torch.inference_mode(False):
-            static = torch.zeros(bucket * branches, *inputs.shape[1:], dtype=inputs.dtype, device=inputs.device)
-            rows = None if whole else torch.zeros(bucket * branches, dtype=torch.int64, device=inputs.device)
-        self._load(Captured(static, rows, lambda: None, static), images, inputs, bucket)
+            static = torch.zeros(n, *inputs.shape[1:], dtype=inputs.dtype, device=self.device)
+            rows = None if whole else torch.zeros(n, dtype=torch.int64, device=self.device)
+        logits = self._logits[: self._numbers(n // self.branches, span)].view(n, -1, self.model.codebook_size)
+        self._load(static, rows, images, inputs)
 
-        def span() -> Tensor:
+        def work() -> None:
             cache, conditioning = self.whole, self._begun
             if rows is not None:
                 cache, conditioning = self.cache, conditioning.rows(rows.clamp(max=self.rows - 1))  # padding: any row
-            return self.model.forward_span(conditioning, static, first, last, cache, rows, visible_from, logits_from)
+            logits.copy_(
+                self.model.forward_span(conditioning, static, first, last, cache, rows, visible_from, logits_from)
+            )
 
+        pool = next((one.graph.pool() for one in self._captured.values() if one), None)
         with torch.inference_mode(False), torch.no_grad():
-            replay, logits = self._capture(span)
-        return Captured(static, rows, replay, logits)
+            return Captured(static, rows, logits, capture(work, self.device, pool))
 
-    def _load(self, captured: Captured, images: Sequence[int], inputs: Tensor, bucket: int) -> None:
-        n = len(images)
-        for branch in range(2 if self.guided else 1):
-            captured.inputs[branch * bucket : branch * bucket + n] = inputs
-        if captured.rows is not None:
+    @functools.cached_property
+    def _room(self) -> int:
+        """Logits of the largest pass that is captured."""
+        return most_logits(self.model, self.images, self.guided)
+
+    @functools.cached_property
+    def _logits(self) -> Tensor:
+        """The buffer."""
+        with torch.inference_mode(False):
+            return torch.empty(self._room, dtype=self.model.logits_dtype, device=self.device)
+
+    def _load(self, static: Tensor, rows: Tensor | None, images: Sequence[int], inputs: Tensor) -> None:
+        n, bucket = len(images), self._bucket(len(images))
+        for branch in range(self.branches):
+            static[branch * bucket : branch * bucket + n] = inputs
+        if rows is not None:
             padding = [self.rows] * (bucket - n)
-            rows = [*images, *padding]
+            numbers = [*images, *padding]
             if self.guided:
-                rows += [*(i + self.images for i in images), *padding]
-            captured.rows.copy_(to_device(rows, captured.rows.device))
+                numbers += [*(i + self.images for i in images), *padding]
+            rows.copy_(to_device(numbers, self.device))
 
 
-class _CudaCapture:
-    """Captures into one memory pool."""
+def most_logits(model: NextScaleModel, images: int, guided: bool) -> int:
+    """Logits of the largest pass that is captured in a batch of so many images."""
+    scales, branches, most = len(model.pyramid), 2 if guided else 1, 0
+    buckets = {min(images, 1 << power) for power in range(images.bit_length() + 1)}
+    for first, last in itertools.combinations(range(scales + 1), 2):
+        tokens = model.pyramid.span_tokens(first, last)
+        sizes = [size for size in buckets if launches_dominate(model, size * branches, first, last)]
+        most = max(most, max(sizes, default=0) * branches * tokens * model.codebook_size)
+    return most
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # kernels choose their algorithms and workspaces here, not in the capture
-            for _ in range(2):
-                function()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            result = function()
-        return graph.replay, result
+def graph_bytes(model: NextScaleModel, images: int, guided: bool) -> int:
+    """Bytes that the graphs of a batch size take beyond its cache: the buffer of logits, and the largest pass."""
+    logits = most_logits(model, images, guided)
+    return 2 * logits * model.logits_dtype.itemsize + model.cost().activation_bytes(1, logits // model.codebook_size)
+
+
+def capture(work: Callable[[], object], device: torch.device, pool: Any = None) -> torch.cuda.CUDAGraph:
+    """Work without arguments as a CUDA graph.
+
+    Unlike torch.cuda.graph it leaves the allocator's caches alone and the current stream as it was when it fails.
+
+    Args:
+        work: what is captured.
+        device: where it runs.
+        pool: of a live graph, to share its memory.
+    """
+    stream, graph = _capture_stream(device), torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        current = torch.cuda.current_stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # kernels choose their algorithms and workspaces here, not in the capture
+                work()
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")  # other threads may use the GPU meanwhile
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        current.wait_stream(stream)
+    return graph
+
+
+@functools.cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

@@ -84,17 +84,12 @@ def product(
     if not _plain(x, weight):
         return _call(x, weight, bias, gelu)
     onednn, rows = x.device.type == "cpu" and x.dtype in onednn_dtypes(), x.numel() // x.shape[-1]
-    tf32 = x.is_cuda and torch.backends.cuda.matmul.allow_tf32
-    kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, onednn, copy is not None, tf32
+    kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, onednn, copy is not None, _precision(x)
     calls = _row_blocks(kernel, torch.get_num_threads()).calls(rows)
     weight = weight if copy is None else copy
     x_rows = x.reshape(rows, -1).contiguous()  # as in the trials: torch takes other kernels for other strides
-    if calls[0] == (0, rows):
-        y = _call(x_rows, weight, bias, gelu, onednn)
-    else:
-        y = torch.cat([
-            _call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls
-        ])  # fmt: skip
+    parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls]
+    y = parts[0] if len(parts) == 1 else torch.cat(parts)
     return y.view(*x.shape[:-1], -1)
 
 
@@ -156,6 +151,18 @@ def _plain(x: Tensor, weight: Tensor) -> bool:
         return False
     device = x.device.type
     return device in BLOCKS and x.dtype == weight.dtype and not torch.is_autocast_enabled(device) and x.numel() > 0
+
+
+def _precision(x: Tensor) -> tuple[bool, ...]:
+    """What a GPU is allowed to round inside of products."""
+    if not x.is_cuda:
+        return ()
+    matmul = torch.backends.cuda.matmul
+    return (
+        matmul.allow_tf32,
+        matmul.allow_bf16_reduced_precision_reduction,
+        matmul.allow_fp16_reduced_precision_reduction,
+    )
 
 
 @functools.cache

@@ -36,6 +36,9 @@ class PassCosts(Protocol):
     def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
         """Of `NextScaleModel.forward_span` with these arguments."""
 
+    def launches(self, first: int, last: int) -> int:
+        """Kernels that such a pass launches on a GPU, about."""
+
     def cache_bytes(self, rows: int, tokens: int) -> int:
         """Bytes in the cache for ``tokens`` positions of each row."""
 
@@ -94,7 +97,8 @@ class Workspace(Protocol):
             first, last, visible_from, logits_from: as there.
 
         Returns:
-            (n, tokens from ``logits_from``, V); with guidance (2n, …), the null branch after the class branch.
+            (n, tokens from ``logits_from``, V); with guidance (2n, …), the null branch after the class branch. These
+            2n are overwritten by the next pass.
         """
 
 
@@ -103,7 +107,8 @@ class NextScaleModel(Protocol):
     """A model that gives the logits of whole scales.
 
     Attributes:
-        graphs: whether passes are replayed as CUDA graphs; groups of images are then padded to powers of two.
+        graphs: whether passes are replayed as CUDA graphs where that gains; groups of images are then padded to
+            powers of two.
         capture_seconds: time spent on capturing graphs so far.
     """
 

@@ -173,6 +173,7 @@ class VAR(nn.Module, NextScaleBase):
         self.check_attention(kernel, self.device)
         for block in self.blocks:
             block.attn.kernel = kernel
+        self.release()
         return self
 
     def compile_blocks(self) -> VAR:
@@ -180,6 +181,10 @@ class VAR(nn.Module, NextScaleBase):
         for block in self.blocks:
             block.compile(dynamic=True)  # else each span and each number of images is compiled anew
         return self
+
+    def _apply(self, *arguments, **keywords) -> VAR:  # moves and converts the weights
+        self.release()
+        return super()._apply(*arguments, **keywords)
 
     def condition(self, labels: Tensor) -> Conditioning:
         """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
 from sdvar.rows import to_device
+
+if TYPE_CHECKING:
+    from sdvar.models.kept import Slot
 
 
 class EagerWorkspace:
@@ -18,29 +22,38 @@ class EagerWorkspace:
         model: the model.
         images: B.
         guided: whether a null branch runs beside the class branch; it takes the rows B .. 2B - 1.
-        spare_rows: rows of the cache after those of the images.
+        cache: of `cache_rows` rows.
 
     Attributes:
+        spare_rows: rows of the cache after those of the images.
+        slot: what keeps its memory while it is in use, see `sdvar.models.kept`.
         conditioning: of all rows, see `begin`.
         cache: of all rows; ``whole`` is the part of it that a pass of all images uses.
     """
 
-    def __init__(self, model: NextScaleModel, images: int, guided: bool, spare_rows: int = 0) -> None:
-        self.model, self.images, self.guided = model, images, guided
-        self.device, self.dtype = model.device, model.dtype
+    spare_rows = 0
+    slot: Slot | None = None
+
+    def __init__(self, model: NextScaleModel, images: int, guided: bool, cache: Cache) -> None:
+        self.model, self.images, self.guided, self.cache = model, images, guided, cache
+        self.device = model.device
         self.conditioning: Conditioning | None = None
-        self.cache: Cache = model.new_cache(self.rows + spare_rows)
-        self.whole = self.cache.head(self.rows)
+        self.whole = cache.head(self.rows)
+
+    @classmethod
+    def cache_rows(cls, images: int, guided: bool) -> int:
+        """Rows of the cache that a workspace needs."""
+        return images * (2 if guided else 1) + cls.spare_rows
+
+    @property
+    def branches(self) -> int:
+        """Rows of an image."""
+        return 2 if self.guided else 1
 
     @property
     def rows(self) -> int:
         """Rows of the batch, guidance branches counted."""
-        return self.images * (2 if self.guided else 1)
-
-    def fits(self, images: int, guided: bool) -> bool:
-        """Whether it may serve another decode, of a model that has not been moved or converted since."""
-        same_model = (self.model.device, self.model.dtype) == (self.device, self.dtype)
-        return same_model and (images, guided) == (self.images, self.guided)
+        return self.images * self.branches
 
     def begin(self, labels: Tensor) -> None:
         """Start a decode of B images with labels int64 (B,)."""

@@ -8,7 +8,7 @@ import torch
 import sdvar
 from sdvar.decoding import state as state
 from sdvar.engine import tf32_allowed
-from sdvar.models import attention, base, cuda_graphs, linear, workspace
+from sdvar.models import attention, linear
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
@@ -22,17 +22,11 @@ def test_what_a_cache_held_before_does_not_matter(monkeypatch):
     assert same_tokens(first, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
 
 
-def test_a_cache_is_kept_for_the_next_decode_on_a_gpu_alone():
-    """Of the batch before, and no other; on a CPU the tokenizer needs the memory."""
+def test_on_a_cpu_no_cache_is_kept():
+    """The tokenizer needs the memory."""
     pair = close_pair()
     sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Baseline())
-    assert pair.target._spare is None
-    pair.target._spare = space = workspace.EagerWorkspace(pair.target, images=3, guided=True)
-    assert pair.target.workspace(3, True) is space
-    assert pair.target.workspace(3, True) is not space  # in use
-    pair.target._spare = space
-    assert pair.target.workspace(2, True) is not space
-    assert pair.target._spare is None
+    assert pair.target._kept is None
 
 
 def test_a_cache_made_in_inference_mode_serves_outside_of_it():
@@ -185,70 +179,6 @@ def test_a_kernel_that_the_machine_lacks(caplog):
     with caplog.at_level("INFO", logger="sdvar.attention"):
         model(torch.tensor([1]), torch.zeros(1, 29, 8))
     assert "attention by flash_attention on cpu, torch.float32" in caplog.text
-
-
-def replayed(function):
-    """In place of a CUDA graph: runs the function again and writes the result to the place of the first one."""
-    static = function()
-    return lambda: static.copy_(function()), static
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """GraphedWorkspace with such replays; the workspaces that decodes made."""
-    made = []
-
-    class OnCpu(cuda_graphs.GraphedWorkspace):
-        def __init__(self, model, images, guided):
-            super().__init__(model, images, guided, replayed)
-            made.append(self)
-
-    monkeypatch.setattr(base, "GraphedWorkspace", OnCpu)
-    return made
-
-
-@pytest.mark.parametrize("cfg", [1.5, 0.0])
-@pytest.mark.parametrize("strategy", [
-    sdvar.Baseline(), sdvar.Speculative(2), sdvar.Speculative(3, redraft="target"),
-    sdvar.Speculative(2, sdvar.Rejection()), sdvar.Speculative(2, sdvar.Match(0.5, "target"), verify_scales=3),
-    sdvar.Handoff(2), sdvar.Handoff(2, prefix="none"),
-])  # fmt: skip
-def test_passes_that_are_replayed_compute_the_same(graphs, strategy, cfg):
-    """Fixed addresses, padded groups, conditioning of the next batch; capturing itself needs CUDA."""
-    pair, sampling = close_pair(), sdvar.Sampling(cfg=cfg)
-    batches = [([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]), ([0, 9, 8, 7, 6], [16, 17, 18, 19, 20])]
-    expected = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
-    pair.draft.graphs = pair.target.graphs = True
-    replays = [sdvar.decode(pair, *batch, strategy, sampling) for batch in batches]
-    assert all(same_tokens(a, b) for a, b in zip(expected, replays))
-    assert graphs and len(graphs) <= 2  # one per model that ran: the second batch used them again
-    buckets = {key[4] for made in graphs for key in made._captured}
-    assert buckets <= {1, 2, 4, 5}
-
-
-def test_replays_serve_under_inference_mode_and_outside_of_it(graphs):
-    pair = close_pair()
-    pair.draft.graphs = pair.target.graphs = True
-    with torch.inference_mode():
-        inside = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    assert same_tokens(inside, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
-    assert len(graphs) == 2
-
-
-def test_a_pass_that_cannot_be_captured_runs_without(monkeypatch, caplog):
-    class Refusing(cuda_graphs.GraphedWorkspace):
-        def __init__(self, model, images, guided):
-            super().__init__(model, images, guided, self.refuse)
-
-        def refuse(self, function):
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-    pair = close_pair()
-    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    monkeypatch.setattr(base, "GraphedWorkspace", Refusing)
-    pair.draft.graphs = pair.target.graphs = True
-    assert same_tokens(expected, sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2)))
-    assert "no CUDA graph, they run without (operation not permitted" in caplog.text
 
 
 def test_linear_is_the_linear_of_torch():

@@ -1,0 +1,84 @@
+"""Workspaces kept from decode to decode on a GPU, where their memory and their graphs are worth keeping."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+
+from sdvar.models.protocol import Cache, NextScaleModel
+from sdvar.models.workspace import EagerWorkspace
+
+KEPT = 4  # workspaces of a slot; each batch size, with guidance or without, needs one
+
+Key = tuple[type[EagerWorkspace], int, bool]
+
+
+class Slot:
+    """Workspaces that take turns in the memory of one cache; those used last are kept.
+
+    Args:
+        model: the model.
+        owner: what keeps the slot.
+    """
+
+    def __init__(self, model: NextScaleModel, owner: object) -> None:
+        self.model, self.owner = model, owner
+        self._cache: Cache | None = None
+        self._rows = 0
+        self._workspaces: OrderedDict[Key, EagerWorkspace] = OrderedDict()
+
+    def take(self, kind: type[EagerWorkspace], images: int, guided: bool) -> EagerWorkspace:
+        """A workspace, which then holds the slot; see `put`."""
+        workspace = self._workspaces.pop((kind, images, guided), None)
+        if workspace is None:
+            workspace = kind(self.model, images, guided, self._memory(kind.cache_rows(images, guided)))
+        workspace.slot = self
+        return workspace
+
+    def put(self, workspace: EagerWorkspace) -> None:
+        """Take a workspace back."""
+        workspace.slot = None
+        self._workspaces[type(workspace), workspace.images, workspace.guided] = workspace
+        while len(self._workspaces) > KEPT:
+            self._workspaces.popitem(last=False)
+
+    def _memory(self, rows: int) -> Cache:
+        """A cache of so many rows; a larger one than before leaves what the kept workspaces use where it is."""
+        if self._cache is None or rows > self._rows:
+            try:
+                self._cache = self.model.new_cache(rows)
+            except torch.OutOfMemoryError:
+                self._cache = None
+                self._workspaces.clear()
+                self._cache = self.model.new_cache(rows)
+            self._rows = rows
+        return self._cache.head(rows)
+
+
+class KeptWorkspaces:
+    """The slots of a model: as many as were in use at once, two where it is draft and target in one.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: NextScaleModel) -> None:
+        self.model = model
+        self._free: list[Slot] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "_free": []}  # copies of the model start without
+
+    def take(self, kind: type[EagerWorkspace], images: int, guided: bool) -> EagerWorkspace:
+        """A workspace that nobody uses."""
+        slot = self._free.pop() if self._free else Slot(self.model, self)
+        return slot.take(kind, images, guided)
+
+    def give(self, workspace: EagerWorkspace) -> None:
+        """Take back a workspace, unless what it depends on has changed since."""
+        slot = workspace.slot
+        if slot is not None and slot.owner is self:
+            slot.put(workspace)
+            self._free.append(slot)
