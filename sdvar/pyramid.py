@@ -80,6 +80,10 @@ class ScalePyramid:
         # the size is given because the meta device cannot find it out
         return scales.repeat_interleave(counts, output_size=self.span_tokens(first, last))
 
+    def addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scale number of each position and its number in the scale: two int32 (L,). Cached: do not write to them."""
+        return _addresses(self, device)
+
     def block_causal_mask(
         self, first: int, last: int, visible_from: int = 0, device: torch.device | None = None
     ) -> Tensor:
@@ -93,6 +97,15 @@ class ScalePyramid:
             bool (query tokens, key tokens), True where the key is visible. Cached: do not write to it.
         """
         return _block_causal_mask(self, first, last, visible_from, torch.device(device or "cpu"))
+
+
+@functools.lru_cache(maxsize=16)
+def _addresses(pyramid: ScalePyramid, device: torch.device) -> tuple[Tensor, Tensor]:
+    scales = [k for k, count in enumerate(pyramid.tokens) for _ in range(count)]
+    places = [place for count in pyramid.tokens for place in range(count)]
+    with torch.inference_mode(False):
+        both = torch.tensor((scales, places), dtype=torch.int32, device=device)
+        return both[0].clone(), both[1].clone()
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Sampling:
     @property
     def drop(self) -> float:
         """The mass that top-p may drop, 1 - top_p, as a float32."""
-        return torch.tensor(1 - self.top_p, dtype=torch.float32).item()
+        return struct.unpack("f", struct.pack("f", 1 - self.top_p))[0]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution that a token is picked from, (..., V): softmax after the filters."""

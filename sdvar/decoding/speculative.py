@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from sdvar.arguments import check_choice, check_int, check_share
 from sdvar.decoding.acceptance import Acceptance, Coupled
+from sdvar.decoding.logits import Logits
 from sdvar.decoding.schedule import Fixed, Schedule
 from sdvar.decoding.state import TokenMaps, grouped
 from sdvar.decoding.strategy import Strategy
@@ -129,6 +130,7 @@ class Drafted:
         tokens: one int64 (n, n_k) per drafted scale.
         inputs: one (n, n_k, C_vae) per drafted scale: the input of the scale after it.
         logits: one (n, n_k, V) per drafted scale; empty where the rule does not read them.
+        agreed: for each image how many tokens of each scale are the target's picks; empty unless a kernel has counted.
     """
 
     def __init__(self, maps: TokenMaps, images: Sequence[int], scale: int) -> None:
@@ -138,6 +140,7 @@ class Drafted:
         self.tokens: list[Tensor] = []
         self.inputs: list[Tensor] = []
         self.logits: list[Tensor] = []
+        self.agreed: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -226,12 +229,12 @@ class Rounds:
         drafted = Drafted(self.maps, images, scale)
         for k in range(scale, scale + length):
             if k == scale:
-                logits = state.next_logits("draft", images)
+                logits = state.next_logits("draft", images, guided=self.rule.needs_draft_distribution)
             else:
-                logits = draft.logits(images, drafted.inputs[-1], k, k + 1, wanted_from=k)
+                logits = draft.run(images, drafted.inputs[-1], k, k + 1, wanted_from=k)
             drafted.add(state.pick(images, k, logits))
             if self.rule.needs_draft_distribution:
-                drafted.logits.append(logits)
+                drafted.logits.append(logits.guided)
         return drafted
 
     def _reuse(self, images: list[int], scale: int, length: int) -> Drafted:
@@ -242,7 +245,7 @@ class Rounds:
             drafted.add(picks[:, self.state.pyramid.span(k, k + 1)])
         return drafted
 
-    def _verify(self, drafted: Drafted) -> Sequence[Tensor]:
+    def _verify(self, drafted: Drafted) -> Sequence[Logits]:
         """The target's guided logits of the drafted scales and of the bonus scale after them.
 
         One pass, over what the target's cache lacks as well.
@@ -250,11 +253,34 @@ class Rounds:
         pyramid, images, scale = self.state.pyramid, drafted.images, drafted.scale
         first, last = self.progress[images[0]].target.cached, scale + len(drafted) + 1
         inputs = torch.cat((self.maps.committed_inputs(images, first, scale + 1), *drafted.inputs), dim=1)
-        logits = self.state.stepper("target").logits(images, inputs, first, last, wanted_from=scale)
-        return pyramid.split(logits, scale, last)
+        compared = drafted.tokens if type(self.rule) is Coupled else ()
+        logits = self.state.stepper("target").run(images, inputs, first, last, wanted_from=scale, drafted=compared)
+        if logits.agreed is not None:
+            drafted.agreed = dict(zip(images, logits.agreed.tolist()))  # here the host waits for the device
+        return logits.split(pyramid.tokens[scale:last])
 
-    def _judge(self, images: list[int], drafted: Drafted, k: int, logits: Tensor) -> tuple[list[int], list[int]]:
+    def _judge(self, images: list[int], drafted: Drafted, k: int, logits: Logits) -> tuple[list[int], list[int]]:
         """Judge and commit the k-th drafted scale: the images whose scale is accepted, and the others."""
+        state, scale, count = self.state, drafted.scale + k, drafted.tokens[k].shape[1]
+        if drafted.agreed:
+            self.maps.commit(images, scale, state.pick(images, scale, logits[drafted.rows(images)]))
+            agreed = [drafted.agreed[i][k] for i in images]
+            passed = [each == count for each in agreed]
+            cut = [each < count for each in agreed]
+        else:
+            passed, cut, agreed = self._ask_rule(images, drafted, k, logits)
+        for which in ("draft", "target"):
+            state.stepper(which).truncate([i for i, c in zip(images, cut) if c], scale + 1)
+        rounds = [self.progress[i].target.calls - 1 for i in images]  # this one's pass is counted already
+        state.counts.add(scale, count, rounds, agreed, passed)
+        if log.isEnabledFor(logging.INFO):
+            share = sum(agreed) / (count * len(images))
+            log.info("scale %d: %.3f of the tokens agree, accepted for %d of %d images", scale, share, sum(passed),
+                     len(images))  # fmt: skip
+        return [i for i, yes in zip(images, passed) if yes], [i for i, yes in zip(images, passed) if not yes]
+
+    def _ask_rule(self, images: list[int], drafted: Drafted, k: int, logits: Logits) -> list[list[Any]]:
+        """Commit what the rule decides. For each image: is the scale accepted, are later keys void, tokens agreed."""
         state, scale, rows = self.state, drafted.scale + k, drafted.rows(images)
         tokens = drafted.tokens[k][rows]
         draft_logits = drafted.logits[k][rows] if drafted.logits else None
@@ -264,19 +290,10 @@ class Rounds:
         self.maps.commit(images, scale, verdict.tokens)
         # keys of the scales after this one were computed from the drafted tokens: they are valid only if these are kept
         replaced = (verdict.tokens != tokens).any(1) | ~verdict.accepted
-        # the only place of a round where the host waits for the device
-        passed, cut, agreed = torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1))).tolist()
-        for which in ("draft", "target"):
-            state.stepper(which).truncate([i for i, c in zip(images, cut) if c], scale + 1)
-        rounds = [self.progress[i].target.calls - 1 for i in images]  # this one's pass is counted already
-        state.counts.add(scale, tokens.shape[1], rounds, agreed, passed)
-        if log.isEnabledFor(logging.INFO):
-            share = sum(agreed) / tokens.numel()
-            log.info("scale %d: %.3f of the tokens agree, accepted for %d of %d images", scale, share, sum(passed),
-                     len(images))  # fmt: skip
-        return [i for i, yes in zip(images, passed) if yes], [i for i, yes in zip(images, passed) if not yes]
+        # where no kernel has counted, the only place of a round where the host waits for the device
+        return torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1))).tolist()
 
-    def _end(self, images: list[int], drafted: Drafted, accepted: int, logits: Sequence[Tensor]) -> None:
+    def _end(self, images: list[int], drafted: Drafted, accepted: int, logits: Sequence[Logits]) -> None:
         """Note what the next round needs, for images of which so many of the drafted scales were accepted."""
         length, pyramid = len(drafted), self.state.pyramid
         for i in images:

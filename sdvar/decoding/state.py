@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdvar import noise
 from sdvar.decoding.acceptance import Proposal
+from sdvar.decoding.logits import Logits, joined
 from sdvar.decoding.progress import Progress
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
@@ -120,7 +121,7 @@ class DecodeState:
         """The stepper of "draft" or "target", made when first asked for."""
         if which not in self._steppers:
             model, progress = getattr(self.pair, which), [image.of(which) for image in self.maps.progress]
-            self._steppers[which] = Stepper(which, model, self.labels, self.sampling, progress, self.clock)
+            self._steppers[which] = Stepper(which, model, self.labels, self.seeds, self.sampling, progress, self.clock)
         return self._steppers[which]
 
     def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
@@ -146,25 +147,34 @@ class DecodeState:
         made = noise.gumbel(self.seeds, "pick", scales, numbers, vocabulary, dtype)
         self._gumbel |= dict(zip(range(scale, last), made.split(counts, dim=1)))
 
-    def pick(self, images: Sequence[int], scale: int, logits: Tensor) -> Tensor:
+    def pick(self, images: Sequence[int], scale: int, logits: Tensor | Logits) -> Tensor:
         """Tokens of a scale from its guided logits (n, n_k, V): int64 (n, n_k)."""
+        if isinstance(logits, Logits):
+            if logits.picked is not None:
+                return logits.picked
+            logits = logits.guided
         with timed(self.clock, "sampling", scale, scale + 1):
             return pick(self.sampling.filtered(logits), self.gumbel(images, scale, logits))
 
-    def next_logits(self, which: str, images: Sequence[int]) -> Tensor:
-        """Guided logits of the next scale to commit, the same for all ``images``: (n, n_k, V).
+    def next_logits(self, which: str, images: Sequence[int], guided: bool = False) -> Logits:
+        """Logits of the next scale to commit, the same for all ``images``.
 
         A cache that is behind catches up in the same pass; images whose caches differ take separate passes.
+
+        Args:
+            which: "draft" or "target".
+            images: n image numbers.
+            guided: whether the guided logits themselves are going to be read.
         """
         stepper, scale = self.stepper(which), self.maps.progress[images[0]].committed
         parts, order = [], []
         for first, group in grouped(images, lambda i: stepper.progress[i].cached):
             inputs = self.maps.committed_inputs(group, first, scale + 1)
-            parts.append(stepper.logits(group, inputs, first, scale + 1, wanted_from=scale))
+            parts.append(stepper.run(group, inputs, first, scale + 1, wanted_from=scale))
+            if guided:
+                _ = parts[-1].guided  # now: the next pass may write where this one's logits are
             order += group
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat(parts)[rows_of(images, order, parts[0].device)]
+        return parts[0] if len(parts) == 1 else joined(parts, rows_of(images, order, self.labels.device))
 
     def decode_plain(self, which: str, last: int) -> None:
         """Decode up to scale ``last`` with one model. All images must be at the same scale."""
@@ -173,22 +183,22 @@ class DecodeState:
 
     def step_plain(self, which: str, images: Sequence[int], scale: int) -> None:
         """Decode the next scale with one model. All ``images`` must be at that scale."""
-        logits = self.next_logits(which, images)
+        logits = self.next_logits(which, images, guided=self.sampling.more_smooth)
         tokens = self.pick(images, scale, logits)
         self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
 
-    def _smooth_code(self, scale: int, logits: Tensor) -> Tensor | None:
+    def _smooth_code(self, scale: int, logits: Logits) -> Tensor | None:
         """The mixture of codebook vectors that ``more_smooth`` puts in place of the tokens': (B, n_k, C_vae)."""
         if not self.sampling.more_smooth:
             return None
-        _, positions, vocabulary = logits.shape
-        gumbel = noise.gumbel(self.seeds, "smooth", scale, positions, vocabulary, logits.dtype)
+        _, positions, vocabulary = logits.guided.shape
+        gumbel = noise.gumbel(self.seeds, "smooth", scale, positions, vocabulary, logits.guided.dtype)
         codebook = self.maps.quantizer.embedding.weight
-        weights = smooth_weights(self.sampling.filtered(logits), gumbel, scale / max(1, len(self.pyramid) - 1))
+        weights = smooth_weights(self.sampling.filtered(logits.guided), gumbel, scale / max(1, len(self.pyramid) - 1))
         return product(weights.to(codebook.dtype), codebook.T)
 
     def proposal(
-        self, images: Sequence[int], scale: int, drafted: Tensor, logits: Tensor, draft_logits: Tensor | None = None
+        self, images: Sequence[int], scale: int, drafted: Tensor, logits: Logits, draft_logits: Tensor | None = None
     ) -> Proposal:
         """A drafted scale as an acceptance rule sees it.
 
@@ -202,7 +212,7 @@ class DecodeState:
             scale=scale,
             drafted=drafted,
             picked=self.pick(images, scale, logits),
-            target_logits=logits,
+            target_logits=logits.guided,
             draft_logits=draft_logits,
             codebook=self.maps.quantizer.embedding.weight,
             sampling=self.sampling,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdvar.decoding.logits import Logits
 from sdvar.decoding.progress import ModelProgress
 from sdvar.decoding.timing import Clock, Pass, timed
+from sdvar.kernels.selection import fused_pick
 from sdvar.models.protocol import NextScaleModel
+from sdvar.rows import rows_of
 from sdvar.sampling import Sampling
 
 
@@ -19,8 +24,8 @@ class Stepper:
     Args:
         name: "draft" or "target".
         model: the model.
-        labels: int64 (B,) on the model's device.
-        sampling: supplies guidance and temperature.
+        labels, seeds: int64 (B,) on the model's device.
+        sampling: how tokens are drawn.
         progress: how far the model is with each image; the stepper advances it.
         clock: measures the time of the passes, if given.
     """
@@ -30,12 +35,14 @@ class Stepper:
         name: str,
         model: NextScaleModel,
         labels: Tensor,
+        seeds: Tensor,
         sampling: Sampling,
         progress: Sequence[ModelProgress],
         clock: Clock | None = None,
     ) -> None:
         self.name, self.model, self.progress, self.clock = name, model, progress, clock
-        self.pyramid = model.pyramid
+        self.pyramid, self.sampling, self.seeds = model.pyramid, sampling, seeds
+        self.fused_pick = fused_pick(labels.device, model.logits_dtype, model.codebook_size)
         self.guided = sampling.cfg != 0  # without guidance there is no null branch
         self.workspace = model.workspace(len(progress), self.guided)
         with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
@@ -70,42 +77,80 @@ class Stepper:
             self.progress[i].cached = min(self.progress[i].cached, scale)
 
     def logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
-        """Guided, temperature-scaled logits of a span of scales in one pass.
+        """As `run`, the guided logits alone: (n, tokens of the scales wanted_from <= k < last, V)."""
+        return self.run(images, inputs, first, last, wanted_from).guided
+
+    def run(
+        self,
+        images: Sequence[int],
+        inputs: Tensor,
+        first: int,
+        last: int,
+        wanted_from: int,
+        drafted: Sequence[Tensor] = (),
+    ) -> Logits:
+        """Guided, temperature-scaled logits of a span of scales in one pass, with the tokens where a kernel picks them.
 
         Args:
             images: n ascending image numbers, all with exactly the scales before ``first`` in their cache.
             inputs: (n, tokens of the scales first <= k < last without scale 0, C_vae).
             first, last: the span that the pass processes.
             wanted_from: first scale whose logits are returned.
+            drafted: int64 (n, n_k) of each scale from ``wanted_from`` on that a kernel is to compare with its picks.
 
         Returns:
-            (n, tokens of the scales wanted_from <= k < last, V).
+            Those of the scales wanted_from <= k < last.
         """
         cached = {i: self.progress[i].cached for i in images}
         if set(cached.values()) != {first}:
             raise RuntimeError(f"pass from scale {first}: expected as many cached scales of each image, got {cached}")
         work = Pass(self.name, len(images) * (2 if self.guided else 1), first, last, self.visible_from, wanted_from)
         with timed(self.clock, self.name, first, last, work):
-            logits = self._guided_logits(images, inputs, first, last, wanted_from)
+            raw = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from)
+            if not self.fused_pick:
+                guided = self._guide(raw, self.pyramid.span(wanted_from, last))
+                self._note(images, wanted_from, guided.isfinite().all(-1))
         for i in images:
             self.progress[i].cached = last
             self.progress[i].calls += 1
             self.progress[i].tokens += self.pyramid.span_tokens(first, last)
-        return logits
+        if not self.fused_pick:
+            return Logits(lambda: guided)
+        with timed(self.clock, "sampling", wanted_from, last):
+            return self._pick(raw, images, wanted_from, last, drafted)
 
-    def _guided_logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
-        logits = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from)
-        positions = self.pyramid.span(wanted_from, last)
+    def _guide(self, logits: Tensor, positions: slice) -> Tensor:
+        """What guidance and temperature make of a model's logits."""
         if self.guided:
             of_class, of_null = logits.chunk(2)
             t = self._guidance[positions]
             logits = (1 + t) * of_class - t * of_null
-        if self._temperature is not None:
-            logits = logits / self._temperature[positions]
-        self._finite.append((list(images), wanted_from, logits.isfinite().all(-1)))
-        if logits.device.type == "cpu":
+        return logits if self._temperature is None else logits / self._temperature[positions]
+
+    def _pick(self, raw: Tensor, images: Sequence[int], first: int, last: int, drafted: Sequence[Tensor]) -> Logits:
+        """Pick the tokens of the scales ``first`` <= k < ``last`` by one kernel."""
+        assert self.fused_pick
+        seeds = self.seeds[rows_of(images, range(len(self.progress)), self.seeds.device)]
+        positions = self.pyramid.span(first, last)
+        together = torch.cat(list(drafted), dim=1) if drafted else None
+        picked = self.fused_pick(
+            raw, self._positions, positions.start, seeds, self.sampling, together, drafted_scales=len(drafted)
+        )
+        self._note(images, first, picked.finite)
+        return Logits(lambda: self._guide(raw, positions), picked.tokens, picked.agreed)
+
+    @functools.cached_property
+    def _positions(self) -> Any:
+        from sdvar.kernels.pick import Positions  # needs Triton
+
+        scales, places = self.pyramid.addresses(self.seeds.device)
+        return Positions(scales, places, self._guidance if self.guided else None, self._temperature)
+
+    def _note(self, images: Sequence[int], scale: int, finite: Tensor) -> None:
+        """Keep whether the logits of these images from ``scale`` on are finite, bool (n, tokens)."""
+        self._finite.append((list(images), scale, finite))
+        if finite.device.type == "cpu":
             self.check_finite()
-        return logits
 
     def check_finite(self) -> None:
         """Raise ValueError if a logit so far was NaN or infinite, naming scale and image of the first.

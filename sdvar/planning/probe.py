@@ -12,6 +12,7 @@ from statistics import median
 import torch
 
 from sdvar.decoding.acceptance import Coupled
+from sdvar.decoding.logits import Logits
 from sdvar.decoding.speculative import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
 from sdvar.decoding.timing import now
@@ -108,7 +109,7 @@ class _Probe:
         state.maps.place(0)  # the noise of all scales is kept from here on
         self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
         self.rule = Coupled()
-        self.like = self._some_logits(1, 0)
+        self.like = self._some_logits(1, 0).guided
 
     def seconds(self, step: Step, size: int) -> float:
         """Run a step once for ``size`` images."""
@@ -148,11 +149,20 @@ class _Probe:
             return lambda: self.spare.commit(images, scale, state.pick(images, scale, logits))
         return lambda: self._settle(images, scale, logits, drafted)
 
-    def _some_logits(self, images: int, scale: int) -> torch.Tensor:
+    def _some_logits(self, images: int, scale: int) -> Logits:
+        """As a pass gives them: with tokens where a kernel picks, whose time is the pass's then."""
         shape = images, self.pair.pyramid.tokens[scale], self.pair.target.codebook_size
-        return torch.randn(shape, dtype=self.pair.target.logits_dtype, device=self.pair.device)
+        guided = torch.randn(shape, dtype=self.pair.target.logits_dtype, device=self.pair.device)
+        picked = torch.zeros(shape[:2], dtype=torch.int64, device=self.pair.device) if self._fused else None
+        return Logits(lambda: guided, picked)
+
+    @property
+    def _fused(self) -> bool:
+        return self.state.stepper("target").fused_pick is not None
 
     def _noise(self) -> None:
+        if self._fused:  # it is never in memory
+            return
         state = DecodeState(self.pair, *self.inputs, self.sampling)
         for scale in range(len(self.pair.pyramid)):
             state.gumbel(range(self.batch), scale, self.like)
@@ -161,10 +171,10 @@ class _Probe:
         state, stepper = self.state, self.state.stepper(step.op)
         stepper.hold(images, step.first)
         inputs = state.maps.committed_inputs(images, step.first, step.last)
-        logits = stepper.logits(images, inputs, step.first, step.last, wanted_from=step.wanted)
-        state.pyramid.split(logits, step.wanted, step.last)
+        logits = stepper.run(images, inputs, step.first, step.last, wanted_from=step.wanted)
+        logits.split(state.pyramid.tokens[step.wanted : step.last])
 
-    def _settle(self, images: list[int], scale: int, logits: torch.Tensor, drafted: torch.Tensor) -> None:
+    def _settle(self, images: list[int], scale: int, logits: Logits, drafted: torch.Tensor) -> None:
         proposal = self.state.proposal(images, scale, drafted, logits)
         verdict = self.rule.judge(proposal)
         self.spare.commit(images, scale, verdict.tokens)
