@@ -146,7 +146,7 @@ def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor
     }
     digests = pair_source.digests(predictor.source) | drafts
     with tf32_allowed(options.tf32):
-        numerics = describe_numerics(predictor.pair, predictor.engine)
+        numerics = describe_numerics(predictor.pair, predictor.engine, accelerator)
     return describe_environment(accelerator, options.threads, digests) | numerics
 
 

@@ -111,6 +111,7 @@ def _reference() -> Schema:
 def _environment() -> Schema:
     kernels = {
         "attention": _described("auto is the best on the machine", TEXT),
+        "pick": _described("what picks the tokens: triton (one kernel) or torch (its operations)", TEXT),
         "graphs": _described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
         "compile": _described("whether the transformer blocks run by torch.compile", TRUTH),
         "tokenizer_dtype": {"type": ["string", "null"], "description": "of the tokenizer's decoder; null is as loaded"},

@@ -45,19 +45,25 @@ def _command(words: list[str]) -> str:
     return shlex.join(["sdvar", *words[1:]] if script else ["python", *words])
 
 
-def describe_numerics(pair, engine) -> dict:
+def describe_numerics(pair, engine, device: str) -> dict:
     """Number format and kernels of a pair of models: what rounding, and so a near-tie, depends on.
 
     Args:
         pair: a `sdvar.ModelPair`.
         engine: how it will decode, a `sdvar.Engine`.
+        device: where the models ran, ``cpu`` or ``cuda``.
     """
     import torch
 
+    from sdvar.kernels.selection import fused_pick
+
+    target = pair.target
+    fused = fused_pick(torch.device(device), target.logits_dtype, target.codebook_size)
     return {
         "dtype": str(next(pair.target.parameters()).dtype).removeprefix("torch."),
         "kernels": {
             **dataclasses.asdict(engine),
+            "pick": "triton" if fused else "torch",
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "tf32_convolutions": torch.backends.cudnn.allow_tf32,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
