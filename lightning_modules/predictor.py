@@ -24,7 +24,9 @@ from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
+from sdvar.decoding.warmup import warm_up
 from sdvar.engine import tf32_allowed
+from sdvar.models.cuda_graphs import no_captures
 
 log = logging.getLogger("sdvar.predictor")
 
@@ -165,9 +167,11 @@ class SDVARPredictor(LightningModule):
         order = self._order(batch) if wanted.any() else []
         for arm in order:
             if arm.name not in self._warm:
-                self._decode(arm, batch)
+                pair = self.pairs[arm.draft]
+                warm_up(lambda number: self._decode(arm, batch, number), (pair.draft, pair.target))  # noqa: B023
                 self._warm.add(arm.name)
-        decoded = {arm.name: self._decode(arm, batch) for arm in order}
+        with no_captures():
+            decoded = {arm.name: self._decode(arm, batch) for arm in order}
         baseline = decoded.get(BASELINE)
         for ours in decoded.values():
             ours.baseline_seconds = baseline.seconds if baseline else None
@@ -216,8 +220,9 @@ class SDVARPredictor(LightningModule):
             )
         return self.pair.pyramid.split(kept)
 
-    def _decode(self, arm: Arm, batch: dict) -> DecodedBatch:
-        seeds = batch["seed"] + RESEED_OFFSET if arm.reseed else batch["seed"]
+    def _decode(self, arm: Arm, batch: dict, warmup: int = 0) -> DecodedBatch:
+        """Decode a batch, in the warm-up with other seeds in each of its decodes."""
+        seeds = batch["seed"] + warmup + (RESEED_OFFSET if arm.reseed else 0)
         clock = Clock(self.device)  # it takes some microseconds a pass; no pass is made to wait
         started = now(self.device)
         sampling, pair = arm.sampling or self.sampling, self.pairs[arm.draft]

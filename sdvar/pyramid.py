@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdvar.rows import to_device
+
 
 @dataclass(frozen=True)
 class ScalePyramid:
@@ -104,7 +106,7 @@ def _addresses(pyramid: ScalePyramid, device: torch.device) -> tuple[Tensor, Ten
     scales = [k for k, count in enumerate(pyramid.tokens) for _ in range(count)]
     places = [place for count in pyramid.tokens for place in range(count)]
     with torch.inference_mode(False):
-        both = torch.tensor((scales, places), dtype=torch.int32, device=device)
+        both = to_device(torch.tensor((scales, places), dtype=torch.int32), device)
         return both[0].clone(), both[1].clone()
 
 

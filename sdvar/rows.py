@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def to_device(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """int64 (n,) on the device. The host does not wait: from ordinary memory it would, for all work that is queued."""
-    tensor = torch.tensor(numbers)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def to_device(numbers: Sequence[int] | Tensor, device: torch.device) -> Tensor:
+    """Numbers, int64 if they are no tensor, on the device. Not to be written to.
+
+    The host does not wait: from ordinary memory it would, for all work that is queued.
+    """
+    if not isinstance(numbers, Tensor):
+        if device.type == "cuda":
+            return _kept(tuple(numbers), device)
+        return torch.tensor(numbers, dtype=torch.int64).to(device)
+    if device.type == "cuda" and numbers.device.type == "cpu":
+        return numbers.pin_memory().to(device, non_blocking=True)
+    return numbers.to(device)
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """The same groups of images come again and again."""
+    with torch.inference_mode(False):
+        return to_device(torch.tensor(numbers, dtype=torch.int64), device)
 
 
 def rows_of(images: Sequence[int], among: Sequence[int], device: torch.device) -> Tensor | slice:

@@ -14,7 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 import sdvar
 from eval.benchmarking.memory import models_of, peak_bytes
 from sdvar.decoding.timing import Clock, Stretch, now
+from sdvar.decoding.warmup import warm_up
 from sdvar.models.cost import shared_bytes, weight_bytes
+from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
 from sdvar.planning.inputs import labels_and_seeds, rotated
 
@@ -97,32 +99,35 @@ def measure(
         device: where the models are.
         warmup, repeats: turns before counting, turns that count.
     """
+
+    def inputs(number: int) -> tuple[Tensor, Tensor]:
+        return labels_and_seeds(batch, number, classes, device)
+
     measured = {runner.name: Measured() for runner in runners}
-    first_inputs = labels_and_seeds(batch, 0, classes, device)
     for runner in [*runners] * warmup:
         log.info("batch %d: warm-up of %s", batch, runner.name)
         captured = _capture_seconds(runner)
         with _logging_kernels():
-            runner.run(*first_inputs)
+            warm_up(lambda number: runner.run(*inputs(number)), runner.models)  # noqa: B023
         measured[runner.name].capture_seconds += _capture_seconds(runner) - captured
     for repeat in range(repeats):
-        inputs = labels_and_seeds(batch, repeat, classes, device)
+        of_turn = inputs(repeat)
         for runner in rotated(runners, repeat):
-            seconds, _ = _timed(device, runner.run, *inputs)
+            seconds, _ = _timed(device, runner.run, *of_turn)
             measured[runner.name].seconds.append(seconds)
             log.info("batch %d: %d/%d %s %.3f s", batch, repeat + 1, repeats, runner.name, seconds)
         for runner in runners:
             if runner.strategy is not None:
                 clock = Clock(device)
-                whole, stats = _timed(device, runner.run, *inputs, clock)
+                whole, stats = _timed(device, runner.run, *of_turn, clock)
                 measured[runner.name].clocked.append((whole, clock.stretches(), stats))
     for runner in runners:
         log.info("batch %d: memory of %s", batch, runner.name)
         for model in {model for other in runners for model in other.models}:
             model.release()
-        measured[runner.name].peak_bytes = peak_bytes(device, lambda run=runner.run: run(*first_inputs))
+        measured[runner.name].peak_bytes = peak_bytes(device, lambda run=runner.run: run(*inputs(0)))
         if device.type == "cuda":
-            measured[runner.name].launches = _launches(runner, first_inputs, device)
+            measured[runner.name].launches = _launches(runner, inputs(0), device)
     return measured
 
 
@@ -145,9 +150,10 @@ def _logging_kernels() -> Iterator[None]:
 
 
 def _timed(device: torch.device, run: Callable, *arguments: object) -> tuple[float, sdvar.DecodeStats | None]:
-    started = now(device)
-    stats = run(*arguments)
-    return now(device) - started, stats
+    with no_captures():
+        started = now(device)
+        stats = run(*arguments)
+        return now(device) - started, stats
 
 
 def _launches(runner: Runner, inputs: tuple[Tensor, Tensor], device: torch.device) -> int:

@@ -72,13 +72,13 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
     source = source_of(options.pair, options.draft, options.target, options.tokenizer)
     predictor = SDVARPredictor(source, arms, sampling, options.precision, engine_of(options))
+    writer = ImageWriter(options.out, options.overwrite, extend=extend)
+    trainer = _trainer(options, accelerator, writer)
     for pair in predictor.pairs.values():
-        predictor.engine.check(pair, torch.device(accelerator))
+        predictor.engine.check(pair, trainer.strategy.root_device)  # of this process: none makes a context elsewhere
     labels = f"0-{predictor.pair.num_classes - 1}" if options.labels is None else options.labels
     data = data or _data(options, labels)
     data.check_classes(predictor.pair.num_classes)
-    writer = ImageWriter(options.out, options.overwrite, extend=extend)
-    trainer = _trainer(options, accelerator, writer)
     if not trainer.is_global_zero:
         return Job(trainer, predictor, data, writer.folder)
 

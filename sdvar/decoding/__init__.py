@@ -13,6 +13,7 @@ from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import Clock, timed
 from sdvar.pair import ModelPair
+from sdvar.rows import to_device
 from sdvar.sampling import Sampling
 
 
@@ -77,7 +78,8 @@ def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResul
         if images and state.sampling.more_smooth:  # f-hat holds mixtures, which do not follow from the tokens
             pixels = pair.tokenizer.decode_f_hat(state.maps.f_hat).float().add(1).mul(0.5)
         elif images:  # f-hat is rebuilt in the full batch, whatever the order in which the images progressed
-            pixels = pair.tokenizer.decode(tokens).float().add(1).mul(0.5)
+            f_hat = pair.tokenizer.quantize.f_hats(tokens)[-1]
+            pixels = pair.tokenizer.decode_f_hat(f_hat).float().add(1).mul(0.5)
     return DecodeResult(pixels, tokens, stats)
 
 
@@ -99,7 +101,7 @@ def check_batch(
     pair: ModelPair, labels: Sequence[int] | Tensor, seeds: Sequence[int] | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Labels and seeds as int64 (B,) tensors on the pair's device, or one clear error."""
-    labels, seeds = _int64("labels", labels), _int64("seeds", seeds)
+    labels, seeds = _int64("labels", labels).cpu(), _int64("seeds", seeds)  # the host reads the labels once
     if not len(labels):
         raise ValueError("labels: expected at least one label, got none")
     if len(labels) != len(seeds):
@@ -108,7 +110,7 @@ def check_batch(
     if len(outside):
         allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"
         raise ValueError(f"labels: expected {allowed}, got {outside[0].item()}")
-    return labels.to(pair.device), seeds.to(pair.device)
+    return to_device(labels, pair.device), to_device(seeds, pair.device)
 
 
 def _int64(name: str, values: Sequence[int] | Tensor) -> Tensor:

@@ -271,11 +271,14 @@ def _accepted_draft(proposal: Proposal, accepted: Tensor, agreed: Tensor) -> Ver
 
 def _nearest(codebook: Tensor, tokens: Tensor, k: int) -> Tensor:
     """The k codebook entries nearest to each token without itself, nearest first: int64 (n, n_k) -> (n, n_k, k)."""
-    entries, back = tokens.unique(return_inverse=True)
-    distance = torch.cdist(codebook[entries], codebook)
+    size = codebook.shape[0]
+    every = tokens.numel() >= size  # then those of the whole codebook are fewer
+    entries = torch.arange(size, device=tokens.device) if every else tokens.flatten()
+    # not by a product, whose rounding follows the number of rows
+    distance = torch.cdist(codebook[entries], codebook, compute_mode="donot_use_mm_for_euclid_dist")
     distance.scatter_(1, entries[:, None], torch.inf)
-    k = min(k, codebook.shape[0] - 1)
-    return distance.topk(k, dim=-1, largest=False).indices[back]
+    nearest = distance.topk(min(k, size - 1), dim=-1, largest=False).indices
+    return nearest[tokens] if every else nearest.view(*tokens.shape, -1)
 
 
 def _accepted_or_drawn(proposal: Proposal, accepted: Tensor, residual: Tensor) -> Verdict:

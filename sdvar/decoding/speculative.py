@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -140,7 +140,7 @@ class Drafted:
         self.tokens: list[Tensor] = []
         self.inputs: list[Tensor] = []
         self.logits: list[Tensor] = []
-        self.agreed: dict[int, list[int]] = {}
+        self.agreed: list[list[int]] = []
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -155,6 +155,30 @@ class Drafted:
     def rows(self, images: Sequence[int]) -> Tensor | slice:
         """Selects some of its images from tensors of n rows."""
         return rows_of(images, self.images, self.f_hat.device)
+
+
+class Judged(NamedTuple):
+    """A drafted scale of n images, judged; a list has a number per image.
+
+    Attributes:
+        images: their numbers.
+        tokens: int64 (n, n_k) to commit.
+        accepted: whether the scale is accepted.
+        replaced: whether what follows from the drafted tokens is void: others are committed, or the scale is rejected.
+        agreed: tokens that passed the rule's token test.
+    """
+
+    images: Sequence[int]
+    tokens: Tensor
+    accepted: Sequence[int]
+    replaced: Sequence[int]
+    agreed: Sequence[int]
+
+    def of(self, images: Sequence[int]) -> Judged:
+        """The same of some of the images."""
+        rows = [self.images.index(i) for i in images]
+        numbers = ([values[row] for row in rows] for values in self[2:])
+        return Judged(images, self.tokens[rows_of(images, self.images, self.tokens.device)], *numbers)
 
 
 class Rounds:
@@ -173,6 +197,8 @@ class Rounds:
         self.progress = state.maps.progress
         for image in self.progress:
             image.gamma = self.schedule.start
+        # on a CPU asking costs nothing, and what was drafted after a rejected scale need not be judged
+        self.ahead = state.maps.tokens.device.type != "cpu"
         self.picks = torch.zeros_like(state.maps.tokens)  # the target's, for scales after a rejected one
 
     def run(self) -> None:
@@ -213,9 +239,11 @@ class Rounds:
         drafted = self._reuse(images, scale, length) if reuse else self._draft(images, scale, length)
         logits = self._verify(drafted)
         accepted = images  # those whose drafted scales are all accepted so far
+        judged = self._judge_ahead(drafted, logits) if self.ahead or drafted.agreed else []
         for k in range(length):
             if accepted:
-                accepted, rejected = self._judge(accepted, drafted, k, logits[k])
+                of_scale = judged[k].of(accepted) if judged else self._judge(accepted, drafted, k, logits[k])
+                accepted, rejected = self._commit(of_scale, drafted, k)
                 self._end(rejected, drafted, k, logits)
         if accepted:
             bonus = scale + length
@@ -256,42 +284,55 @@ class Rounds:
         compared = drafted.tokens if type(self.rule) is Coupled else ()
         logits = self.state.stepper("target").run(images, inputs, first, last, wanted_from=scale, drafted=compared)
         if logits.agreed is not None:
-            drafted.agreed = dict(zip(images, logits.agreed.tolist()))  # here the host waits for the device
+            drafted.agreed = logits.agreed.tolist()  # here the host waits for the device
         return logits.split(pyramid.tokens[scale:last])
 
-    def _judge(self, images: list[int], drafted: Drafted, k: int, logits: Logits) -> tuple[list[int], list[int]]:
-        """Judge and commit the k-th drafted scale: the images whose scale is accepted, and the others."""
-        state, scale, count = self.state, drafted.scale + k, drafted.tokens[k].shape[1]
+    def _judge_ahead(self, drafted: Drafted, logits: Sequence[Logits]) -> list[Judged]:
+        """Every drafted scale, of all images, whether those before it are accepted or not: the host waits once."""
         if drafted.agreed:
-            self.maps.commit(images, scale, state.pick(images, scale, logits[drafted.rows(images)]))
-            agreed = [drafted.agreed[i][k] for i in images]
-            passed = [each == count for each in agreed]
-            cut = [each < count for each in agreed]
-        else:
-            passed, cut, agreed = self._ask_rule(images, drafted, k, logits)
-        for which in ("draft", "target"):
-            state.stepper(which).truncate([i for i, c in zip(images, cut) if c], scale + 1)
-        rounds = [self.progress[i].target.calls - 1 for i in images]  # this one's pass is counted already
-        state.counts.add(scale, count, rounds, agreed, passed)
-        if log.isEnabledFor(logging.INFO):
-            share = sum(agreed) / (count * len(images))
-            log.info("scale %d: %.3f of the tokens agree, accepted for %d of %d images", scale, share, sum(passed),
-                     len(images))  # fmt: skip
-        return [i for i, yes in zip(images, passed) if yes], [i for i, yes in zip(images, passed) if not yes]
+            return [self._compared(drafted, k, logits[k]) for k in range(len(drafted))]
+        every = [self._verdict(drafted.images, drafted, k, logits[k]) for k in range(len(drafted))]
+        numbers = torch.stack([outcomes for _, outcomes in every]).tolist()  # the only place of a round where it waits
+        return [Judged(drafted.images, tokens, *of_scale) for (tokens, _), of_scale in zip(every, numbers)]
 
-    def _ask_rule(self, images: list[int], drafted: Drafted, k: int, logits: Logits) -> list[list[Any]]:
-        """Commit what the rule decides. For each image: is the scale accepted, are later keys void, tokens agreed."""
+    def _compared(self, drafted: Drafted, k: int, logits: Logits) -> Judged:
+        """The k-th drafted scale under `Coupled`, where a kernel has counted the tokens that agree."""
+        agreed, count = [each[k] for each in drafted.agreed], drafted.tokens[k].shape[1]
+        differs = [number < count for number in agreed]
+        tokens = self.state.pick(drafted.images, drafted.scale + k, logits)
+        return Judged(drafted.images, tokens, [not each for each in differs], differs, agreed)
+
+    def _judge(self, images: list[int], drafted: Drafted, k: int, logits: Logits) -> Judged:
+        """The k-th drafted scale of some images."""
+        tokens, outcomes = self._verdict(images, drafted, k, logits)
+        return Judged(images, tokens, *outcomes.tolist())
+
+    def _verdict(self, images: Sequence[int], drafted: Drafted, k: int, logits: Logits) -> tuple[Tensor, Tensor]:
+        """The tokens to commit at the k-th drafted scale, (n, n_k), and int64 (3, n) of `Judged`'s numbers."""
         state, scale, rows = self.state, drafted.scale + k, drafted.rows(images)
         tokens = drafted.tokens[k][rows]
         draft_logits = drafted.logits[k][rows] if drafted.logits else None
         proposal = state.proposal(images, scale, tokens, logits[rows], draft_logits)
         with timed(state.clock, "sampling", scale, scale + 1):
             verdict = self.rule.judge(proposal)
-        self.maps.commit(images, scale, verdict.tokens)
-        # keys of the scales after this one were computed from the drafted tokens: they are valid only if these are kept
         replaced = (verdict.tokens != tokens).any(1) | ~verdict.accepted
-        # where no kernel has counted, the only place of a round where the host waits for the device
-        return torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1))).tolist()
+        return verdict.tokens, torch.stack((verdict.accepted, replaced, verdict.agreed.sum(1)))
+
+    def _commit(self, judged: Judged, drafted: Drafted, k: int) -> tuple[list[int], list[int]]:
+        """Commit the k-th drafted scale: the images whose scale is accepted, and the others."""
+        state, scale, images = self.state, drafted.scale + k, judged.images
+        self.maps.commit(images, scale, judged.tokens)
+        # keys of the scales after this one were computed from the drafted tokens: they are valid only if these are kept
+        for which in ("draft", "target"):
+            state.stepper(which).truncate([i for i, yes in zip(images, judged.replaced) if yes], scale + 1)
+        rounds = [self.progress[i].target.calls - 1 for i in images]  # this one's pass is counted already
+        state.counts.add(scale, judged.tokens.shape[1], rounds, judged.agreed, judged.accepted)
+        if log.isEnabledFor(logging.INFO):
+            share = sum(judged.agreed) / judged.tokens.numel()
+            log.info("scale %d: %.3f of the tokens agree, accepted for %d of %d images", scale, share,
+                     sum(judged.accepted), len(images))  # fmt: skip
+        passed = dict(zip(images, judged.accepted))
+        return [i for i in images if passed[i]], [i for i in images if not passed[i]]
 
     def _end(self, images: list[int], drafted: Drafted, accepted: int, logits: Sequence[Logits]) -> None:
         """Note what the next round needs, for images of which so many of the drafted scales were accepted."""

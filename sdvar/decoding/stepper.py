@@ -14,7 +14,7 @@ from sdvar.decoding.progress import ModelProgress
 from sdvar.decoding.timing import Clock, Pass, timed
 from sdvar.kernels.selection import fused_pick
 from sdvar.models.protocol import NextScaleModel
-from sdvar.rows import rows_of
+from sdvar.rows import rows_of, to_device
 from sdvar.sampling import Sampling
 
 
@@ -58,8 +58,9 @@ class Stepper:
 
     def _per_position(self, of_scales: Sequence[float], device: torch.device) -> Tensor:
         """(L, 1) on the device from one number per scale."""
+        tokens = torch.tensor(self.pyramid.tokens)
         numbers = torch.tensor(of_scales, dtype=self.model.logits_dtype)
-        return numbers.repeat_interleave(torch.tensor(self.pyramid.tokens))[:, None].to(device)
+        return to_device(numbers.repeat_interleave(tokens, output_size=self.pyramid.length)[:, None], device)
 
     def start_blind(self, scale: int) -> None:
         """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""

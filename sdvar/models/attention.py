@@ -100,6 +100,8 @@ def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_wid
 
 
 def _runs(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
+    if kernel == "products" and device.type == "cuda":
+        return False  # launches for each row and head
     visibility = block_causal(ScalePyramid((1, 2)), 0, 2, 0, device)
     q = torch.zeros(1, 1, 5, head_width, device=device, dtype=dtype)
     try:

@@ -16,7 +16,7 @@ from sdvar.models.protocol import Cost
 from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid
 
-BLOCK_LAUNCHES, PASS_LAUNCHES = 35, 20  # of a block, besides one of attention for each scale, and of all else
+BLOCK_LAUNCHES, PASS_LAUNCHES = 35, 10  # of a block, besides one of attention for each scale, and of all else
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdvar.models.checks import check_ids
+from sdvar.models.checks import check_range, check_shape
 from sdvar.models.invariant import RowBlocks
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
@@ -21,8 +21,24 @@ DECODED_TOGETHER = 16
 CPU_PIXELS = 256 * 256  # at once, unless one image has more
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+class GroupNorm(nn.GroupNorm):
+    """A group norm that keeps the channels last, as the convolutions want them; torch's own on a GPU does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda or torch.is_grad_enabled() or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        n, channels, height, width = x.shape
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        grouped = x.permute(0, 2, 3, 1).view(n, height * width, self.num_groups, -1)
+        variance, mean = torch.var_mean(grouped.to(wide), dim=(1, 3), correction=0, keepdim=True)
+        scale = self.weight.to(wide).view(self.num_groups, -1) * (variance + self.eps).rsqrt()
+        shift = self.bias.to(wide).view(self.num_groups, -1) - mean * scale
+        normed = torch.addcmul(shift, grouped, scale).to(x.dtype)
+        return normed.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def group_norm(channels: int) -> GroupNorm:
+    return GroupNorm(GROUPS, channels, eps=1e-6)
 
 
 def silu(x: Tensor) -> Tensor:
@@ -320,5 +336,7 @@ class VQVAE(nn.Module):
         counts = self.pyramid.tokens
         if len(tokens) != len(counts):
             raise ValueError(f"tokens: expected {len(counts)} token maps, one per scale, got {len(tokens)}")
-        for scale, (ids, count) in enumerate(zip(tokens, counts)):
-            check_ids(f"tokens[{scale}]", ids, (len(tokens[0]), count), self.codebook_size - 1)
+        named = {f"tokens[{scale}]": ids for scale, ids in enumerate(tokens)}
+        for (name, ids), count in zip(named.items(), counts):
+            check_shape(name, ids, (len(tokens[0]), count))
+        check_range(named, self.codebook_size - 1)

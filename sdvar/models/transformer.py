@@ -13,7 +13,7 @@ from sdvar.models import cost
 from sdvar.models.attention import block_causal, check_kernel
 from sdvar.models.base import NextScaleBase
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
-from sdvar.models.checks import check_ids
+from sdvar.models.checks import check_range, check_shape
 from sdvar.models.kv_cache import CacheWindow, KVCache
 from sdvar.models.linear import Linear
 from sdvar.pyramid import ScalePyramid
@@ -260,7 +260,8 @@ class VAR(nn.Module, NextScaleBase):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is allowed.
         """
-        check_ids("labels", labels, (labels.shape[0] if labels.ndim else -1,), self.num_classes)
+        check_shape("labels", labels, (labels.shape[0] if labels.ndim else -1,))
+        check_range({"labels": labels}, self.num_classes)
         expected = (labels.shape[0], self.pyramid.length - self.pyramid.tokens[0], self.latent_channels)
         if inputs.shape != expected:
             raise ValueError(f"inputs: expected shape {expected}, see VQVAE.var_inputs, got {tuple(inputs.shape)}")

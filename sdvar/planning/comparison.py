@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from sdvar.decoding import decode
 from sdvar.decoding.compare import first_differences
+from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.timing import now
+from sdvar.decoding.warmup import warm_up
+from sdvar.models.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import share_differing
 from sdvar.planning.inputs import labels_and_seeds, rotated
@@ -59,19 +63,25 @@ def compare(
         turns: how many are made whatever they take, and at most.
     """
     timed = {name: Timed() for name in strategies}
-    inputs = labels_and_seeds(batch, 0, pair.num_classes, pair.device)
+
+    def inputs(number: int) -> tuple[Tensor, Tensor]:
+        return labels_and_seeds(batch, number, pair.num_classes, pair.device)
+
+    def run(strategy: Strategy, batch_inputs: tuple[Tensor, Tensor]) -> DecodeResult:
+        return decode(pair, *batch_inputs, strategy, sampling, images=False)
+
     for strategy in strategies.values():
-        decode(pair, *inputs, strategy, sampling, images=False)  # first runs take longer
+        warm_up(lambda number: run(strategy, inputs(number)), (pair.draft, pair.target))  # noqa: B023
     started = time.perf_counter()
     least, most = turns
     for turn in range(most):
         if turn >= least and time.perf_counter() - started > seconds:
             break
-        inputs = labels_and_seeds(batch, turn, pair.num_classes, pair.device)
-        results = {}
+        of_turn, results = inputs(turn), {}
         for name in rotated(list(strategies), turn):
             begun = now(pair.device)
-            results[name] = decode(pair, *inputs, strategies[name], sampling, images=False)
+            with no_captures():
+                results[name] = run(strategies[name], of_turn)
             timed[name].seconds.append(now(pair.device) - begun)
         for name, result in results.items():
             timed[name].target_calls.append(result.stats.target_calls.double().mean().item())
@@ -79,7 +89,7 @@ def compare(
             timed[name].differing += shares.tolist()
             if strategies[name].exact and shares.any():
                 tokens = result.tokens, results["baseline"].tokens
-                gaps = first_differences(pair, *inputs, sampling, *tokens)
+                gaps = first_differences(pair, *of_turn, sampling, *tokens)
                 timed[name].score_gaps += gaps[~gaps.isnan()].tolist()
     log.info("measured: %d turns of %d strategies", len(timed["baseline"].seconds), len(strategies))
     return timed

@@ -16,6 +16,7 @@ from sdvar.decoding.logits import Logits
 from sdvar.decoding.speculative import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
 from sdvar.decoding.timing import now
+from sdvar.models.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.planning.costs import (
     BEGIN_DRAFT,
@@ -64,7 +65,8 @@ def measure_costs(pair: ModelPair, sampling: Sampling, batch: int, seconds: floa
             break
         if point not in measured:
             probe.seconds(*point)  # first runs take longer
-        measured[point].append(probe.seconds(*point))
+        with no_captures():
+            measured[point].append(probe.seconds(*point))
     probe.state.close()
     every = len(needed) + len(others)
     log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
