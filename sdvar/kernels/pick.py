@@ -147,9 +147,10 @@ def pick_kernel(
     token = tl.minimum(tl.argmax(score, axis=0), V - 1).to(tl.int64)  # among NaN it could be any number
     tl.store(tokens + where, token)
 
-    if JUDGED and position < judged:
-        agrees = (tl.load(drafted + row * judged + position) == token).to(tl.int32)
-        tl.atomic_add(agreed + row * judged_scales + scale - tl.load(scales + offset), agrees)
+    if JUDGED:
+        has_draft = position < judged
+        agrees = (tl.load(drafted + row * judged + position, mask=has_draft) == token).to(tl.int32)
+        tl.atomic_add(agreed + row * judged_scales + scale - tl.load(scales + offset), agrees, mask=has_draft)
 
 
 class Positions(NamedTuple):

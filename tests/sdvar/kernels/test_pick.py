@@ -32,8 +32,11 @@ def test_under_the_interpreter():
     assert result.returncode == 0, result.stdout[-6000:]
 
 
-def compiled(capability: int, vocabulary: int) -> tuple[str, str]:
-    """The kernel with all its parts for such a GPU: its PTX, and what it uses of the GPU."""
+PARTS = ("GUIDED", "TEMPERED", "BY_K", "BY_P", "JUDGED")
+
+
+def compiled(capability: int, vocabulary: int, parts: bool) -> tuple[str, str]:
+    """The kernel with all its parts or none for such a GPU: its PTX, and what it uses of the GPU."""
     triton = pytest.importorskip("triton")
     if triton.knobs.runtime.interpret:
         pytest.skip("TRITON_INTERPRET is set: nothing is compiled")
@@ -50,18 +53,16 @@ def compiled(capability: int, vocabulary: int) -> tuple[str, str]:
         "logits": "*fp32", "guidance": "*fp32", "temperature": "*fp32", "scales": "*i32", "places": "*i32",
         "seeds": "*i64", "drafted": "*i64", "tokens": "*i64", "finite": "*i1", "agreed": "*i32", "drop": "fp32",
     }  # fmt: skip
-    constants = {
-        "V": vocabulary,
-        "BLOCK": vocabulary,
-        **dict.fromkeys(("GUIDED", "TEMPERED", "BY_K", "BY_P", "JUDGED"), True),
-    }
+    constants = {"V": vocabulary, "BLOCK": vocabulary, **dict.fromkeys(PARTS, parts)}
+    if not parts:
+        constants |= dict.fromkeys(("guidance", "temperature", "drafted", "agreed"))
     names = pick.pick_kernel.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
     source = ASTSource(
         fn=pick.pick_kernel,
         signature=signature,
         constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in types if name != "drop"},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in types if name not in {*constants, "drop"}},
     )
     target = GPUTarget("cuda", capability, 32)
     made = triton.compile(source, target=target, options=pick.launch_options(vocabulary))
@@ -74,7 +75,7 @@ def compiled(capability: int, vocabulary: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize("capability, vocabulary", [(80, 4096), (90, 4096), (90, 8192)])
 def test_compiles_without_a_device(capability, vocabulary):
-    ptx, usage = compiled(capability, vocabulary)
+    ptx, usage = compiled(capability, vocabulary, parts=True)
     used = {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
     assert 0 < used["REG"] <= MOST_REGISTERS
     assert used["STACK"] == used["LOCAL"] == 0  # nothing is spilled
@@ -83,6 +84,11 @@ def test_compiles_without_a_device(capability, vocabulary):
     assert ".ftz" not in ptx and "approx" not in ptx
     # products and sums are fused nowhere but in the two logarithms of the 16 numbers of a thread
     assert len(re.findall(r"\bfma\.rn\.f32", ptx)) % 16 == 0
+
+
+def test_the_plain_pick_compiles_without_what_it_does_not_take():
+    ptx, _ = compiled(90, 4096, parts=False)
+    assert "div." not in ptx and "atom." not in ptx
 
 
 def test_other_logits_are_picked_from_by_torch():
