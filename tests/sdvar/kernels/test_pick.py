@@ -16,6 +16,7 @@ from sdvar.kernels import selection
 from tests.paths import ROOT
 from tests.random_pairs import close_pair, same_tokens
 
+PYRAMID = sdvar.ScalePyramid((1, 2, 3))
 MOST_REGISTERS = 128  # of a thread: two programs of 256 threads share the registers of a multiprocessor
 
 
@@ -32,51 +33,82 @@ def test_under_the_interpreter():
     assert result.returncode == 0, result.stdout[-6000:]
 
 
-PARTS = ("GUIDED", "TEMPERED", "BY_K", "BY_P", "JUDGED")
+class NoDevice:
+    """Stands for a GPU that is not there; its number is its compute capability."""
+
+    def __init__(self, capability):
+        self.capability = capability
+
+    def get_current_device(self):
+        return self.capability
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.capability, 32)
 
 
-def compiled(capability: int, vocabulary: int, parts: bool) -> tuple[str, str]:
-    """The kernel with all its parts or none for such a GPU: its PTX, and what it uses of the GPU."""
+@pytest.fixture
+def compiled(monkeypatch):
+    """Calls of the kernel compile it for a GPU of some compute capability, and launch nothing."""
     triton = pytest.importorskip("triton")
     if triton.knobs.runtime.interpret:
         pytest.skip("TRITON_INTERPRET is set: nothing is compiled")
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     for tool in ("ptxas", "cuobjdump"):
-        if not (tools / tool).is_file():
+        if not (tools(triton) / tool).is_file():
             pytest.skip(f"this Triton has no {tool}")
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    from triton.runtime.driver import driver
 
-    from sdvar.kernels import pick
+    from sdvar.kernels import pick as kernel
 
-    types = {
-        "logits": "*fp32", "guidance": "*fp32", "temperature": "*fp32", "scales": "*i32", "places": "*i32",
-        "seeds": "*i64", "drafted": "*i64", "tokens": "*i64", "finite": "*i1", "agreed": "*i32", "drop": "fp32",
-    }  # fmt: skip
-    constants = {"V": vocabulary, "BLOCK": vocabulary, **dict.fromkeys(PARTS, parts)}
-    if not parts:
-        constants |= dict.fromkeys(("guidance", "temperature", "drafted", "agreed"))
-    names = pick.pick_kernel.arg_names
-    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
-    source = ASTSource(
-        fn=pick.pick_kernel,
-        signature=signature,
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in types if name not in {*constants, "drop"}},
-    )
-    target = GPUTarget("cuda", capability, 32)
-    made = triton.compile(source, target=target, options=pick.launch_options(vocabulary))
+    pick_kernel, made = kernel.pick_kernel, []
+
+    class OnlyCompiled:
+        def __getitem__(self, grid):
+            return lambda *arguments, **options: made.append(pick_kernel.warmup(*arguments, grid=grid, **options))
+
+    def call(capability, shape, guided, tempered, sampling, drafted=0):
+        driver.set_active(NoDevice(capability))
+        n, count, vocabulary = shape
+        numbers = torch.zeros(PYRAMID.length, 1)
+        table = [numbers if each else None for each in (guided, tempered)]
+        table = kernel.Positions(*PYRAMID.addresses(torch.device("cpu")), *table)
+        logits = torch.zeros(2 * n if guided else n, count, vocabulary)
+        tokens = torch.zeros(n, drafted, dtype=torch.int64) if drafted else None
+        kernel.pick(logits, table, 1, torch.zeros(n, dtype=torch.int64), sampling, tokens, 1)
+        return made[-1]
+
+    monkeypatch.setattr(kernel, "pick_kernel", OnlyCompiled())
+    yield call
+    driver.set_active(None)  # chosen anew when it is needed
+
+
+def tools(triton) -> Path:
+    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+def usage(kernel) -> dict[str, int]:
+    """What a compiled kernel uses of the GPU for each thread."""
+    import triton
+
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(made.asm["cubin"])
+        file.write(kernel.asm["cubin"])
         file.flush()
-        command = [tools / "cuobjdump", "-res-usage", file.name]
-        return made.asm["ptx"], subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = [tools(triton) / "cuobjdump", "-res-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", said)}
+
+
+FILTERED = sdvar.Sampling(top_k=900, top_p=0.96)
 
 
 @pytest.mark.parametrize("capability, vocabulary", [(80, 4096), (90, 4096), (90, 8192)])
-def test_compiles_without_a_device(capability, vocabulary):
-    ptx, usage = compiled(capability, vocabulary, parts=True)
-    used = {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+def test_compiles_without_a_device(compiled, capability, vocabulary):
+    kernel = compiled(capability, (2, 5, vocabulary), True, True, FILTERED, drafted=4)
+    ptx, used = kernel.asm["ptx"], usage(kernel)
     assert 0 < used["REG"] <= MOST_REGISTERS
     assert used["STACK"] == used["LOCAL"] == 0  # nothing is spilled
     assert "ld.global.v4" in ptx  # four logits a load
@@ -86,9 +118,14 @@ def test_compiles_without_a_device(capability, vocabulary):
     assert len(re.findall(r"\bfma\.rn\.f32", ptx)) % 16 == 0
 
 
-def test_the_plain_pick_compiles_without_what_it_does_not_take():
-    ptx, _ = compiled(90, 4096, parts=False)
-    assert "div." not in ptx and "atom." not in ptx
+def test_what_is_compiled_serves_every_batch_span_and_filter(compiled):
+    """Only which parts there are is compiled in."""
+    first = compiled(90, (2, 5, 4096), True, False, FILTERED, drafted=4)
+    strict = sdvar.Sampling(top_k=1, top_p=0.5)
+    for shape, sampling, drafted in (((1, 1, 4096), FILTERED, 1), ((16, 4, 4096), strict, 3)):
+        assert compiled(90, shape, True, False, sampling, drafted) is first
+    plain = compiled(90, (2, 5, 4096), False, False, sdvar.Sampling())
+    assert "div." not in plain.asm["ptx"] and "atom." not in plain.asm["ptx"]
 
 
 def test_other_logits_are_picked_from_by_torch():
