@@ -232,7 +232,8 @@ class SDVARPredictor(LightningModule):
         if not finite.all():
             bad = batch["index"][~finite][0].item()
             raise ValueError(
-                f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights and dtype"
+                f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights, and its dtype: "
+                "float16 overflows where --tokenizer_dtype float32 does not"
             )
         images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         columns = ({name: getattr(result.stats, name) for name in each} for each in (PER_IMAGE, PER_SCALE, PER_ROUND))

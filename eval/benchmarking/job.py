@@ -15,7 +15,7 @@ from eval.benchmarking.measuring import Runner, strategy_runner
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
-from eval.benchmarking.roofline import Roofline, decoder_dtype, dtype_name, measure_ceilings
+from eval.benchmarking.roofline import Roofline, dtype_name, measure_ceilings
 from eval.benchmarking.simulated import with_simulated
 from eval.benchmarking.summary import summarise
 from lightning_modules.arm import build_arms
@@ -86,7 +86,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
     Raises:
         ValueError: if memory runs out.
     """
-    pair, device, dtype = job.pair, job.pair.device, decoder_dtype(job.pair.tokenizer)
+    pair, device, dtype = job.pair, job.pair.device, job.pair.tokenizer.decoder_dtype
     with tf32_allowed(options.tf32):
         log.info("measuring what the machine reaches")
         ceilings = measure_ceilings(device, (pair.target.dtype, dtype))

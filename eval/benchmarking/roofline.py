@@ -73,7 +73,7 @@ class Roofline:
         works = [(stretch.part, *self.of_pass(stretch.work)) for stretch in stretches if stretch.work is not None]
         if images:
             cost = self._tokenizer_cost(batch)
-            works.append(("tokenizer", cost, self.ceilings.seconds(cost, decoder_dtype(self.pair.tokenizer))))
+            works.append(("tokenizer", cost, self.ceilings.seconds(cost, self.pair.tokenizer.decoder_dtype)))
         parts: dict[str, float] = defaultdict(float)
         for part, _, least in works:
             parts[part] += least
@@ -96,18 +96,13 @@ def tokenizer_cost(tokenizer: sdvar.VQVAE, images: int) -> Cost:
     """What the decoder takes at least for some images: its weights read, the images written, its products."""
     side, channels = tokenizer.pyramid.patch_nums[-1], tokenizer.latent_channels
     parts = (tokenizer.post_quant_conv, tokenizer.decoder)
-    x = torch.empty(1, channels, side, side, dtype=decoder_dtype(tokenizer), device="meta")
+    x = torch.empty(1, channels, side, side, dtype=tokenizer.decoder_dtype, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for part in parts:
             x = torch.func.functional_call(part, {k: value.to("meta") for k, value in part.state_dict().items()}, (x,))
     numbers = channels * side**2 + 3 * tokenizer.image_size**2
     moved = images * numbers * tokenizer.quantize.embedding.weight.itemsize
     return Cost(sum(map(state_bytes, parts)) + moved, images * counter.get_total_flops())
-
-
-def decoder_dtype(tokenizer: sdvar.VQVAE) -> torch.dtype:
-    """The dtype of the tokenizer's decoder."""
-    return tokenizer.decoder.conv_out.weight.dtype
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -151,7 +151,7 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
     add(
         "--tokenizer_dtype",
         type=Literal[TOKENIZER_DTYPES] | None,
-        help=f"of the tokenizer's decoder: {', '.join(TOKENIZER_DTYPES)} (as loaded)",
+        help=f"of the tokenizer's decoder: {', '.join(TOKENIZER_DTYPES)} (float16 on a GPU, else as loaded)",
     )
     add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32")
 

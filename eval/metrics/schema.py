@@ -114,7 +114,7 @@ def _environment() -> Schema:
         "pick": _described("what picks the tokens: triton (one kernel) or torch (its operations)", TEXT),
         "graphs": _described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
         "compile": _described("whether the transformer blocks run by torch.compile", TRUTH),
-        "tokenizer_dtype": {"type": ["string", "null"], "description": "of the tokenizer's decoder; null is as loaded"},
+        "tokenizer_dtype": _described("of the tokenizer's decoder", TEXT),
         "threads": {"type": ["integer", "null"], "description": "CPU threads per process; null is torch's own number"},
         "tf32": _described("whether a GPU rounds the factors of float32 products to TF32", TRUTH),
         "float32_matmul_precision": _described("highest, high or medium", TEXT),

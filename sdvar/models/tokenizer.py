@@ -317,6 +317,11 @@ class VQVAE(nn.Module):
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_shared": None}  # it can be neither pickled nor copied
 
+    @property
+    def decoder_dtype(self) -> torch.dtype:
+        """In which the decoder runs."""
+        return self.post_quant_conv.weight.dtype
+
     def set_decoder_dtype(self, dtype: torch.dtype) -> VQVAE:
         """Run the decoder in this dtype; f-hat, on which all decoding depends, keeps its own. Returns the tokenizer."""
         for part in (self.post_quant_conv, self.decoder):

@@ -11,6 +11,7 @@ from sdvar.engine import tf32_allowed
 from sdvar.models import attention, linear
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, same_tokens
+from tests.simulated_cuda import moved
 
 
 def test_what_a_cache_held_before_does_not_matter(monkeypatch):
@@ -204,6 +205,40 @@ def test_an_engine_sets_both_models_and_the_decoder():
     assert not pair.target.graphs  # a CPU has none
     assert pair.tokenizer.decoder.conv_out.weight.dtype == torch.bfloat16
     assert pair.tokenizer.quantize.embedding.weight.dtype == torch.float32
+
+
+def test_the_decoder_runs_in_float16_on_a_gpu_unless_told_otherwise(cuda):
+    for device, loaded, asked, expected in (
+        ("cuda:1", torch.float32, None, torch.float16), ("cuda:1", torch.float32, "float32", torch.float32),
+        ("cuda:1", torch.float64, None, torch.float64), ("cuda:1", torch.bfloat16, None, torch.bfloat16),
+        ("cpu", torch.float32, None, torch.float32),
+    ):  # fmt: skip
+        pair = close_pair(dtype=torch.float32)
+        pair.tokenizer.set_decoder_dtype(loaded)
+        sdvar.Engine(tokenizer_dtype=asked).apply(moved(pair, device))
+        assert pair.tokenizer.decoder_dtype == expected
+        assert pair.tokenizer.quantize.embedding.weight.dtype == torch.float32
+
+
+def test_float16_moves_few_pixels_by_one_grey_level():
+    """Of the bundled pair, whose weights are float16: they are moved off its grid, so that their rounding counts."""
+
+    def levels(tokenizer):
+        return tokenizer.decode(tokens).float().add(1).mul(127.5).round()
+
+    pair = sdvar.load_pair("tiny")
+    tokens = sdvar.decode(pair, list(range(10)), list(range(10)), sdvar.Baseline(), images=False).tokens
+    generator = torch.Generator().manual_seed(0)
+    for weight in pair.tokenizer.decoder.parameters():
+        weight.data.mul_(1 + (torch.rand(weight.shape, generator=generator) - 0.5) * 2**-9)
+    expected = levels(pair.tokenizer)
+    moved_by = {
+        dtype: (levels(pair.tokenizer.set_decoder_dtype(dtype)) - expected).abs()
+        for dtype in (torch.float16, torch.bfloat16)
+    }
+    assert moved_by[torch.float16].max() == 1
+    assert 0.01 < (moved_by[torch.float16] > 0).double().mean() < 0.05
+    assert (moved_by[torch.bfloat16] > 0).double().mean() > 0.1
 
 
 def test_numerics_hold_within_a_block_and_are_put_back():
