@@ -54,7 +54,7 @@ class SDVARPredictor(LightningModule):
         arms: how to decode. The arm named ``baseline``, if there is one, is what the others are compared with.
         sampling: guidance and filters, the same for all arms.
         precision: number format of the models: 64-true, 32-true, bf16-true or 16-true.
-        engine: kernels, graphs, compiler, the tokenizer's dtype, threads, TF32; rounding depends on it.
+        engine: kernels, graphs, the tokenizer's dtype, threads, TF32; rounding depends on it.
 
     Raises:
         ValueError: naming the argument.

@@ -1,4 +1,4 @@
-"""How models run: attention kernel, CUDA graphs, compiler, dtypes, threads, TF32."""
+"""How models run: attention kernel, CUDA graphs, dtypes, threads, TF32."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Engine:
         attention: kernel of all attention, for draft and target alike: one of auto (the best on this machine), math,
             efficient, flash or products.
         graphs: on a GPU, capture passes as CUDA graphs and replay them; without effect on a CPU.
-        compile: run the transformer blocks by torch.compile; the first batches take minutes.
         tokenizer_dtype: name of the dtype of the tokenizer's decoder; None is float16 on a GPU for one loaded in
             float32, else as loaded. Pixels alone depend on it: f-hat, which the models see, keeps its own.
         threads: CPU threads of the process; None leaves them as they are. The last bits of pixels may
@@ -39,7 +38,6 @@ class Engine:
 
     attention: str = "auto"
     graphs: bool = False
-    compile: bool = False
     tokenizer_dtype: str | None = None
     threads: int | None = None
     tf32: bool = False
@@ -70,8 +68,6 @@ class Engine:
         for model in (pair.draft, pair.target):
             model.set_attention(self.attention)
             model.graphs = self.graphs and pair.device.type == "cuda"
-            if self.compile:
-                model.compile_blocks()
         pair.tokenizer.set_decoder_dtype(self.decoder_dtype(pair.tokenizer, pair.device))
         return pair
 

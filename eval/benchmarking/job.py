@@ -93,7 +93,7 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
         roofline = Roofline(pair, ceilings)
         results = [entry for batch in job.batch_sizes for entry in _measure(options, job, batch, roofline)]
         original_tokens = _compare(options, job) if job.original else None
-    chosen = ("attention", "compile", "tf32", "images", "warmup", "repeats")
+    chosen = ("attention", "tf32", "images", "warmup", "repeats")
     return {
         "models": _describe(options),
         "patch_nums": list(pair.pyramid.patch_nums),

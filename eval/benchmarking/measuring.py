@@ -19,6 +19,7 @@ from sdvar.models.cost import shared_bytes, weight_bytes
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
 from sdvar.planning.inputs import labels_and_seeds, rotated
+from sdvar.planning.tuning import tuned_key
 
 log = logging.getLogger("eval.benchmark")
 
@@ -60,7 +61,7 @@ def strategy_runner(
         return sum(model.weight_bytes() for model in models) - shared_bytes(models) + weight_bytes(pair.tokenizer)
 
     def resolved(batch: int) -> sdvar.Strategy | None:
-        return pair.tuned.get((strategy, sampling, batch))  # decode keeps it there
+        return pair.tuned.get(tuned_key(strategy, pair, sampling, batch))  # decode keeps it there
 
     return Runner(name, run, weights, strategy, models, resolved)
 

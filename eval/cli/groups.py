@@ -147,7 +147,6 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
     add("--threads", type=Threads | None, help="CPU threads per process (the available cores, shared by the processes)")
     add("--attention", type=Literal[KERNELS], default="auto", help="kernel of all attention")
     add("--graphs", type=bool, default=graphs, help="replay passes as CUDA graphs; a CPU has none")
-    add("--compile", type=bool, default=False, help="run the transformer blocks by torch.compile")
     add(
         "--tokenizer_dtype",
         type=Literal[TOKENIZER_DTYPES] | None,

@@ -113,7 +113,6 @@ def _environment() -> Schema:
         "attention": _described("auto is the best on the machine", TEXT),
         "pick": _described("what picks the tokens: triton (one kernel) or torch (its operations)", TEXT),
         "graphs": _described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
-        "compile": _described("whether the transformer blocks run by torch.compile", TRUTH),
         "tokenizer_dtype": _described("of the tokenizer's decoder", TEXT),
         "threads": {"type": ["integer", "null"], "description": "CPU threads per process; null is torch's own number"},
         "tf32": _described("whether a GPU rounds the factors of float32 products to TF32", TRUTH),

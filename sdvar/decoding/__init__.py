@@ -106,10 +106,10 @@ def check_batch(
         raise ValueError("labels: expected at least one label, got none")
     if len(labels) != len(seeds):
         raise ValueError(f"seeds: expected one per label, got {len(labels)} labels and {len(seeds)} seeds")
-    outside = labels[(labels < 0) | (labels > pair.num_classes)]
-    if len(outside):
-        allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"
-        raise ValueError(f"labels: expected {allowed}, got {outside[0].item()}")
+    for label in labels.tolist():
+        if not 0 <= label <= pair.num_classes:
+            allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"
+            raise ValueError(f"labels: expected {allowed}, got {label}")
     return to_device(labels, pair.device), to_device(seeds, pair.device)
 
 

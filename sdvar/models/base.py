@@ -1,7 +1,8 @@
-"""What every next-scale model can take as it is: keeping workspaces, no choice of kernels, no compiler."""
+"""What every next-scale model can take as it is: keeping workspaces, no choice of kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, cast
 
 import torch
@@ -32,9 +33,16 @@ class NextScaleBase:
         model, kind = cast(NextScaleModel, self), GraphedWorkspace if self.graphs else EagerWorkspace
         if model.device.type == "cpu":
             return EagerWorkspace(model, images, guided, model.new_cache(kind.cache_rows(images, guided)))
-        if self._kept is None:
-            self._kept = KeptWorkspaces(model)
+        state = self.graph_state()
+        if self._kept is None or self._kept.state != state:
+            self._kept = None  # before a new one is made, so that two never exist side by side
+            self._kept = KeptWorkspaces(model, state)
         return self._kept.take(kind, images, guided)
+
+    def graph_state(self) -> Hashable:
+        """Changes with what a captured pass depends on, the weights' numbers aside: their memory, the kernels."""
+        model = cast(NextScaleModel, self)
+        return model.device, model.dtype
 
     def hand_back(self, workspace: EagerWorkspace) -> None:
         """Take back a workspace that is no longer used."""
@@ -42,7 +50,7 @@ class NextScaleBase:
             self._kept.give(workspace)
 
     def release(self) -> None:
-        """Free what is kept for later decodes. Needed after a change of the weights' memory or of the kernels."""
+        """Free what is kept for later decodes."""
         self._kept = None
 
     def check_attention(self, kernel: str, device: torch.device) -> None:
@@ -53,9 +61,6 @@ class NextScaleBase:
     def set_attention(self, kernel: str) -> Any:
         """Raise ValueError for anything but "auto": the model has one kernel."""
         self.check_attention(kernel, torch.device("cpu"))
-
-    def compile_blocks(self) -> Any:
-        """Nothing: the model runs without torch.compile."""
 
     def cost(self) -> PassCosts:
         """Raises NotImplementedError: the passes of this model have no known cost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -62,14 +63,15 @@ class KeptWorkspaces:
 
     Args:
         model: the model.
+        state: of the model, on which the workspaces depend.
     """
 
-    def __init__(self, model: NextScaleModel) -> None:
-        self.model = model
+    def __init__(self, model: NextScaleModel, state: Hashable) -> None:
+        self.model, self.state = model, state
         self._free: list[Slot] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "_free": []}  # copies of the model start without
+        return {"model": self.model, "state": None, "_free": []}  # copies of the model start without
 
     def take(self, kind: type[EagerWorkspace], images: int, guided: bool) -> EagerWorkspace:
         """A workspace that nobody uses."""

@@ -200,6 +200,3 @@ class NextScaleModel(Protocol):
 
     def set_attention(self, kernel: str) -> Any:
         """Run attention by one kernel from now on. Raises as `check_attention` does."""
-
-    def compile_blocks(self) -> Any:
-        """Run the model by torch.compile from now on."""

@@ -40,7 +40,7 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
         """As `Linear.forward`."""
         bias = self.bias if bias is None else bias
-        if torch.compiler.is_compiling() or self.kind == "fp8-dynamic":  # torchao's own; the compiler fuses its parts
+        if self.kind == "fp8-dynamic":  # torchao's own
             y = F.linear(x, self.weight, bias)
         elif self.kind == "int8-dynamic":
             y = _rounded_product(x, self.weight, bias)

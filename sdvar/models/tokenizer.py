@@ -303,7 +303,7 @@ class VQVAE(nn.Module):
             return [images]
         if images == 1 or weight.dtype.itemsize < 4:
             return [1] * images
-        state = weight.data_ptr(), weight.dtype, torch.get_num_threads()
+        state = weight.data_ptr(), weight.dtype, torch.get_num_threads(), torch.backends.cudnn.allow_tf32
         if self._shared is None or self._shared[0] != state:
             shape = self.decoded_together, self.latent_channels, self.quantize.side, self.quantize.side
             f_hats = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sdvar.models import cost
 from sdvar.models.attention import block_causal, check_kernel
@@ -173,14 +174,12 @@ class VAR(nn.Module, NextScaleBase):
         self.check_attention(kernel, self.device)
         for block in self.blocks:
             block.attn.kernel = kernel
-        self.release()
         return self
 
-    def compile_blocks(self) -> VAR:
-        """Run the blocks by torch.compile from now on; the first passes take minutes. Returns the model."""
-        for block in self.blocks:
-            block.compile(dynamic=True)  # else each span and each number of images is compiled anew
-        return self
+    def graph_state(self) -> Hashable:
+        """As the base says; the weights of a block move together."""
+        layers = [block.attn for block in self.blocks]
+        return self.device, self.dtype, *((layer.kernel, _address(layer.mat_qkv.weight)) for layer in layers)
 
     def _apply(self, *arguments, **keywords) -> VAR:  # moves and converts the weights
         self.release()
@@ -294,3 +293,8 @@ class VAR(nn.Module, NextScaleBase):
         for parts in projections:
             parts[:2].mul_(adaln_gain)
             parts[2:].mul_(adaln_scale)
+
+
+def _address(weight: Tensor) -> int:
+    """Where its numbers are; those of rounded weights are in tensors of their own."""
+    return id(weight) if is_traceable_wrapper_subclass(weight) else weight.data_ptr()

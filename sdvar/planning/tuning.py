@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +97,17 @@ def tune(
     return choice.strategy
 
 
+def tuned_key(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Hashable:
+    """Where `ModelPair.tuned` keeps what a strategy stands for: another device or dtype has other times."""
+    models = (pair.draft, pair.target)
+    return strategy, sampling, batch, *((model.device, model.dtype, model.graphs) for model in models)
+
+
 def resolved(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Strategy:
-    """The strategy itself, or what its gamma "auto" stands for: measured once per pair, sampling and batch size."""
+    """The strategy itself, or what its gamma "auto" stands for: measured once for all that its speed depends on."""
     if not (isinstance(strategy, Speculative) and strategy.auto):
         return strategy
-    key = strategy, sampling, batch
+    key = tuned_key(strategy, pair, sampling, batch)
     if key not in pair.tuned:
         choice = choose(strategy, pair, sampling, batch)
         pair.tuned[key] = choice.strategy

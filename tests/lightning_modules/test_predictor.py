@@ -10,6 +10,7 @@ from lightning_modules.arm import Arm
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.predictor import RESEED_OFFSET, SDVARPredictor
 from sdvar.engine import tf32_allowed
+from tests.random_pairs import close_pair
 
 BASELINE = Arm("baseline", sdvar.Baseline())
 SPECULATIVE = Arm("speculative", sdvar.Speculative(gamma=2))
@@ -220,3 +221,19 @@ def test_the_baseline_cannot_be_something_else():
         Arm("baseline", sdvar.Baseline("draft"))
     with pytest.raises(ValueError, match="with its own sampling"):
         Arm("baseline", sdvar.Baseline(), sampling=sdvar.Sampling(top_k=1))
+
+
+def test_on_a_gpu_graphs_are_captured_before_the_first_counted_decode(cuda):
+    """Arms with and without guidance and a comparison with the baseline, batch after batch."""
+    pair = close_pair((1, 2, 3))
+    arms = [BASELINE, SPECULATIVE, Arm("unguided", sdvar.Baseline(), sampling=sdvar.Sampling(cfg=0.0))]
+    predictor = SDVARPredictor(pair, arms, engine=sdvar.Engine(graphs=True))
+    predictor._place(torch.device("cuda:1"))
+    counts = []
+    for number in range(3):
+        predictor.predict_step(make_batch(number), number)
+        counts.append(cuda.count("capture"))
+    assert counts[0] > 0
+    assert counts == [counts[0]] * 3
+    assert cuda.count("replay") > 3 * 3
+    assert cuda.contexts == {1}

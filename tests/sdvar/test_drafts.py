@@ -147,13 +147,3 @@ def test_another_kind_of_model_has_no_such_draft():
         sdvar.draft_of(object(), "target:int8")
     with pytest.raises(ValueError, match=r"got 'small\.pth'"):
         sdvar.draft_of(random_pair().target, "small.pth")
-
-
-@pytest.mark.proof
-def test_compiled_blocks_decode_the_same():
-    pair = with_draft(random_pair(dtype=torch.float32), "target:int8")
-    inputs = torch.randn(3, pair.pyramid.length - 1, pair.draft.latent_channels)
-    expected = pair.draft(LABELS[:3], inputs)
-    sdvar.Engine(compile=True).apply(pair)
-    with torch.no_grad():
-        assert torch.allclose(pair.draft(LABELS[:3], inputs), expected, atol=1e-3)

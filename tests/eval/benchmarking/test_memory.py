@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import sdvar
+from eval.benchmarking import measuring
+from eval.benchmarking.measuring import strategy_runner
 from eval.benchmarking.memory import (
     check_batch,
     decode_bytes,
@@ -12,6 +14,9 @@ from eval.benchmarking.memory import (
     largest_batch,
     naming_the_batch,
 )
+from sdvar.models.cuda_graphs import graph_bytes
+from tests.random_pairs import close_pair
+from tests.simulated_cuda import moved
 
 
 def test_a_batch_that_does_not_fit_is_named_with_one_that_does():
@@ -62,3 +67,35 @@ def test_running_out_of_memory_names_the_batch_and_other_errors_pass():
         raise MemoryError
     with pytest.raises(RuntimeError, match="shapes"), naming_the_batch(8, lambda batch: 0):
         raise RuntimeError("shapes do not match")
+
+
+def test_the_estimate_knows_the_memory_of_graphs():
+    pyramid = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    with torch.device("meta"):
+        models = [sdvar.VAR(pyramid, depth=depth, width=64 * depth, heads=depth) for depth in (16, 30)]
+        pair = sdvar.ModelPair(*models, sdvar.VQVAE(pyramid))
+    without = decode_bytes(pair, sdvar.Speculative(), 8)
+    for model in models:
+        model.graphs = True
+    graphs = sum(graph_bytes(model, 8, guided=True) for model in models)
+    assert 0 < graphs < 2**30
+    assert decode_bytes(pair, sdvar.Speculative(), 8) == without + graphs
+
+
+def test_nothing_is_captured_in_runs_that_are_timed(cuda):
+    pair = sdvar.Engine(graphs=True).apply(moved(close_pair((1, 2, 3)), "cuda:0"))
+    runner = strategy_runner("ours", sdvar.Speculative(2), pair, sdvar.Sampling(), images=False)
+    counts, timed = [], measuring._timed
+
+    def noted(*arguments):
+        before = cuda.count("capture")
+        result = timed(*arguments)
+        counts.append(cuda.count("capture") - before)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "_timed", noted)
+        patch.setattr(measuring, "_launches", lambda *arguments: 0)
+        measured = measuring.measure([runner], 2, pair.num_classes, pair.device, warmup=1, repeats=3)["ours"]
+    assert counts == [0] * 6
+    assert measured.capture_seconds > 0

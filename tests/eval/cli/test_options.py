@@ -41,7 +41,7 @@ WRONG = {
     "--threads 0": "threads: expected an int from 1 to 1024, got 0",
     "--threads 100000": "threads: expected an int from 1 to 1024, got 100000",
     "--threads two": "threads: expected an int from 1 to 1024, got 'two'",
-    "--compile maybe": "compile: expected true or false, got 'maybe'",
+    "--graphs maybe": "graphs: expected true or false, got 'maybe'",
     "--sampling.top_k x": "sampling.top_k: expected an int, got 'x'",
     "--sampling.temperature warm": "sampling.temperature: expected a number, or one per scale",
     "--nope 1": "unknown option --nope",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sdvar
+from sdvar.decoding.warmup import warm_up
 from sdvar.models import cuda_graphs, launches
 from sdvar.models.cost import VARCost
 from sdvar.models.cuda_graphs import no_captures
@@ -248,3 +249,28 @@ def test_passes_that_gain_nothing_run_in_exact_groups(cuda, reference, monkeypat
     pair = graphed(close_pair(PYRAMID))
     assert captures(cuda, lambda: decode(pair)) == 0
     assert same_tokens(decode(pair), reference[0])
+
+
+def test_a_draft_of_shared_layers_follows_a_change_of_the_target(cuda):
+    """Its layers are the target's; it is not asked itself."""
+    target = close_pair(PYRAMID).target
+    draft = sdvar.draft_of(target, "target:first=2")
+    pair = graphed(sdvar.ModelPair(draft, target, close_pair(PYRAMID).tokenizer))
+    decode(pair, strategy=sdvar.Baseline("draft"))
+    target.set_attention("math")
+    assert captures(cuda, lambda: decode(pair, strategy=sdvar.Baseline("draft"))) > 0
+
+
+def test_a_warm_up_goes_on_until_nothing_is_captured(cuda):
+    pair = graphed(close_pair(PYRAMID))
+    made = []
+
+    def run(number):
+        made.append(number)
+        decode(pair, (BATCH[0], [seed + 100 * number for seed in BATCH[1]]))
+
+    warm_up(run, (pair.draft, pair.target))
+    assert 2 <= len(made) <= 8
+    before = cuda.count("capture")
+    run(made[-1])
+    assert cuda.count("capture") == before

@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import sdvar
 from sdvar.decoding import state as state
 from sdvar.engine import tf32_allowed
 from sdvar.models import attention, linear
 from sdvar.models import tokenizer as tokenizer_module
-from tests.random_pairs import close_pair, random_pair, same_tokens
+from tests.random_pairs import close_pair, random_pair, random_var, same_tokens
 from tests.simulated_cuda import moved
 
 
@@ -261,11 +262,15 @@ def test_an_engine_that_is_none(wrong):
         sdvar.Engine(**wrong)
 
 
-@pytest.mark.proof
-def test_compiled_blocks_compute_the_same():
-    pair = close_pair(dtype=torch.float32)
-    expected = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    sdvar.Engine(compile=True).apply(pair)
-    compiled = sdvar.decode(pair, [1, 2, 3], [4, 5, 6], sdvar.Speculative(2))
-    gaps = sdvar.first_differences(pair, [1, 2, 3], [4, 5, 6], sdvar.Sampling(), compiled.tokens, expected.tokens)
-    assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
+def test_a_compiled_training_step_is_compiled_once():
+    """One shape: what is compiled for the first step serves all."""
+    torch._dynamo.reset()
+    counter, model = CompileCounter(), random_var((1, 2, 3), seed=2).train()
+    model.drop_label = 0.0
+    model.compile(backend=counter)
+    labels, inputs = torch.tensor([1, 2]), torch.randn(2, model.pyramid.length - 1, model.latent_channels)
+    counts = []
+    for _ in range(3):
+        model(labels, inputs).sum().backward()
+        counts.append(counter.frame_count)
+    assert counts[0] > 0 and counts == [counts[0]] * 3

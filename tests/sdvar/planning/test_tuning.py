@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sdvar
+from sdvar.decoding.logits import Logits
 from sdvar.decoding.state import DecodeState
 from sdvar.planning import tuning
 from sdvar.planning.agreement import Agreement
@@ -180,9 +181,8 @@ def test_drafting_nothing_does_what_plain_decoding_does(pair, monkeypatch, scale
         real = getattr(DecodeState, name)
 
         def spy(state, *arguments, name=name, real=real):
-            done.append(
-                (name, *(list(a) if isinstance(a, range | list) else a for a in arguments if not torch.is_tensor(a)))
-            )
+            plain = [a for a in arguments if not isinstance(a, torch.Tensor | Logits)]
+            done.append((name, *(list(a) if isinstance(a, range | list) else a for a in plain)))
             return real(state, *arguments)
 
         monkeypatch.setattr(DecodeState, name, spy)
