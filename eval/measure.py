@@ -24,7 +24,7 @@ options given here."""
 EXAMPLES = """examples:
   python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs
   python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
-MEASURING = ("metrics", "reference", "repeats", "feature_extractor", "feature_extractor_weights")
+MEASURING = ("metrics", "reference", "resize", "repeats", "feature_extractor", "feature_extractor_weights")
 
 
 def build_parser() -> ArgumentParser:
@@ -34,6 +34,7 @@ def build_parser() -> ArgumentParser:
     add("--out", type=str, required=True, help="the run's folder")
     add("--metrics", type=str | None, help=registry.HELP)
     add("--reference", type=str | None, help=formats.HELP)
+    add("--resize", action="store_true", default=None, help=fid_options.RESIZE_HELP)
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
@@ -76,7 +77,11 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     of_fid = "model" not in config  # lightning_modules predict writes another kind of config
     config = config if of_fid else {}
     bundled = isinstance(record.source, str)
-    defaults = (fid_options.BUNDLED_DEFAULTS if bundled else fid_options.OTHER_DEFAULTS) | {"repeats": 1} | config
+    defaults = (
+        (fid_options.BUNDLED_DEFAULTS if bundled else fid_options.OTHER_DEFAULTS)
+        | {"repeats": 1, "resize": False}
+        | config
+    )
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
     options["metrics"] = (options["metrics"] or registry.DEFAULTS) if asked is None else asked

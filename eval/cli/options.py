@@ -41,6 +41,7 @@ EXAMPLES = """examples:
 
 # also those of eval/measure.py
 REPEATS_HELP = "decode the images this many times, each time with other seeds; report mean and range of the metrics"
+RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
 
 
@@ -81,6 +82,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
     groups.add_engine(parser, graphs=False)
     add("--reference", type=str | None, help=formats.HELP)
+    add("--resize", action="store_true", help=RESIZE_HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")

@@ -52,7 +52,11 @@ class Features:
 
 
 def extract(
-    images: Path | str | Dataset, *, feature_extractor: str, feature_extractor_weights: Path | str | None = None
+    images: Path | str | Dataset,
+    *,
+    feature_extractor: str,
+    feature_extractor_weights: Path | str | None = None,
+    resize: int | None = None,
 ) -> Features:
     """Runs the feature network once over a set of images.
 
@@ -66,6 +70,7 @@ def extract(
         feature_extractor: the bundled network or any that is registered with torch-fidelity.
         feature_extractor_weights: the network's weights; None takes the bundled ones, or those that torch-fidelity
             downloads.
+        resize: side to which the images are brought, see `eval.metrics.images.sets.ResizedImages`; None: as they are.
 
     Raises:
         ValueError: an argument, the weights or the images are invalid.
@@ -74,7 +79,7 @@ def extract(
 
     digest = weights_digest(feature_extractor, feature_extractor_weights)
     layer = layer_names(feature_extractor)["fid"]
-    source = open_source(images)  # before the network is loaded: a wrong path is reported at once
+    source = open_source(images, resize)  # before the network is loaded: a wrong path is reported at once
     network = load_network(feature_extractor, feature_extractor_weights)
     if source.statistics is not None:
         given, width = len(source.statistics["mu"]), layer_width(network, layer)

@@ -52,7 +52,8 @@ def _image_size(ours: Features, other: Features, name: str) -> list[str]:
     if other.size is None or other.size == ours.size:
         return []
     theirs, own = (f"{size[0]} x {size[1]}" for size in (other.size, ours.size))
-    return [f"the {name}'s images are {theirs}, these {own}: the distance includes the change of size"]
+    advice = "; --resize brings the reference's to this size" if name == REFERENCE else ""
+    return [f"the {name}'s images are {theirs}, these {own}: the distance includes the change of size{advice}"]
 
 
 FRECHET_DISTANCE = Metric(

@@ -39,6 +39,7 @@ class Measurement:
         reference: see `eval.metrics.images.formats.open_source`; None without.
         feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
         repeats: equal parts to measure on their own too.
+        resize: bring the reference's images to the size of the run's.
     """
 
     metrics: list[str]
@@ -46,6 +47,7 @@ class Measurement:
     feature_extractor: str | None
     feature_extractor_weights: str | None
     repeats: int = 1
+    resize: bool = False
 
     @classmethod
     def of(cls, options: Any) -> Measurement:
@@ -90,7 +92,8 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> Features | N
     if not measurement.reference:
         load_network(**measurement.network)
         return None
-    return extract(measurement.reference, **measurement.network)
+    side = image_size if measurement.resize else None
+    return extract(measurement.reference, **measurement.network, resize=side)
 
 
 def measure_run(
@@ -196,8 +199,10 @@ def _measure_features(
 
 def _measure_reference(measurement: Measurement, reference: Features | None) -> dict[str, Any]:
     """The metrics of the reference's images that compare with nothing else."""
-    if reference is None or reference.images is None:
+    if reference is None:
         return {}
+    if reference.images is None:
+        return {"source": measurement.reference}
     measured = measure_images(reference, metrics=measurement.metrics, **measurement.network)
     measured.pop("warnings")
     return {"source": measurement.reference, **measured}

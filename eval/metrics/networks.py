@@ -179,7 +179,8 @@ def register_bundled_extractor() -> None:
             if tuple(images.shape[1:]) != (3, BUNDLED_IMAGE_SIZE, BUNDLED_IMAGE_SIZE):
                 height, width = images.shape[2:]
                 raise ValueError(
-                    f"{BUNDLED_EXTRACTOR} measures 32 x 32 images, these are {height} x {width}; use {INCEPTION}"
+                    f"{BUNDLED_EXTRACTOR} measures 32 x 32 images, these are {height} x {width}; use {INCEPTION}, "
+                    "or for a reference --resize"
                 )
             features, logits = self.net(images.float() / 127.5 - 1)
             by_name = {str(FEATURE_WIDTH): features, "logits": logits}

@@ -16,6 +16,7 @@ from eval.report.words import (
     metric_title,
     noise_floor,
     other_network,
+    real_images,
     sameness,
     shown,
     which,
@@ -55,6 +56,7 @@ def section(run: Run) -> dict:
         "network": other_network(arms),
         "against": next((arm["precision_recall_against"] for arm in arms.values() if "precision" in arm), None),
         "repeats": _repeats(run),
+        "reference": real_images(run.metrics),
     }
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.metrics.registry import columns
-from eval.report.words import which
+from eval.report.words import real_images, which
 
 WIDTH = 150  # of the page where stdout is not a terminal
 
@@ -63,8 +63,10 @@ def _heading(title: str) -> str:
 def _caption(metrics: dict[str, Any]) -> str:
     extractor = next((a["feature_extractor"] for a in metrics["arms"].values() if "feature_extractor" in a), None)
     environment = metrics["environment"]
+    reference = real_images(metrics)
+    real = f"Reference: {reference}. " if reference else ""
     features = f"Distances and Inception Score by {extractor}; kernel distance to the reference. " if extractor else ""
     return (
-        f"{features}speed: the baseline's time over the arm's, median of batches of {metrics['batch_size']}, on "
+        f"{real}{features}speed: the baseline's time over the arm's, median of batches of {metrics['batch_size']}, on "
         f"{environment['device']}, threads {environment['threads']}"
     )

@@ -100,6 +100,15 @@ def images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
+def real_images(metrics: dict) -> str | None:
+    """The reference of a run and the number of its images; None without one."""
+    reference = metrics.get("reference") or {}
+    if "source" not in reference:
+        return None
+    images = f"{reference['images']:,} images" if "images" in reference else "statistics alone"
+    return f"{reference['source']}, {images}"
+
+
 def which(names: list[str], arms: dict[str, dict]) -> str:
     """Some of a run's arms in words."""
     others = [name for name in arms if name not in names]

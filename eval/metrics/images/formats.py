@@ -6,6 +6,8 @@ To add one, write a function that reads it and add a `Format` to `FORMATS`; help
 from __future__ import annotations
 
 import glob
+import logging
+import os
 import tempfile
 import zipfile
 import zlib
@@ -16,14 +18,16 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from eval.metrics.images.sets import ArrayImages, FileImages, TableImages, UniformImages
+from eval.metrics.images.folders import image_files, is_arm
+from eval.metrics.images.sets import ArrayImages, FileImages, ResizedImages, TableImages, UniformImages
 from lightning_modules.run.rows import read_rows
 
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 1e30  # of a feature's mean or covariance: their products are finite
 ROUNDING = 1e-3  # of its largest entry: how far a covariance of float32 features may be from an exact one
+log = logging.getLogger("sdvar.images")
+
 Statistics = dict[str, np.ndarray]  # mean "mu" (C,) and covariance "sigma" (C, C) of features
 
 
@@ -54,19 +58,24 @@ class Format:
     class_names: Callable[[Path], list[str]] | None = None
 
 
-def open_source(source: Path | str | Dataset) -> Source:
+def open_source(source: Path | str | Dataset, resize: int | None = None) -> Source:
     """Opens a set of images, or of statistics.
 
     Args:
         source: a path in one of `FORMATS`, `bundled`, or a data set of uint8 tensors (3, H, W).
+        resize: side to which images are brought, see `ResizedImages`; None leaves them as they are.
 
     Raises:
         ValueError: the source is missing, empty, damaged or in none of the formats.
     """
+    path: Path | str
     if isinstance(source, Dataset):
-        return Source(UniformImages(source, "the data set"))
-    kind, path = find_format(source)
-    images, statistics = kind.read(path)
+        path, images, statistics = "the data set", source, None
+    else:
+        kind, path = find_format(source)
+        images, statistics = kind.read(path)
+    if resize is not None and images is not None and len(images):
+        images = ResizedImages(images, resize)
     return Source(None if images is None else UniformImages(images, str(path)), statistics)
 
 
@@ -98,7 +107,7 @@ def find_format(source: Path | str) -> tuple[Format, Path]:
         source = BUNDLED_FILE
     name, _, rest = str(source).partition(":")
     named = {kind.name: kind for kind in FORMATS}.get(name) if rest else None
-    path = Path(rest if named else source)
+    path = Path(os.path.expanduser(rest if named else source))
     found = named or next((kind for kind in FORMATS if kind.matches(path)), None)
     if found is None or not path.exists():
         problem = "is not a set of images" if path.exists() else "does not exist"
@@ -107,12 +116,13 @@ def find_format(source: Path | str) -> tuple[Format, Path]:
 
 
 def _read_folder(path: Path) -> tuple[Dataset, None]:
-    """A folder's images; in an arm's folder (one with a manifest) those that its manifest lists."""
-    manifest = path / "manifest.csv"
-    if manifest.is_file():
-        return FileImages.of_rows(path, read_rows(manifest, ("index", "file"))), None
-    files = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    return FileImages(sorted(files)), None
+    """A folder's images; in the folder of a run's arm those that its manifest lists."""
+    if is_arm(path):
+        return FileImages.of_rows(path, read_rows(path / "manifest.csv", ("index", "file"))), None
+    files, skipped = image_files(path)
+    if skipped:
+        log.warning("%s: %s images; skipped: %s", path, f"{len(files):,}", skipped)
+    return FileImages(files), None
 
 
 def _read_npz(path: Path) -> tuple[Dataset | None, Statistics | None]:
@@ -220,7 +230,7 @@ def _read_imagefolder(path: Path) -> tuple[Dataset, None]:
 
 
 FORMATS = (
-    Format("folder", "a folder of PNG or JPEG images", _read_folder, Path.is_dir),
+    Format("folder", "a folder of images (PNG, JPEG, WebP, BMP, TIFF and others)", _read_folder, Path.is_dir),
     Format(
         "npz",
         "an .npz of images, uint8 (N, H, W, 3), or of the statistics mu and sigma",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import EpsImagePlugin, Image, UnidentifiedImageError
+from PIL import EpsImagePlugin, ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eval.metrics.images.folders import formats
 from lightning_modules.run.png import digest
 
 if TYPE_CHECKING:
     from lightning_modules.run.folder import RunFolder
 
 EpsImagePlugin.gs_binary = False  # an image in PostScript is a program, which Pillow would give to Ghostscript
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as many pixels are an error
 UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)  # of Pillow
+UPRIGHT = 1  # of the orientations in EXIF data
 READERS = min(8, os.cpu_count() or 1)  # threads that decode the image files of a batch
 
 
@@ -57,7 +61,7 @@ class UniformImages(Dataset):
         if shape is not None and tuple(image.shape) != shape:
             raise ValueError(
                 f"{where} is {image.shape[1]} x {image.shape[2]}, but the first is {shape[1]} x {shape[2]}; "
-                "all images of a set must have one size: resize them first"
+                "all images of a set must have one size; for a reference --resize brings them to the run's"
             )
         return image
 
@@ -89,10 +93,10 @@ class FileImages(Dataset):
             raise ValueError(f"the image {file} is in its manifest but missing")
         try:
             data = file.read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=formats()) as image:
                 pixels = to_tensor(image)
         except UNREADABLE as error:
-            raise ValueError(f"the image {file} cannot be read: {error}") from None
+            raise ValueError(f"the image {file} cannot be read: {_why(error, data)}") from None
         if expected and digest(data) != expected:
             raise ValueError(
                 f"the image {file} is not the one that the run wrote (its SHA-256 differs from the manifest's); remove "
@@ -104,6 +108,35 @@ class FileImages(Dataset):
         """A batch, for the data loader: decoding leaves the other threads running."""
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(self.__getitem__, indices))
+
+
+class ResizedImages(Dataset):
+    """Images brought to one size as the ImageNet references of OpenAI's guided-diffusion are (`center_crop_arr`).
+
+    While the shorter side is at least twice the wanted one, both are halved (Pillow's BOX); then the shorter side is
+    resized to it (BICUBIC), and the middle is cut out. An image of that size stays as it is.
+
+    Args:
+        images: uint8 tensors (3, H, W), of any sizes.
+        side: of the results, (3, side, side).
+    """
+
+    def __init__(self, images: Dataset, side: int) -> None:
+        self.images, self.side = images, side
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return center_crop(self.images[index], self.side)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """A batch, for the data loader."""
+        fetch = getattr(self.images, "__getitems__", None)
+        return [
+            center_crop(image, self.side)
+            for image in (fetch(indices) if fetch else map(self.images.__getitem__, indices))
+        ]
 
 
 class ImagePairs(Dataset):
@@ -189,17 +222,53 @@ class TableImages(Dataset):
         try:
             return [to_tensor(image) for image in self.table[indices][self.column]]
         except UNREADABLE as error:
-            raise ValueError(f"an image of {self.path} cannot be read: {error}") from None
+            raise ValueError(f"an image of {self.path} cannot be read: {_why(error)}") from None
+
+
+def center_crop(image: Tensor, side: int) -> Tensor:
+    """An image uint8 (3, H, W) as (3, side, side), see `ResizedImages`."""
+    if image.shape[1:] == (side, side):
+        return image
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    while min(picture.size) >= 2 * side:
+        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+    scale = side / min(picture.size)
+    width, height = (max(side, round(length * scale)) for length in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    return to_tensor(picture.crop((left, top, left + side, top + side)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except Exception:  # of damaged EXIF data, which an image need not have
+        return UPRIGHT
+
+
+def _why(error: Exception, data: bytes | None = None) -> str:
+    if data == b"":
+        return "it is empty (0 bytes); remove it or copy it again"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is damaged or no image of a known format; remove it or copy it again"
+    return str(error)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image as uint8 (3, H, W). Transparent pixels show white behind them.
+    """A PIL image as uint8 (3, H, W), as it is meant to be seen.
+
+    The orientation in its EXIF data is applied. Transparent pixels show white behind them. Palettes give their colours,
+    grey and black-and-white images three equal channels; CMYK and YCbCr are converted by Pillow's formulas, without
+    colour profiles. Of an animation or of several pages it is the first.
 
     Raises:
-        ValueError: the image has more than 8 bits per channel: Pillow would clip them, not scale them.
+        ValueError: the image has more than 8 bits per channel (Pillow would clip them, not scale them), or is of a mode
+            that has no colours in RGB.
     """
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"an image of mode {image.mode}; expected 8 bits per channel: convert it first")
+    if _orientation(image) != UPRIGHT:
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
