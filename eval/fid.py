@@ -73,7 +73,7 @@ def run(
 
     try:
         with job.folder.lock.held():
-            end_session(job.folder, decoded - prepared)
+            end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
             metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
             report = write_report(job.folder.path)
     except (ValueError, OSError) as error:

@@ -88,7 +88,9 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = super()._get_help_string(action)
-        return text.replace(", default: %(default)s", "") if action.default is None else text
+        if action.default is not None:
+            return text
+        return text.replace(", default: %(default)s", "").replace(" (default: %(default)s)", "")
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
         text = super()._get_type_str(action)

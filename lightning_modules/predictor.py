@@ -27,6 +27,7 @@ from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.decoding.warmup import warm_up
 from sdvar.engine import tf32_allowed
 from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.protocol import NextScaleModel
 
 log = logging.getLogger("sdvar.predictor")
 
@@ -103,7 +104,7 @@ class SDVARPredictor(LightningModule):
             "arms": {arm.name: arm.describe() for arm in self.arms},
             "sampling": asdict(self.sampling),
             "precision": self.precision,
-            "engine": asdict(self.engine),
+            "engine": {key: value for key, value in asdict(self.engine).items() if key != "prefix_bytes"},
             "patch_nums": list(self.pair.pyramid.patch_nums),
             "num_classes": self.pair.num_classes,
         }
@@ -166,6 +167,7 @@ class SDVARPredictor(LightningModule):
         wanted = batch["mask"].cpu()
         order = self._order(batch) if wanted.any() else []
         for arm in order:
+            self._make_ready(arm)
             if arm.name not in self._warm:
                 pair = self.pairs[arm.draft]
                 warm_up(lambda number: self._decode(arm, batch, number), (pair.draft, pair.target))  # noqa: B023
@@ -194,6 +196,22 @@ class SDVARPredictor(LightningModule):
             if int(statistics.images):
                 target, draft = means["target_calls_mean"], means["draft_calls_mean"]
                 rank_zero_info(f"{arm.name}: {target:.2f} calls of the target and {draft:.2f} of the draft per image")
+
+    def _make_ready(self, arm: Arm) -> None:
+        """Computes what the arm's models make of the run's classes, once, so that no batch takes longer for it."""
+        data = getattr(self._trainer, "datamodule", None)  # none where a step is run by itself
+        if isinstance(data, ClassLabelDataModule) and arm.name not in self._warm:
+            guided = (arm.sampling or self.sampling).cfg != 0
+            for model in self._models(arm):
+                model.prefixes.ready([*([model.num_classes] if guided else []), *data.classes.labels])
+
+    def _models(self, arm: Arm) -> list[NextScaleModel]:
+        pair, strategy = self.pairs[arm.draft], arm.decoding
+        return [getattr(pair, strategy.model)] if isinstance(strategy, sdvar.Baseline) else [pair.draft, pair.target]
+
+    def prefix_seconds(self) -> dict[str, float]:
+        """Seconds that this process has spent on the class prefixes of each arm's models."""
+        return {arm.name: sum(model.prefixes.seconds for model in self._models(arm)) for arm in self.arms}
 
     def _missing(self, batch: dict) -> Collection[str]:
         """Names of the arms that have yet to decode a batch: all of them where nothing was planned."""

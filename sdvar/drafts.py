@@ -92,7 +92,7 @@ def draft_of(target: NextScaleModel, draft: str) -> VAR:
         raise ValueError(f"draft: {draft} is made of a sdvar.VAR, and the target is of {type(target).__name__}")
     check_draft(draft, target.depth, target.dtype, target.device)
     model, kind = _twin(target), draft.removeprefix(PREFIX)
-    model._kept, model.capture_seconds = None, 0.0
+    model._kept, model._prefixes, model.capture_seconds = None, None, 0.0
     if kind.startswith("first="):
         model.depth = int(kind.removeprefix("first="))
         blocks = list(target.blocks)[: model.depth]

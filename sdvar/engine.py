@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
+from sdvar.arguments import check_int
 from sdvar.drafts import others
 from sdvar.dtypes import DTYPES
 from sdvar.models.attention import KERNELS
+from sdvar.models.class_prefix import MOST_BYTES
 from sdvar.models.quantized import check_layers
 from sdvar.models.tokenizer import VQVAE
 from sdvar.pair import ModelPair
@@ -30,6 +32,8 @@ class Engine:
             float32, else as loaded. Pixels alone depend on it: f-hat, which the models see, keeps its own.
         threads: CPU threads of the process; None leaves them as they are. The last bits of pixels may
             depend on it.
+        prefix_bytes: memory per model for class prefixes, what it makes of a class before any token. Classes beyond it
+            are computed again when they come up; 0 keeps none.
         tf32: let a GPU round the factors of float32 products to TF32 while decoding: faster, 10 bits instead of 23.
 
     Raises:
@@ -40,6 +44,7 @@ class Engine:
     graphs: bool = False
     tokenizer_dtype: str | None = None
     threads: int | None = None
+    prefix_bytes: int = MOST_BYTES
     tf32: bool = False
 
     def __post_init__(self) -> None:
@@ -51,6 +56,7 @@ class Engine:
 
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads: expected an int >= 1, got {self.threads}")
+        check_int("prefix_bytes", self.prefix_bytes, least=0)
 
     def check(self, pair: ModelPair, device: torch.device) -> None:
         """Raise ValueError if the device cannot run the attention kernel or the draft; the message lists what can."""
@@ -67,6 +73,7 @@ class Engine:
         check_layers(pair.draft, pair.device, others(pair.draft.dtype))
         for model in (pair.draft, pair.target):
             model.set_attention(self.attention)
+            model.prefixes.most_bytes = self.prefix_bytes
             model.graphs = self.graphs and pair.device.type == "cuda"
         pair.tokenizer.set_decoder_dtype(self.decoder_dtype(pair.tokenizer, pair.device))
         return pair

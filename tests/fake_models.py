@@ -40,7 +40,7 @@ class FakeVAR(sdvar.VAR):
 
     def condition(self, labels: Tensor) -> Conditioning:
         start = labels[:, None, None].float().expand(-1, self.pyramid.tokens[0], self.width)
-        return Conditioning(start, [], torch.zeros(2, len(labels), 1, self.width))
+        return Conditioning(start, start[:, :0], torch.zeros(len(labels), 2, 1, self.width))
 
     def forward_span(self, conditioning, inputs, first, last, cache=None, rows=None, visible_from=0, logits_from=None):
         labels = conditioning.start[:, 0, 0].int().tolist()
@@ -50,7 +50,8 @@ class FakeVAR(sdvar.VAR):
         misled = [part.abs().amax((1, 2)) > 1e-3 for part in self.pyramid.split(inputs, first, last)]
         logits = torch.zeros(len(labels), self.pyramid.span_tokens(first, last), self.codebook_size)
         for row, label in enumerate(labels):
-            self.passes[label].append("".join(map(str, range(first, last))))
+            if last > 1:  # scale 0 alone is the class prefix, which is no pass of an image
+                self.passes[label].append("".join(map(str, range(first, last))))
             for k, scale in zip(range(first, last), self.pyramid.split(logits[row], first, last, dim=0)):
                 wrong = self.wrong(label, k, bool(misled[k - first][row]))
                 scale[:wrong, WRONG] = CERTAIN

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import sdvar
+from sdvar.models.cost import pending_bytes
 from sdvar.models.cuda_graphs import graph_bytes
 from sdvar.models.protocol import NextScaleModel
 
@@ -50,7 +51,7 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
     picked = batch * max(pyramid.tokens) * vocabulary * PICK_BYTES
     noise = 0 if plain else batch * pyramid.length * vocabulary * number  # kept for later rounds
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
-    copies = sum(model.pending_bytes() for model in models)
+    copies = sum(model.pending_bytes() for model in models) + (pending_bytes(pair.tokenizer.decoder) if images else 0)
     graphs = sum(graph_bytes(model, batch, guided=True) for model in models if model.graphs)
     return caches + copies + graphs + noise + max(hidden + raw, raw + picked, decoder)
 

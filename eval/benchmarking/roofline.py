@@ -54,10 +54,10 @@ class Roofline:
         self._tokenizer_cost = functools.cache(functools.partial(tokenizer_cost, pair.tokenizer))
 
     def of_pass(self, work: Pass) -> tuple[Cost, float]:
-        """Cost of a pass and its least time in seconds; for ``first == last`` of a decode's conditioning."""
+        """Cost of a pass and its least time in seconds; for ``first == last`` of taking over class prefixes."""
         model = getattr(self.pair, work.model)
         if work.first == work.last:
-            cost = model.cost().conditioning(work.rows)
+            cost = model.cost().begin(work.rows)
         else:
             cost = model.cost().span(work.rows, work.first, work.last, work.visible_from, work.logits_from)
         return cost, self.ceilings.seconds(cost, model.dtype)

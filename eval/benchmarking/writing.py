@@ -88,10 +88,15 @@ def make_decoder(images: Tensor, rate: float | None):
 
     class Decoder(LightningModule):
         arms = (Arm("pictures", sdvar.Baseline()),)
-        pair = SimpleNamespace(tokenizer=SimpleNamespace(image_size=images.shape[1]), pyramid=sdvar.ScalePyramid((1,)))
+        pair = SimpleNamespace(
+            tokenizer=SimpleNamespace(image_size=images.shape[1]), pyramid=sdvar.ScalePyramid((1,)), num_classes=1
+        )
 
         def settings(self) -> dict:
             return {"arms": {arm.name: arm.describe() for arm in self.arms}, "precision": "32-true"}
+
+        def tune(self, *_) -> None:
+            """Nothing is to be chosen."""
 
         def on_predict_start(self) -> None:
             self.began, self.began_cpu, self.began_here = time.perf_counter(), time.process_time(), time.thread_time()

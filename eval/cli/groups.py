@@ -16,11 +16,13 @@ from sdvar import Engine
 from sdvar.drafts import of_target
 from sdvar.engine import TOKENIZER_DTYPES
 from sdvar.models.attention import KERNELS
+from sdvar.models.class_prefix import MOST_BYTES
 
 Count = number("int >= 1", int, (">=", 1))
 Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))
 Devices = number("int from 1 to 128", int, (">=", 1), ("<=", 128))
 Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
+Bytes = number("int from 0 to 10^15", int, (">=", 0), ("<=", 10**15))
 Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
 
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
@@ -151,6 +153,12 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
         "--tokenizer_dtype",
         type=Literal[TOKENIZER_DTYPES] | None,
         help=f"of the tokenizer's decoder: {', '.join(TOKENIZER_DTYPES)} (float16 on a GPU, else as loaded)",
+    )
+    add(
+        "--prefix_bytes",
+        type=Bytes,
+        default=MOST_BYTES,
+        help="memory per model for what it makes of a class before any token; 0 keeps nothing",
     )
     add("--tf32", type=bool, default=False, help="let a GPU round the factors of float32 products to TF32")
 

@@ -163,6 +163,8 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
         "images": len(tables.rows),
         "warnings": [],
     }
+    if arm.name in record.class_prefix:
+        values["seconds_of_class_prefix"] = record.class_prefix[arm.name]
     for metric in metrics_that_need("tables"):
         _add(values, *metric.compute(tables))
     return values

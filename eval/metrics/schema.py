@@ -91,6 +91,10 @@ def _arm() -> Schema:
     sometimes = {
         "draft": _described("checkpoint of its draft, where it has one of its own", TEXT),
         "sampling": _described("guidance and filters, where it has its own", MAPPING),
+        "seconds_of_class_prefix": _described(
+            "seconds that the first process spent on what the arm's models make of the classes alone, once",
+            {"type": "number", "minimum": 0},
+        ),
         **_network(),
         "repeats": _described(
             "metrics of equal parts with seeds of their own",
@@ -115,6 +119,7 @@ def _environment() -> Schema:
         "graphs": _described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
         "tokenizer_dtype": _described("of the tokenizer's decoder", TEXT),
         "threads": {"type": ["integer", "null"], "description": "CPU threads per process; null is torch's own number"},
+        "prefix_bytes": _described("memory per model for class prefixes", COUNT),
         "tf32": _described("whether a GPU rounds the factors of float32 products to TF32", TRUTH),
         "float32_matmul_precision": _described("highest, high or medium", TEXT),
         "tf32_convolutions": TRUTH,

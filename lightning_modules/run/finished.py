@@ -60,6 +60,8 @@ class FinishedRun:
         num_classes: of the models.
         environment: the machine that decoded last, see `lightning_modules.run.environment`; device and threads alone
             for a run of `python -m lightning_modules predict`.
+        class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when it first
+            decoded.
         seconds: what loading ("prepare") and decoding ("decode") took, all sessions together.
     """
 
@@ -73,6 +75,7 @@ class FinishedRun:
     num_classes: int
     environment: dict[str, Any]
     seconds: dict[str, float]
+    class_prefix: dict[str, float]
 
     @property
     def length(self) -> int:
@@ -119,6 +122,7 @@ def read_run(out: Path | str) -> FinishedRun:
             phase: sum(session[phase] for session in sessions if session[phase] is not None)
             for phase in ("prepare", "decode")
         },
+        class_prefix={name: taken for session in sessions[::-1] for name, taken in session["class_prefix"].items()},
     )
 
 
@@ -202,11 +206,11 @@ def start_session(folder: RunFolder, environment: Mapping, prepare: float, overw
     folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
-def end_session(folder: RunFolder, decode: float) -> None:
-    """Records how many seconds decoding took, if this process began a session."""
+def end_session(folder: RunFolder, decode: float, class_prefix: Mapping[str, float]) -> None:
+    """Records how many seconds decoding took, and each arm's class prefixes, if this process began a session."""
     sessions = _sessions(folder)
     if sessions and sessions[-1]["decode"] is None:
-        sessions[-1]["decode"] = decode
+        sessions[-1] |= {"decode": decode, "class_prefix": dict(class_prefix)}
         folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
@@ -219,6 +223,9 @@ def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
         if not isinstance(session, dict):
             raise ValueError(f"{file}: sessions: expected mappings, got {session!r:.60}")
         session.setdefault("decode", None)  # interrupted
-        expect(file, session, environment=dict, prepare=NUMBER, decode=(*NUMBER, type(None)))
+        session.setdefault("class_prefix", {})
+        expect(file, session, environment=dict, prepare=NUMBER, decode=(*NUMBER, type(None)), class_prefix=dict)
+        for taken in session["class_prefix"].values():
+            expect(f"{file}: class_prefix", {"seconds": taken}, seconds=NUMBER)
         expect(f"{file}: environment", session["environment"], device=str, threads=int)
     return record["sessions"]

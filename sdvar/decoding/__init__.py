@@ -100,7 +100,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def check_batch(
     pair: ModelPair, labels: Sequence[int] | Tensor, seeds: Sequence[int] | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Labels and seeds as int64 (B,) tensors on the pair's device, or one clear error."""
+    """Labels, on the CPU, and seeds, on the pair's device, as int64 (B,) tensors, or one clear error."""
     labels, seeds = _int64("labels", labels).cpu(), _int64("seeds", seeds)  # the host reads the labels once
     if not len(labels):
         raise ValueError("labels: expected at least one label, got none")
@@ -110,7 +110,7 @@ def check_batch(
         if not 0 <= label <= pair.num_classes:
             allowed = f"0 to {pair.num_classes - 1}, or {pair.num_classes} for the null class"
             raise ValueError(f"labels: expected {allowed}, got {label}")
-    return to_device(labels, pair.device), to_device(seeds, pair.device)
+    return labels, to_device(seeds, pair.device)
 
 
 def _int64(name: str, values: Sequence[int] | Tensor) -> Tensor:

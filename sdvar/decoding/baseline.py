@@ -1,4 +1,4 @@
-"""Plain VAR decoding: K passes of one model."""
+"""Plain VAR decoding: K - 1 passes of one model, one per scale after the first."""
 
 from __future__ import annotations
 

@@ -63,8 +63,7 @@ def _gaps(
     state = DecodeState(pair, labels[rows.to(labels.device)], seeds[rows.to(seeds.device)], sampling)
     inputs = pair.tokenizer.var_inputs(reference_tokens)
     images = range(len(rows))
-    all_logits = state.stepper("target").logits(images, inputs, 0, len(pair.pyramid), wanted_from=0)
-    logits = pair.pyramid.split(all_logits)
+    logits = state.stepper("target").all_logits(inputs)
     first = differs[rows].int().argmax(1).tolist()
     for i, (row, scale) in enumerate(zip(rows.tolist(), first)):
         ours, theirs = tokens[scale][i], reference_tokens[scale][i]

@@ -110,6 +110,8 @@ class Spans(Schedule):
     A round drafts all but the last scale of its span, which is the bonus scale; after a rejected scale the next
     round goes on to the end of the same span. Past the last cut, the last span is repeated.
 
+    Scale 0 takes no pass, so that (1, 3, 1) and (4, 1) are the same.
+
     Args:
         scales: scales committed per round if all are accepted, each at least 1.
     """

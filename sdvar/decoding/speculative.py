@@ -202,6 +202,8 @@ class Rounds:
         self.picks = torch.zeros_like(state.maps.tokens)  # the target's, for scales after a rejected one
 
     def run(self) -> None:
+        if self.end:
+            self.state.decode_plain("target", 1)  # it takes no pass, so nothing is gained by drafting it
         while (scale := min(image.committed for image in self.progress)) < self.end:
             behind = [i for i, image in enumerate(self.progress) if image.committed == scale]  # the others wait
             for (length, reuse, _), images in grouped(behind, self._plan):

@@ -97,7 +97,8 @@ class DecodeState:
 
     Args:
         pair: the models.
-        labels, seeds: int64 (B,) on the models' device.
+        labels: int64 (B,), on the CPU if the host is not to wait for them.
+        seeds: int64 (B,) on the models' device.
         sampling: how tokens are drawn.
         clock: measures the time of the parts, if given.
     """
@@ -109,6 +110,7 @@ class DecodeState:
         self.pyramid = pair.pyramid
         self.sampling = sampling
         self.labels = labels
+        self.classes: list[int] = labels.tolist()
         self.seeds = seeds
         self.clock = clock
         self.batch = labels.shape[0]
@@ -121,7 +123,7 @@ class DecodeState:
         """The stepper of "draft" or "target", made when first asked for."""
         if which not in self._steppers:
             model, progress = getattr(self.pair, which), [image.of(which) for image in self.maps.progress]
-            self._steppers[which] = Stepper(which, model, self.labels, self.seeds, self.sampling, progress, self.clock)
+            self._steppers[which] = Stepper(which, model, self.classes, self.seeds, self.sampling, progress, self.clock)
         return self._steppers[which]
 
     def gumbel(self, images: Sequence[int], scale: int, like: Tensor) -> Tensor:
@@ -159,7 +161,8 @@ class DecodeState:
     def next_logits(self, which: str, images: Sequence[int], guided: bool = False) -> Logits:
         """Logits of the next scale to commit, the same for all ``images``.
 
-        A cache that is behind catches up in the same pass; images whose caches differ take separate passes.
+        A cache that is behind catches up in the same pass; images whose caches differ take separate passes. Scale 0
+        takes none.
 
         Args:
             which: "draft" or "target".
@@ -167,6 +170,8 @@ class DecodeState:
             guided: whether the guided logits themselves are going to be read.
         """
         stepper, scale = self.stepper(which), self.maps.progress[images[0]].committed
+        if scale == 0:
+            return stepper.first_logits[self.maps.rows(images)]
         parts, order = [], []
         for first, group in grouped(images, lambda i: stepper.progress[i].cached):
             inputs = self.maps.committed_inputs(group, first, scale + 1)
@@ -174,7 +179,7 @@ class DecodeState:
             if guided:
                 _ = parts[-1].guided  # now: the next pass may write where this one's logits are
             order += group
-        return parts[0] if len(parts) == 1 else joined(parts, rows_of(images, order, self.labels.device))
+        return parts[0] if len(parts) == 1 else joined(parts, rows_of(images, order, self.seeds.device))
 
     def decode_plain(self, which: str, last: int) -> None:
         """Decode up to scale ``last`` with one model. All images must be at the same scale."""

@@ -24,17 +24,22 @@ class Stepper:
     Args:
         name: "draft" or "target".
         model: the model.
-        labels, seeds: int64 (B,) on the model's device.
+        classes: B of them.
+        seeds: int64 (B,) on the model's device.
         sampling: how tokens are drawn.
         progress: how far the model is with each image; the stepper advances it.
         clock: measures the time of the passes, if given.
+
+    Attributes:
+        first_logits: of scale 0 of all images, which follow from the class: no pass makes them, and the cache has that
+            scale from the start.
     """
 
     def __init__(
         self,
         name: str,
         model: NextScaleModel,
-        labels: Tensor,
+        classes: Sequence[int],
         seeds: Tensor,
         sampling: Sampling,
         progress: Sequence[ModelProgress],
@@ -42,19 +47,21 @@ class Stepper:
     ) -> None:
         self.name, self.model, self.progress, self.clock = name, model, progress, clock
         self.pyramid, self.sampling, self.seeds = model.pyramid, sampling, seeds
-        self.fused_pick = fused_pick(labels.device, model.logits_dtype, model.codebook_size)
+        self.fused_pick = fused_pick(model.device, model.logits_dtype, model.codebook_size)
         self.guided = sampling.cfg != 0  # without guidance there is no null branch
         self.workspace = model.workspace(len(progress), self.guided)
-        with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
-            self.workspace.begin(labels)
         self.visible_from = 0
         self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
         scales = range(len(self.pyramid))
         guidance = [sampling.guidance(k, len(self.pyramid)) for k in scales]
         temperature = [sampling.temperature_at(k) for k in scales]
-        self._guidance = self._per_position(guidance, labels.device)
+        self._guidance = self._per_position(guidance, model.device)
         tempered = any(value != 1 for value in temperature)
-        self._temperature = self._per_position(temperature, labels.device) if tempered else None
+        self._temperature = self._per_position(temperature, model.device) if tempered else None
+        images = range(len(progress))
+        with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
+            self.first_logits = self._read(self.workspace.begin(classes), images, 0, 1)
+        self.hold(images, 1)
 
     def _per_position(self, of_scales: Sequence[float], device: torch.device) -> Tensor:
         """(L, 1) on the device from one number per scale."""
@@ -64,8 +71,9 @@ class Stepper:
 
     def start_blind(self, scale: int) -> None:
         """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""
-        self.visible_from = scale
-        self.hold(range(len(self.progress)), scale)
+        if scale:  # nothing is before the first one
+            self.visible_from = scale
+            self.hold(range(len(self.progress)), scale)
 
     def hold(self, images: Sequence[int], scales: int) -> None:
         """Count the first ``scales`` scales as cached, whatever the cache contains; to time a pass by itself."""
@@ -95,7 +103,7 @@ class Stepper:
         Args:
             images: n ascending image numbers, all with exactly the scales before ``first`` in their cache.
             inputs: (n, tokens of the scales first <= k < last without scale 0, C_vae).
-            first, last: the span that the pass processes.
+            first, last: the span that the pass processes, from scale 1 on.
             wanted_from: first scale whose logits are returned.
             drafted: int64 (n, n_k) of each scale from ``wanted_from`` on that a kernel is to compare with its picks.
 
@@ -108,17 +116,36 @@ class Stepper:
         work = Pass(self.name, len(images) * (2 if self.guided else 1), first, last, self.visible_from, wanted_from)
         with timed(self.clock, self.name, first, last, work):
             raw = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from)
-            if not self.fused_pick:
-                guided = self._guide(raw, self.pyramid.span(wanted_from, last))
-                self._note(images, wanted_from, guided.isfinite().all(-1))
+            logits = None if self.fused_pick else self._read(raw, images, wanted_from, last)
         for i in images:
             self.progress[i].cached = last
             self.progress[i].calls += 1
             self.progress[i].tokens += self.pyramid.span_tokens(first, last)
-        if not self.fused_pick:
-            return Logits(lambda: guided)
+        if logits is not None:
+            return logits
         with timed(self.clock, "sampling", wanted_from, last):
-            return self._pick(raw, images, wanted_from, last, drafted)
+            return self._read(raw, images, wanted_from, last, drafted)
+
+    def all_logits(self, inputs: Tensor) -> list[Tensor]:
+        """Teacher forcing: the guided logits of all scales of all images in one pass, K tensors (B, n_k, V).
+
+        Args:
+            inputs: (B, L - n_0, C_vae), see `VQVAE.var_inputs`.
+        """
+        images, scales = range(len(self.progress)), len(self.pyramid)
+        self.truncate(images, 1)
+        logits = [self.logits(images, inputs, 1, scales, wanted_from=1)] if scales > 1 else []
+        return [self.first_logits.guided, *(part for each in logits for part in self.pyramid.split(each, 1, scales))]
+
+    def _read(
+        self, raw: Tensor, images: Sequence[int], first: int, last: int, drafted: Sequence[Tensor] = ()
+    ) -> Logits:
+        """What a model's own logits of the scales ``first`` <= k < ``last`` say."""
+        if self.fused_pick:
+            return self._pick(raw, images, first, last, drafted)
+        guided = self._guide(raw, self.pyramid.span(first, last))
+        self._note(images, first, guided.isfinite().all(-1))
+        return Logits(lambda: guided)
 
     def _guide(self, logits: Tensor, positions: slice) -> Tensor:
         """What guidance and temperature make of a model's logits."""

@@ -26,7 +26,8 @@ class Pass(NamedTuple):
     Attributes:
         model: "draft" or "target".
         rows: rows of the batch, guidance branches counted.
-        first, last: the scales that it processed; ``first == last`` is the conditioning, made once per decode.
+        first, last: the scales that it processed; ``first == last`` is the start of a decode, which takes over the
+            class prefixes.
         visible_from: first scale that was attended to.
         logits_from: first scale whose logits were made.
     """
@@ -108,7 +109,7 @@ def seconds_per_scale(stretches: Iterable[Stretch], tokens: Sequence[int]) -> di
 
     Returns:
         For each of ``PARTS`` K + 1 numbers, in seconds: one per scale, and last what concerns no scale (the models'
-        conditioning, the tokenizer's decoder).
+        class prefixes, the tokenizer's decoder).
     """
     seconds = {part: [0.0] * (len(tokens) + 1) for part in PARTS}
     for stretch in stretches:

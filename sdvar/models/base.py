@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from sdvar.models.class_prefix import ClassPrefixes
 from sdvar.models.cuda_graphs import GraphedWorkspace
 from sdvar.models.kept import KeptWorkspaces
 from sdvar.models.protocol import NextScaleModel, PassCosts
@@ -24,6 +25,14 @@ class NextScaleBase:
     graphs: bool = False
     capture_seconds: float = 0.0
     _kept: KeptWorkspaces | None = None
+    _prefixes: ClassPrefixes | None = None
+
+    @property
+    def prefixes(self) -> ClassPrefixes:
+        """The class prefixes that are kept."""
+        if self._prefixes is None:
+            self._prefixes = ClassPrefixes(cast(NextScaleModel, self))
+        return self._prefixes
 
     def workspace(self, images: int, guided: bool) -> EagerWorkspace:
         """What a decode works in: on a GPU one that was handed back before, if there is one that fits.
@@ -52,6 +61,7 @@ class NextScaleBase:
     def release(self) -> None:
         """Free what is kept for later decodes."""
         self._kept = None
+        self.prefixes.clear()
 
     def check_attention(self, kernel: str, device: torch.device) -> None:
         """Raise ValueError for anything but "auto": the model has one kernel."""

@@ -70,7 +70,7 @@ class MLP(nn.Module):
 
 
 class AdaLNProjection(nn.Sequential):
-    """Class embedding (n, C) -> ``parts`` modulation vectors, (parts, n, 1, C)."""
+    """Class embedding (n, C) -> ``parts`` modulation vectors, (n, parts, 1, C)."""
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__(nn.SiLU(), Linear(width, parts * width))
@@ -83,7 +83,7 @@ class AdaLNProjection(nn.Sequential):
 
     def forward(self, condition: Tensor) -> Tensor:
         projected = super().forward(condition.to(self.matrix.dtype))
-        return projected.view(condition.shape[0], self.parts, 1, -1).transpose(0, 1)
+        return projected.view(condition.shape[0], self.parts, 1, -1)
 
 
 class Block(nn.Module):
@@ -99,8 +99,8 @@ class Block(nn.Module):
             self.ada_lin = AdaLNProjection(width, 6)
 
     def modulation(self, condition: Tensor, shared: Tensor | None) -> Tensor:
-        """(6, n, 1, C) from the class embedding (n, C) or from the modulation that all blocks share."""
-        return self.ada_lin(condition) if shared is None else shared + self.ada_gss.transpose(0, 2)
+        """(n, 6, 1, C) from the class embedding (n, C) or from the modulation that all blocks share."""
+        return self.ada_lin(condition) if shared is None else shared + self.ada_gss.transpose(1, 2)
 
     def forward(
         self,
@@ -110,7 +110,7 @@ class Block(nn.Module):
         cache: LayerCache | None,
         window: CacheWindow | None,
     ) -> Tensor:
-        gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(0)
+        gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(1)
         dtype = self.ffn.fc1.weight.dtype
         h = layer_norm(x) * (1 + scale1) + shift1
         x = x + self.attn(h.to(dtype), visibility, cache, window) * gain1

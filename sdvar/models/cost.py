@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from sdvar.models.linear import Linear
+from sdvar.models.packing import Packed
 from sdvar.models.protocol import Cost
 from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid
@@ -54,11 +54,22 @@ class VARCost:
         """Numbers in the AdaLN matrices of all blocks: 6 C² each, or once where they share it."""
         return 6 * self.width**2 * (1 if self.shared_adaln else self.depth)
 
-    def conditioning(self, rows: int) -> Cost:
-        """Of the AdaLN matrices, multiplied once per decode."""
-        head = 2 * self.width**2
-        operations = 2 * rows * (self.adaln_weights + head)
-        return Cost(self.adaln_weights * self.adaln_bytes + head * self.head_bytes, operations)
+    def class_prefix(self, classes: int) -> Cost:
+        """Of the AdaLN matrices and the pass over scale 0, once per class."""
+        head, first = 2 * self.width**2, self.span(classes, 0, 1)
+        operations = 2 * classes * (self.adaln_weights + head)
+        moved = self.adaln_weights * self.adaln_bytes + head * self.head_bytes
+        return Cost(moved + first.bytes, operations + first.operations)
+
+    def class_prefix_bytes(self) -> int:
+        """Bytes of one class's start, AdaLN vectors, keys, values and logits of scale 0."""
+        n_0 = self.pyramid.tokens[0]
+        numbers = (n_0 + 2) * self.width * self.head_bytes + 6 * self.depth * self.width * self.adaln_bytes
+        return numbers + self.cache_bytes(1, n_0) + n_0 * self.codebook_size * max(4, self.head_bytes)
+
+    def begin(self, rows: int) -> Cost:
+        """Of copying the class prefixes, read and written."""
+        return Cost(2 * rows * self.class_prefix_bytes(), 0)
 
     def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
         """Of one pass over the scales ``first`` <= k < ``last``, see `VAR.forward_span`."""
@@ -108,12 +119,12 @@ def bytes_per_weight(layer: QuantizedLinear | nn.Linear) -> int:
 
 def weight_bytes(module: nn.Module) -> int:
     """Bytes of a module's weights and buffers, and of the copies of weights that its layers have made."""
-    return state_bytes(module) + sum(layer.copy_bytes for layer in module.modules() if isinstance(layer, Linear))
+    return state_bytes(module) + sum(layer.copy_bytes for layer in module.modules() if isinstance(layer, Packed))
 
 
 def pending_bytes(module: nn.Module) -> int:
     """Bytes of the copies of weights that a module's layers make when they first multiply."""
-    layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
+    layers = [layer for layer in module.modules() if isinstance(layer, Packed)]
     return sum(layer.weight.nbytes for layer in layers if layer.copies and not layer.copy_bytes)
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sdvar.models.launches import launches_dominate
-from sdvar.models.protocol import Cache, NextScaleModel
-from sdvar.models.workspace import EagerWorkspace
+from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
+from sdvar.models.workspace import EagerWorkspace, selected
 from sdvar.rows import to_device
 
 log = logging.getLogger("sdvar.graphs")
@@ -64,16 +64,13 @@ class GraphedWorkspace(EagerWorkspace):
         module = model if isinstance(model, nn.Module) else nn.Module()
         self._weights = [value.detach() for value in itertools.chain(module.parameters(), module.buffers())]
 
-    def begin(self, labels: Tensor) -> None:
-        previous = self.conditioning
-        super().begin(labels)
-        if previous is not None:  # the graphs read these addresses
-            for kept, new in zip(previous.tensors(), self._begun.tensors()):
-                kept.copy_(new)
-            self.conditioning = previous
-        else:
+    def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
+        if self.conditioning is None:
             with torch.inference_mode(False):  # tensors of inference mode could not be written outside of it
-                self.conditioning = self._begun.clone()
+                self.conditioning = kind(*(value.clone() for value in values))
+        else:  # the graphs read these addresses
+            for kept, new in zip(self.conditioning, values):
+                kept.copy_(new)
 
     def run(
         self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
@@ -148,7 +145,8 @@ class GraphedWorkspace(EagerWorkspace):
         def work() -> None:
             cache, conditioning = self.whole, self._begun
             if rows is not None:
-                cache, conditioning = self.cache, conditioning.rows(rows.clamp(max=self.rows - 1))  # padding: any row
+                any_row = rows.clamp(max=self.rows - 1)  # for the padding
+                cache, conditioning = self.cache, selected(conditioning, any_row)
             logits.copy_(
                 self.model.forward_span(conditioning, static, first, last, cache, rows, visible_from, logits_from)
             )
@@ -184,7 +182,7 @@ def most_logits(model: NextScaleModel, images: int, guided: bool) -> int:
     """Logits of the largest pass that is captured in a batch of so many images."""
     scales, branches, most = len(model.pyramid), 2 if guided else 1, 0
     buckets = {min(images, 1 << power) for power in range(images.bit_length() + 1)}
-    for first, last in itertools.combinations(range(scales + 1), 2):
+    for first, last in itertools.combinations(range(1, scales + 1), 2):  # scale 0 is in the class prefix
         tokens = model.pyramid.span_tokens(first, last)
         sizes = [size for size in buckets if launches_dominate(model, size * branches, first, last)]
         most = max(most, max(sizes, default=0) * branches * tokens * model.codebook_size)

@@ -49,6 +49,15 @@ class KVCache:
         view.keys, view.values = self.keys[:, :rows], self.values[:, :rows]
         return view
 
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    def copy(self, rows: Tensor | slice, source: KVCache, source_rows: Tensor, positions: int) -> None:
+        """Take over the first ``positions`` positions of ``source_rows`` of another cache into ``rows``."""
+        for ours, theirs in ((self.keys, source.keys), (self.values, source.values)):
+            ours[:, rows, :, :positions] = theirs[:, :, :, :positions].index_select(1, source_rows)
+
     def read(self, rows: Sequence[int], positions: slice) -> tuple[Tensor, Tensor]:
         """Keys and values of some rows and positions: each (depth, n, heads, T, head_width)."""
         return self.keys[:, rows, :, positions], self.values[:, rows, :, positions]

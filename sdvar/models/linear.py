@@ -9,25 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.invariant import BLOCKS, RowBlocks
+from sdvar.models.packing import Packed
 
 ROWS = 64  # for which the copy's order is chosen; the same is the best for 2 and for 2,048
 TRIED = 256  # different rows in a trial
 
 
-class Linear(nn.Linear):
+class Linear(Packed, nn.Linear):
     """nn.Linear, row by row the same bits for any number of rows (see `product`).
 
     Args:
         in_features, out_features, bias: as nn.Linear.
-        packed: keep a second copy of bfloat16 weights in the order in which oneDNN multiplies, else it reorders them
-            in every call, which takes as long as the product itself for the few tokens of a coarse scale. The copy is
-            made again when torch counts a change of the weights; after any other, see `refresh`.
+        packed: keep a second copy of bfloat16 weights, see `sdvar.models.packing.Packed`: reordering them in every call
+            takes as long as the product itself for the few tokens of a coarse scale.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, packed: bool = False) -> None:
         super().__init__(in_features, out_features, bias)
         self.packed = packed
-        self._copy: tuple[tuple[int, int], Tensor] | None = None  # (address, version) of the weights, their copy
 
     def forward(self, x: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
         """x W^T + b, and GELU (its tanh form) of that if ``gelu``: (..., in) -> (..., out).
@@ -37,34 +36,16 @@ class Linear(nn.Linear):
             bias: (out,) in the place of the layer's own.
             gelu: whether to apply it.
         """
-        copy = self._reordered() if self.copies and _plain(x, self.weight) else None
+        copy = self._packed() if self.copies and _plain(x, self.weight) else None
         return product(x, self.weight, self.bias if bias is None else bias, gelu, copy)
 
     def _reordered(self) -> Tensor:
-        weight = self.weight
-        state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
-        if self._copy is None or self._copy[0] != state:
-            self._copy = None  # before a new one is made, so that two never exist side by side
-            self._copy = state, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-        return self._copy[1]
+        return torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), ROWS)
 
     @property
     def copies(self) -> bool:
-        """Whether a second copy of the weights is made when they are first multiplied."""
         on_cpu = self.weight.device.type == "cpu"
         return self.packed and on_cpu and self.weight.dtype == torch.bfloat16 and torch.bfloat16 in onednn_dtypes()
-
-    @property
-    def copy_bytes(self) -> int:
-        """Bytes of the second copy; 0 as long as there is none."""
-        return self._copy[1].numel() * self.weight.element_size() if self._copy else 0
-
-    def _apply(self, *arguments, **keywords) -> Linear:  # moves and converts the weights
-        self._copy = None
-        return super()._apply(*arguments, **keywords)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_copy": None}  # it can be neither pickled nor copied
 
 
 def product(
@@ -91,16 +72,6 @@ def product(
     parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls]
     y = parts[0] if len(parts) == 1 else torch.cat(parts)
     return y.view(*x.shape[:-1], -1)
-
-
-def refresh(model: nn.Module) -> None:
-    """Drop the second copies of a model's weights after a change that torch does not count.
-
-    Such changes are those under inference mode, through ``weight.data`` and through a NumPy view. All others are seen.
-    """
-    for layer in model.modules():
-        if isinstance(layer, Linear):
-            layer._copy = None
 
 
 @functools.cache

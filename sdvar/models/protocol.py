@@ -30,8 +30,14 @@ class Cost(NamedTuple):
 class PassCosts(Protocol):
     """The costs of a model's passes, by its sizes alone. ``rows`` count the guidance branches."""
 
-    def conditioning(self, rows: int) -> Cost:
-        """Of `NextScaleModel.condition`."""
+    def class_prefix(self, classes: int) -> Cost:
+        """Of `NextScaleModel.condition` and the pass over scale 0 of so many classes."""
+
+    def class_prefix_bytes(self) -> int:
+        """Bytes that the prefix of one class takes."""
+
+    def begin(self, rows: int) -> Cost:
+        """Of taking over the class prefixes of so many rows."""
 
     def span(self, rows: int, first: int, last: int, visible_from: int = 0, logits_from: int | None = None) -> Cost:
         """Of `NextScaleModel.forward_span` with these arguments."""
@@ -46,24 +52,21 @@ class PassCosts(Protocol):
         """Bytes that a pass over ``tokens`` positions of each row allocates at most, without its logits."""
 
 
-class Conditioning(Protocol):
-    """What the passes of some rows need of their classes."""
-
-    def rows(self, rows: Tensor) -> Conditioning:
-        """The same for a selection of rows, int64 (m,)."""
-
-    def tensors(self) -> list[Tensor]:
-        """All its tensors, always in the same order."""
-
-    def clone(self) -> Conditioning:
-        """A copy in memory of its own."""
+# What the passes of some rows need of their classes: a NamedTuple of tensors, each with a row per row, (n, ...)
+Conditioning = Any
 
 
 class Cache(Protocol):
     """What passes leave for later passes. Truncating it is a counter of the caller: nothing is erased."""
 
+    @property
+    def nbytes(self) -> int: ...
+
     def head(self, rows: int) -> Cache:
         """The first rows, in the same memory."""
+
+    def copy(self, rows: Tensor | slice, source: Any, source_rows: Tensor, positions: int) -> None:
+        """Take over the first ``positions`` positions of ``source_rows`` of another cache into ``rows``."""
 
     def read(self, rows: Sequence[int], positions: slice) -> tuple[Tensor, ...]:
         """What it contains for some rows and positions; only read to check it."""
@@ -83,8 +86,13 @@ class Workspace(Protocol):
     @property
     def cache(self) -> Cache: ...
 
-    def begin(self, labels: Tensor) -> None:
-        """Start a decode of B images with labels int64 (B,)."""
+    def begin(self, classes: Sequence[int]) -> Tensor:
+        """Start a decode of B images of these classes.
+
+        Returns:
+            (B, n_0, V) logits of scale 0; with guidance (2B, …), the null branch after the class branch. The cache has
+            scale 0 from then on.
+        """
 
     def run(
         self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
@@ -114,6 +122,13 @@ class NextScaleModel(Protocol):
 
     graphs: bool
     capture_seconds: float
+
+    @property
+    def prefixes(self) -> Any:
+        """Its `sdvar.models.class_prefix.ClassPrefixes`."""
+
+    def graph_state(self) -> Any:
+        """Changes with the device, the dtype and the kernels; to be compared."""
 
     @property
     def pyramid(self) -> ScalePyramid: ...
@@ -151,10 +166,10 @@ class NextScaleModel(Protocol):
         """Bytes of the copies of weights that its first passes are still to make."""
 
     def condition(self, labels: Tensor) -> Any:
-        """All that depends on the class only: labels int64 (n,) -> a `Conditioning` of n rows."""
+        """All that later passes need of the class: labels int64 (n,) -> a `Conditioning` of n rows."""
 
-    def new_cache(self, rows: int) -> Any:
-        """An empty `Cache`."""
+    def new_cache(self, rows: int, scales: int | None = None) -> Any:
+        """An empty `Cache` for the first ``scales`` scales, or all."""
 
     def forward_span(
         self,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.checks import check_range, check_shape
+from sdvar.models.convolution import Conv2d
 from sdvar.models.invariant import RowBlocks
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
@@ -50,10 +51,10 @@ class ResBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = group_norm(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.nin_shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut = nn.Identity() if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))
@@ -67,20 +68,21 @@ class SpatialAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.qkv = Conv2d(channels, 3 * channels, 1)
+        self.proj_out = Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, HW, 3C)
-        q, k, v = qkv.chunk(3, dim=-1)
-        h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
+        together = qkv.split(1) if qkv.device.type == "cpu" else (qkv,)  # of several a CPU's threads share an image
+        h = torch.cat([F.scaled_dot_product_attention(*part.chunk(3, dim=-1)) for part in together])
+        n, channels, *sides = x.shape
+        return x + self.proj_out(h.view(n, *sides, channels).permute(0, 3, 1, 2))  # also of one image channels last
 
 
 class Downsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (0, 1, 0, 1)))
@@ -89,7 +91,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
@@ -130,7 +132,7 @@ class Encoder(nn.Module):
     def __init__(self, base: int, multipliers: Sequence[int], blocks: int, out_channels: int) -> None:
         super().__init__()
         widths = [base * m for m in (1, *multipliers)]
-        self.conv_in = nn.Conv2d(3, base, 3, padding=1)
+        self.conv_in = Conv2d(3, base, 3, padding=1)
         self.down = nn.ModuleList()
         for i in range(len(multipliers)):
             lowest = i == len(multipliers) - 1
@@ -140,7 +142,7 @@ class Encoder(nn.Module):
             self.down.append(level)
         self.mid = Middle(widths[-1])
         self.norm_out = group_norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+        self.conv_out = Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
@@ -155,7 +157,7 @@ class Decoder(nn.Module):
     def __init__(self, base: int, multipliers: Sequence[int], blocks: int, in_channels: int) -> None:
         super().__init__()
         widths = [base * m for m in multipliers]
-        self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
+        self.conv_in = Conv2d(in_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1])
         self.up = nn.ModuleList()  # numbered by resolution, full first, as the released keys are
         for i, width in enumerate(widths):
@@ -165,7 +167,7 @@ class Decoder(nn.Module):
                 level.upsample = Upsample(width)
             self.up.append(level)
         self.norm_out = group_norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.conv_out = Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
@@ -207,8 +209,8 @@ class VQVAE(nn.Module):
         self.encoder: Encoder | None = Encoder(base_channels, channel_multipliers, res_blocks, latent_channels)
         self.decoder = Decoder(base_channels, channel_multipliers, res_blocks, latent_channels)
         self.quantize = MultiScaleQuantizer(pyramid, codebook_size, latent_channels, phi_sharing)
-        self.quant_conv: nn.Conv2d | None = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
-        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 3, padding=1)
+        self.quant_conv: nn.Conv2d | None = Conv2d(latent_channels, latent_channels, 3, padding=1)
+        self.post_quant_conv = Conv2d(latent_channels, latent_channels, 3, padding=1)
         self._shared: tuple[tuple, RowBlocks] | None = None
 
     @property

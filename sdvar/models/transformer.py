@@ -21,31 +21,17 @@ from sdvar.pyramid import ScalePyramid
 
 
 class Conditioning(NamedTuple):
-    """What a pass needs of the class, computed once per image.
+    """What a pass needs of the class, computed once per class.
 
     Attributes:
         start: (n, n_0, C) class embedding plus start position, the input of scale 0.
-        blocks: one (6, n, 1, C) per block: gains and AdaLN scales and shifts of attention and MLP.
-        head: (2, n, 1, C) AdaLN scale and shift before the head.
+        blocks: (n, depth, 6, 1, C) gains and AdaLN scales and shifts of attention and MLP.
+        head: (n, 2, 1, C) AdaLN scale and shift before the head.
     """
 
     start: Tensor
-    blocks: list[Tensor]
+    blocks: Tensor
     head: Tensor
-
-    def rows(self, rows: Tensor) -> Conditioning:
-        """The same for a selection of rows, int64 (m,)."""
-        return Conditioning(
-            self.start.index_select(0, rows),
-            [block.index_select(1, rows) for block in self.blocks],
-            self.head.index_select(1, rows),
-        )
-
-    def tensors(self) -> list[Tensor]:
-        return [self.start, *self.blocks, self.head]
-
-    def clone(self) -> Conditioning:
-        return Conditioning(self.start.clone(), [block.clone() for block in self.blocks], self.head.clone())
 
 
 class VAR(nn.Module, NextScaleBase):
@@ -153,10 +139,10 @@ class VAR(nn.Module, NextScaleBase):
         """Bytes of the copies of weights that the first passes are still to make."""
         return cost.pending_bytes(self)
 
-    def new_cache(self, rows: int) -> KVCache:
-        """An empty KV cache for ``rows`` rows, of the blocks' dtype."""
-        head_width = self.width // self.heads
-        return KVCache(self.depth, rows, self.heads, self.pyramid.length, head_width, self.dtype, self.device)
+    def new_cache(self, rows: int, scales: int | None = None) -> KVCache:
+        """An empty KV cache for ``rows`` rows and the first ``scales`` scales (None: all), of the blocks' dtype."""
+        length = self.pyramid.offsets[len(self.pyramid) if scales is None else scales]
+        return KVCache(self.depth, rows, self.heads, length, self.width // self.heads, self.dtype, self.device)
 
     def check_attention(self, kernel: str, device: torch.device) -> None:
         """Raise ValueError unless that device can run the attention kernel; the message lists those it can."""
@@ -189,9 +175,10 @@ class VAR(nn.Module, NextScaleBase):
         """All that depends on the class only: labels int64 (n,) -> Conditioning of n rows."""
         embedded = self.class_emb(labels)
         shared = None if self.shared_ada_lin is None else self.shared_ada_lin(embedded)
+        blocks = [block.modulation(embedded, shared) for block in self.blocks]
         return Conditioning(
             start=embedded[:, None] + self.pos_start,
-            blocks=[block.modulation(embedded, shared) for block in self.blocks],
+            blocks=torch.stack(blocks, dim=1) if blocks else embedded.new_empty(len(labels), 0, 6, 1, self.width),
             head=self.head_nm.ada_lin(embedded),
         )
 
@@ -232,14 +219,14 @@ class VAR(nn.Module, NextScaleBase):
         window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
         for layer, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layer(layer)
-            x = block(x, conditioning.blocks[layer], visibility, kept, window)
+            x = block(x, conditioning.blocks[:, layer], visibility, kept, window)
         if logits_from is not None:
             x = x[:, offsets[logits_from] - offsets[first] :]
         return self.logits(x, conditioning)
 
     def logits(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         """Head: hidden (n, T, C) -> logits (n, T, V), in the head's own precision."""
-        scale, shift = conditioning.head.to(self.head.weight.dtype).unbind(0)
+        scale, shift = conditioning.head.to(self.head.weight.dtype).unbind(1)
         # float32 even under autocast: the released code computes the logits in full precision
         with torch.autocast(x.device.type, enabled=False):
             h = layer_norm(x.to(self.head.weight.dtype)) * (1 + scale) + shift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +37,7 @@ class EagerWorkspace:
     def __init__(self, model: NextScaleModel, images: int, guided: bool, cache: Cache) -> None:
         self.model, self.images, self.guided, self.cache = model, images, guided, cache
         self.device = model.device
-        self.conditioning: Conditioning | None = None
+        self.conditioning: Conditioning = None  # until `begin`
         self.whole = cache.head(self.rows)
 
     @classmethod
@@ -55,11 +55,17 @@ class EagerWorkspace:
         """Rows of the batch, guidance branches counted."""
         return self.images * self.branches
 
-    def begin(self, labels: Tensor) -> None:
-        """Start a decode of B images with labels int64 (B,)."""
-        if self.guided:
-            labels = torch.cat((labels, torch.full_like(labels, self.model.num_classes)))
-        self.conditioning = self.model.condition(labels)
+    def begin(self, classes: Sequence[int]) -> Tensor:
+        """Start a decode of B images of these classes, see `sdvar.models.protocol.Workspace`."""
+        nulls = [self.model.num_classes] * len(classes) if self.guided else []
+        prefix, rows = self.model.prefixes.rows([*classes, *nulls])
+        logits = prefix.logits.index_select(0, rows)
+        self._condition([values.index_select(0, rows) for values in prefix.conditioning], type(prefix.conditioning))
+        self.whole.copy(slice(None), prefix.cache, rows, positions=logits.shape[1])
+        return logits
+
+    def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
+        self.conditioning = kind(*values)
 
     def run(
         self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
@@ -68,7 +74,7 @@ class EagerWorkspace:
         cache, rows, conditioning = self.whole, None, self._begun
         if len(images) < self.images:
             cache, rows = self.cache, self._rows_of(images, inputs.device)
-            conditioning = conditioning.rows(rows)
+            conditioning = selected(conditioning, rows)
         if self.guided:
             inputs = torch.cat((inputs, inputs))
         return self.model.forward_span(conditioning, inputs, first, last, cache, rows, visible_from, logits_from)
@@ -82,3 +88,8 @@ class EagerWorkspace:
     def _rows_of(self, images: Sequence[int], device: torch.device) -> Tensor:
         rows = to_device(images, device)
         return torch.cat((rows, rows + self.images)) if self.guided else rows
+
+
+def selected(conditioning: Conditioning, rows: Tensor) -> Conditioning:
+    """Rows of a conditioning, int64 (m,)."""
+    return type(conditioning)(*(values.index_select(0, rows) for values in conditioning))

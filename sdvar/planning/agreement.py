@@ -54,8 +54,8 @@ def measure_agreement(
         tokens = decode(pair, labels, seeds, Baseline(), sampling, images=False).tokens
         state, rows = DecodeState(pair, labels, seeds, sampling), range(len(labels))
         inputs = pair.tokenizer.var_inputs(tokens)  # the draft reads the baseline's tokens in one pass
-        logits = state.stepper("draft").run(rows, inputs, 0, len(pair.pyramid), wanted_from=0)
-        equal = [state.pick(rows, k, part) == tokens[k] for k, part in enumerate(logits.split(pair.pyramid.tokens))]
+        logits = state.stepper("draft").all_logits(inputs)
+        equal = [state.pick(rows, k, part) == tokens[k] for k, part in enumerate(logits)]
         state.close()
         accepted.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
         agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())

@@ -119,7 +119,7 @@ def find_candidates(
         if handoff in allowed:
             found.append(Candidate(_name(handoff), handoff, model.handoff_seconds(entry), allowed[handoff]))
     found = sorted((one for one in found if one.strategy != baseline), key=lambda one: one.expected)[:KEPT]
-    for gamma in range(1, end):
+    for gamma in range(1, max(2, end - 1)):
         fixed = with_gamma(asked, gamma, asked.verify_scales)
         seconds = mean_seconds(fixed, agreement.accepted, pyramid, costs, batches)
         found.append(Candidate(f"fixed_{gamma}", fixed, seconds))

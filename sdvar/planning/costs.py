@@ -16,7 +16,7 @@ class Step(NamedTuple):
     """A piece of work on the scales first <= k < last of a group of images.
 
     Attributes:
-        op: "draft" or "target", a pass of that model; "begin_draft" or "begin_target", its conditioning; "noise", the
+        op: "draft" or "target", a pass of that model; "begin_draft" or "begin_target", its class prefixes; "noise", the
             random numbers of all scales; "propose", the draft's pick and the input that follows from it; "settle", the
             target's pick, the rule and the commit of a drafted scale; "commit", a pick and the commit of a scale that
             no rule judges.
@@ -51,13 +51,13 @@ def at(op: str, scale: int) -> Step:
 
 def every_step(scales: int, handoffs: bool) -> list[Step]:
     """All steps that rounds and draft tails over ``scales`` scales can consist of, and a hand-off to the target."""
-    cuts = [(first, last) for first in range(scales) for last in range(first + 1, scales + 1)]
-    drafted = range(scales - 1)
+    cuts = [(first, last) for first in range(1, scales) for last in range(first + 1, scales + 1)]
+    drafted = range(1, scales - 1)
     return [
         *ONCE,
         *(draft_pass(first, last - 1) for first, last in cuts),
         *(target_pass(first, last) for first, last in cuts),
-        *(target_pass(0, entry + 1, entry) for entry in range(1, scales) if handoffs),
+        *(target_pass(1, entry + 1, entry) for entry in range(1, scales) if handoffs),
         *(at("commit", scale) for scale in range(scales)),
         *(at(op, scale) for op in ("propose", "settle") for scale in drafted),
     ]

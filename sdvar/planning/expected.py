@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class SpanModel:
 
         Returns:
             (expected seconds of the whole decode, scales of each span), fastest first; spans of one scale throughout
-            are plain decoding.
+            are plain decoding. The first span is scale 0 alone, which takes no pass.
         """
 
         @cache
@@ -51,21 +52,23 @@ class SpanModel:
             )
             return heapq.nsmallest(keep, ways)
 
-        return [(self._start(end) + seconds, spans) for seconds, spans in rest(0, 0)]
+        if not end:
+            return [(self._start(end) + self._tail(1, 1), ())]
+        return [(self._start(end) + seconds, (1, *spans)) for seconds, spans in rest(1, 1)]
 
     def seconds(self, spans: Sequence[int]) -> float:
         """Expected seconds of one schedule; the draft does the scales after the last span."""
-        settled, cached, total = 0, 0, self._start(sum(spans))
-        for span in spans:
-            total += self.span(settled, settled + span, cached)
-            cached = self._cached_after(settled, settled + span, cached)
-            settled += span
+        settled, cached, total = 1, 1, self._start(sum(spans))
+        for stop in accumulate(spans):
+            if stop > settled:  # scale 0 takes no pass, whatever span it is in
+                total += self.span(settled, stop, cached)
+                cached, settled = self._cached_after(settled, stop, cached), stop
         return total + self._tail(settled, cached)
 
     def handoff_seconds(self, entry: int) -> float:
         """Seconds of ``Handoff(entry, first="draft")``, 1 <= entry < K."""
-        steps = [NOISE, BEGIN_DRAFT, BEGIN_TARGET, target_pass(0, entry + 1, entry)]
-        steps += [draft_pass(scale, scale) for scale in range(entry)]
+        steps = [NOISE, BEGIN_DRAFT, BEGIN_TARGET, target_pass(1, entry + 1, entry)]
+        steps += [draft_pass(scale, scale) for scale in range(1, entry)]
         steps += [target_pass(scale, scale + 1) for scale in range(entry + 1, self.scales)]
         return self._all(*steps, *(at("commit", scale) for scale in range(self.scales)))
 
@@ -74,11 +77,11 @@ class SpanModel:
         return stop - 1 if stop - first > 1 else cached
 
     def _start(self, end: int) -> float:
-        return self._all(NOISE, BEGIN_TARGET) if end else self._all(NOISE)
+        return self._all(NOISE, *([BEGIN_TARGET] if end else []), at("commit", 0))
 
     def _span(self, first: int, stop: int, cached: int) -> float:
         """Expected seconds until the scales first <= k < stop are settled for all images."""
-        begin = self._all(BEGIN_DRAFT) if stop - first > 1 and cached == 0 else 0.0
+        begin = self._all(BEGIN_DRAFT) if stop - first > 1 and cached == 1 else 0.0
         everyone = np.ones(len(self.accepted), dtype=bool)
         again = (self._round(k, stop, k, ~self.accepted[:, k - 1]) for k in range(first + 1, stop))
         return begin + self._round(first, stop, cached, everyone) + sum(again)
@@ -95,7 +98,7 @@ class SpanModel:
 
     def _tail(self, end: int, cached: int) -> float:
         scales = range(end, self.scales)
-        steps = [BEGIN_DRAFT] if scales and cached == 0 else []
+        steps = [BEGIN_DRAFT] if scales and cached == 1 else []
         steps += [draft_pass(cached if scale == end else scale, scale) for scale in scales]
         return self._all(*steps, *(at("commit", scale) for scale in scales))
 

@@ -85,10 +85,10 @@ def _points(steps: Sequence[Step], sizes: Sequence[int]) -> tuple[list[Point], l
         elif step.op not in ("draft", "target"):
             needed += [(step, size) for size in sizes]
         else:
-            must = {sizes[0], sizes[-1]} if step.last - step.first in (1, scales) else set()
+            must = {sizes[0], sizes[-1]} if step.last - step.first in (1, scales - 1) else set()
             needed += [(step, size) for size in sizes if size in must]
-            # the target reads the first scale of the whole batch at once
-            read = sizes[-1:] if step[:2] == ("target", 0) else sizes
+            # the target reads the first of its scales of the whole batch at once
+            read = sizes[-1:] if step[:2] == ("target", 1) else sizes
             others += [(step, size) for size in read if size not in must]
     return needed, others
 
@@ -107,7 +107,8 @@ class _Probe:
         state = self.state = DecodeState(pair, *self.inputs, sampling)
         state.decode_plain("target", len(pair.pyramid))
         state.stepper("draft")
-        self._pass(draft_pass(0, len(pair.pyramid) - 1), range(batch))
+        if len(pair.pyramid) > 1:
+            self._pass(draft_pass(1, len(pair.pyramid) - 1), range(batch))
         state.maps.place(0)  # the noise of all scales is kept from here on
         self.spare = TokenMaps(pair.tokenizer.quantize, batch)  # commits go there
         self.rule = Coupled()

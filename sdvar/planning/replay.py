@@ -37,17 +37,19 @@ class Replay:
     def __post_init__(self) -> None:
         batch, scales = self.accepted.shape
         end = scales if self.strategy.verify_scales is None else self.strategy.verify_scales
-        self.scales = [0] * batch
+        self.scales = [1] * batch
         self.gamma = [self.strategy.schedule.start] * batch
-        self.cached = {model: [0] * batch for model in ("draft", "target")}
+        self.cached = {model: [1] * batch for model in ("draft", "target")}
         self.begun: set[Step] = set()
         self.steps: list[tuple[Step, int]] = [(NOISE, batch)]
+        self._begin(BEGIN_TARGET if end else BEGIN_DRAFT)
+        self.steps.append((at("commit", 0), batch))  # it takes no pass
         while min(self.scales) < end:
             scale = min(self.scales)
             waiting = [image for image in range(batch) if self.scales[image] == scale]
             for (length, _), images in grouped(waiting, lambda i: (self._length(i, end), self.cached["target"][i])):
                 self._round(images, scale, length)
-        for scale in range(end, scales):
+        for scale in range(max(1, end), scales):
             self._draft_pass(range(batch), scale)
             self.steps.append((at("commit", scale), batch))
 
@@ -65,7 +67,6 @@ class Replay:
             self._draft_pass(images, k)
             self.steps.append((at("propose", k), len(images)))
         first, last = self.cached["target"][images[0]], scale + length + 1
-        self._begin(BEGIN_TARGET)
         self._pass(target_pass(first, last, scale), images)
         kept = images
         for k in range(scale, last - 1):

@@ -135,8 +135,8 @@ def choose(
     """
     check_fit(asked, sampling, len(pair.pyramid))
     plain, end = with_gamma(asked, Spans((1,)), asked.verify_scales), asked.verify_scales
-    if (len(pair.pyramid) if end is None else end) < 2:
-        return Choice(plain, "of fewer than two scales nothing can be drafted")
+    if (len(pair.pyramid) if end is None else end) < 3:  # the first one takes no pass, the last is never drafted
+        return Choice(plain, "of fewer than three scales nothing can be drafted")
     with set_aside(pair.device):
         started = time.perf_counter()
         taken = _plain_seconds(plain, pair, sampling, batch)

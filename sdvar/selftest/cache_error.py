@@ -10,6 +10,7 @@ from torch import Tensor
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.stepper import Stepper
 from sdvar.pyramid import ScalePyramid
+from sdvar.rows import to_device
 from sdvar.selftest.result import largest
 
 
@@ -47,10 +48,11 @@ def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
     # inputs from the tokens, not from the state's f-hat: a wrong f-hat has to show as well
     inputs = inputs_of_scales(pyramid, state.pair.tokenizer.var_inputs(tokens), first, last)
-    labels, rows = state.labels[image : image + 1], [image]
+    classes, rows = [state.classes[image]], [image]
     if stepper.guided:
-        labels = torch.cat((labels, torch.full_like(labels, stepper.model.num_classes)))
+        classes.append(stepper.model.num_classes)
         rows.append(image + state.batch)
+    labels = to_device(classes, stepper.model.device)
     fresh = stepper.model.new_cache(len(rows))
     inputs = inputs.expand(len(rows), -1, -1)
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)

@@ -78,11 +78,11 @@ def f_hat_updated_once(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 
 
 def draft_equals_target(pair: ModelPair, B: int, gamma: int) -> CheckResult:
-    """With the target as its own draft every scale is accepted, in ceil(K / (gamma + 1)) target calls."""
+    """With the target as its own draft every scale is accepted, in ceil((K - 1) / (gamma + 1)) target calls."""
     same = ModelPair(pair.target, pair.target, pair.tokenizer)  # the loaded target again, no copy
     rule = NotedGaps()
     stats = decoded(same, B, Speculative(gamma, rule)).stats
-    calls = -(-len(pair.pyramid) // (gamma + 1))
+    calls = -(-(len(pair.pyramid) - 1) // (gamma + 1))  # scale 0 takes none
     rejections = int((stats.drafted_scales - stats.accepted_scales).sum())
     problems = []
     if rejections > len(rule.gaps):

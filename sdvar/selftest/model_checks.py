@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdvar.decoding import decode
 from sdvar.decoding.baseline import Baseline
+from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import DecodeState
@@ -19,6 +20,7 @@ from sdvar.sampling import Sampling
 from sdvar.selftest.cache_error import inputs_of_scales
 from sdvar.selftest.result import ROUNDING, CheckResult, largest, relative_error
 
+BASELINE = Baseline()
 SAMPLING = Sampling()  # guided and unfiltered: the filters are not checked here
 
 
@@ -34,16 +36,16 @@ def decoded(pair: ModelPair, B: int, strategy: Strategy, images: bool = False) -
     return decode(pair, state.labels, state.seeds, strategy, SAMPLING, images)
 
 
-def inputs_of_tokens(pair: ModelPair, B: int, model: str = "target") -> Tensor:
-    """(B, L - n_0, C_vae): `VQVAE.var_inputs` of the tokens that a model decodes alone."""
-    return pair.tokenizer.var_inputs(decoded(pair, B, Baseline(model)).tokens)
+def inputs_of_tokens(pair: ModelPair, B: int, strategy: Strategy = BASELINE) -> Tensor:
+    """(B, L - n_0, C_vae): `VQVAE.var_inputs` of the tokens that a strategy decodes."""
+    return pair.tokenizer.var_inputs(decoded(pair, B, strategy).tokens)
 
 
 def target_pass(state: DecodeState, strategy: Strategy, number: int) -> tuple[Tensor, int]:
-    """Run a strategy; what the modules of the target saw in one of its passes.
+    """Run a strategy; what the modules of the target saw in one of its passes, those over scale 0 alone not counted.
 
     Returns:
-        The inputs (rows, positions without scale 0, C_vae) and the number of positions that reached the first block.
+        The inputs (rows, positions, C_vae) and the number of positions that reached the first block.
     """
     target: Any = state.pair.target
     inputs, positions = [], []
@@ -56,23 +58,26 @@ def target_pass(state: DecodeState, strategy: Strategy, number: int) -> tuple[Te
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs[number], positions[number]
+    passes = [seen for seen in zip(inputs, positions, strict=True) if seen[0].shape[1]]
+    return passes[number]
 
 
 def build_combined_query(pair: ModelPair, B: int, gamma: int) -> CheckResult:
-    """A verification has n_0 + n_1 + … positions; its inputs are those of the drafted tokens."""
-    pyramid, drafted = pair.pyramid, inputs_of_tokens(pair, B, "draft")
+    """The first verification has n_1 + n_2 + … positions; its inputs are those of the drafted tokens."""
+    pyramid = pair.pyramid
+    drafted = inputs_of_tokens(pair, B, Handoff(1, first="target"))  # scale 0 is the target's
     errors, problems, passes = [], [], []
-    for draft_length in sorted({min(length, len(pyramid) - 1) for length in (0, 1, gamma)}):
+    for draft_length in sorted({min(length, len(pyramid) - 2) for length in (0, 1, gamma)} - {-1}):
         strategy = Speculative(draft_length) if draft_length else Baseline()
         before = draft_length if pair.draft is pair.target else 0  # then the target's first passes are the draft's
         inputs, positions = target_pass(fresh_state(pair, B), strategy, before)
-        expected = inputs_of_scales(pyramid, drafted, 0, draft_length + 1).repeat(2, 1, 1)  # in both guidance branches
+        last = draft_length + 2
+        expected = inputs_of_scales(pyramid, drafted, 1, last).repeat(2, 1, 1)  # in both guidance branches
         errors.append(relative_error(inputs, expected))
-        passes.append(f"0-{draft_length}: {positions}")
-        wanted = pyramid.span_tokens(0, draft_length + 1)
+        passes.append(f"1-{last - 1}: {positions}")
+        wanted = pyramid.span_tokens(1, last)
         if positions != wanted:
-            problems.append(f"scales 0-{draft_length} make {positions} positions in the target's pass, not {wanted}")
+            problems.append(f"scales 1-{last - 1} make {positions} positions in the target's pass, not {wanted}")
     meaning = (
         f"positions of a pass over scales {', '.join(passes)}; its inputs against the down-sampled f-hat of the "
         "drafted tokens"
@@ -91,7 +96,7 @@ def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     errors = []
     for which in ("target", "draft"):
         one_by_one, in_spans = (fresh_state(pair, B).stepper(which) for _ in range(2))
-        for first in range(0, scales, gamma + 1):
+        for first in range(1, scales, gamma + 1):
             last = min(first + gamma + 1, scales)
             parts = pyramid.split(logits(in_spans, first, last), first, last)
             for scale, part in zip(range(first, last), parts, strict=True):
@@ -103,16 +108,17 @@ def split_logits_by_stage(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """The class and the null branch differ from the first input on and are combined as in VAR."""
     pyramid, scales, target, state = pair.pyramid, len(pair.pyramid), pair.target, fresh_state(pair, B)
-    last = min(gamma + 1, scales)
-    inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, B), 0, last)
+    all_inputs, last = inputs_of_tokens(pair, B), min(gamma + 1, scales)
+    inputs = inputs_of_scales(pyramid, all_inputs, 0, last)
     stepper = state.stepper("target")
     workspace: Any = stepper.workspace
     start, problems = workspace.conditioning.start, []
     if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():
         problems.append("the first input is the same for the class and the null class")
-    guided = stepper.logits(range(B), inputs, 0, last, wanted_from=0)
-    null = torch.full_like(state.labels, pair.num_classes)
-    of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (state.labels, null))
+    guided = torch.cat(stepper.all_logits(all_inputs), dim=1)[:, : pyramid.offsets[last]]
+    labels = state.labels.to(pair.device)
+    null = torch.full_like(labels, pair.num_classes)
+    of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (labels, null))
     scale = pyramid.scale_of_position(0, last, pair.device)[:, None].to(guided.dtype)
     t = SAMPLING.cfg * scale / max(1, scales - 1)
     error = relative_error(guided, (1 + t) * of_class - t * of_null)
@@ -136,7 +142,7 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
                 break
 
     inputs = inputs_of_scales(pyramid, inputs_of_tokens(pair, B), 0, last)
-    conditioning = target.condition(fresh_state(pair, B).labels)
+    conditioning = target.condition(fresh_state(pair, B).labels.to(pair.device))
     logits = target.forward_span(conditioning, inputs, 0, last)
     leaks = []
     for scale in range(1, last):
@@ -157,7 +163,7 @@ def block_causal_mask(pair: ModelPair, B: int, gamma: int) -> CheckResult:
 def same_bits_in_every_pass(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     """An image's logits are the same to the bit in a batch and alone, scale by scale and in spans."""
     pyramid, scales, target = pair.pyramid, len(pair.pyramid), pair.target
-    labels, inputs = fresh_state(pair, B).labels, inputs_of_tokens(pair, B)
+    labels, inputs = fresh_state(pair, B).labels.to(pair.device), inputs_of_tokens(pair, B)
 
     def logits(images: slice, step: int) -> Tensor:
         conditioning, cache = target.condition(labels[images]), target.new_cache(len(labels[images]))

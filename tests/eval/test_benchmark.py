@@ -95,17 +95,17 @@ def test_parts_and_scales_add_up_to_the_whole(measured):
 
 def test_passes_are_those_of_the_strategies(measured):
     for entry in entries(measured, "baseline"):
-        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (4, 0)
+        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (3, 0)
         steps = entry["passes_of_the_first_run"]
-        assert [(step["first"], step["last"]) for step in steps] == [(0, 0), (0, 1), (1, 2), (2, 3), (3, 4)]
+        assert [(step["first"], step["last"]) for step in steps] == [(0, 0), (1, 2), (2, 3), (3, 4)]
         assert {step["rows"] for step in steps} == {2 * entry["batch_size"]}
     for entry in entries(measured, "fast"):
-        # drafts 0, 1, verifies 0-2: scale 0 accepted, 1 rejected; drafts 2, verifies 2-3: rejected; then scale 3
+        # drafts 1, 2, verifies 1-3: scale 1 rejected; drafts 2, verifies 2-3: rejected; then scale 3
         assert entry["target_calls_mean"] == 3
         target = [step for step in entry["passes_of_the_first_run"] if step["model"] == "target"]
-        assert [(step["first"], step["last"]) for step in target[1:]] == [(0, 3), (2, 4), (3, 4)]
+        assert [(step["first"], step["last"]) for step in target[1:]] == [(1, 4), (2, 4), (3, 4)]
     for entry in entries(measured, "handoff"):
-        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (2, 2)
+        assert (entry["target_calls_mean"], entry["draft_calls_mean"]) == (2, 1)
 
 
 def test_rooflines_are_sums_over_the_passes_that_ran(measured):
@@ -132,7 +132,8 @@ def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, t
     weights, out = {}, tmp_path / "results.json"
     for draft in ("target:int8", "target:first=2"):
         files = ["--draft", draft, "--target", str(pair_files["target"]), "--tokenizer", str(pair_files["tokenizer"])]
-        benchmark.main([*files, *SIZE, "--strategy", "Speculative", "--batch_size", "1", "--out", str(out)])
+        speculative = ["--strategy", "Speculative", "--strategy.gamma", "2"]
+        benchmark.main([*files, *SIZE, *speculative, "--batch_size", "1", "--out", str(out)])
         baseline, speculative = json.loads(out.read_text())["results"]
         weights[draft] = speculative["memory_bytes"]["weights"] - baseline["memory_bytes"]["weights"]
         steps = {step["model"]: step["bytes"] for step in speculative["passes_of_the_first_run"] if step["first"] == 0}
@@ -163,12 +164,11 @@ def test_results_are_on_stdout_and_progress_is_on_stderr(measured):
 
 def test_simulated_rates_are_the_rates():
     pair = tiny_random_pair()
-    strategy = with_simulated({"s": sdvar.Speculative(gamma=3)}, [1.0, 0.5, 0.0, 0.0], 4)["s"]
+    strategy = with_simulated({"s": sdvar.Speculative(gamma=3)}, [0.0, 1.0, 0.5, 0.0], 4)["s"]
     stats = sdvar.decode(pair, [0] * 400, range(400), strategy, images=False).stats
-    accepted = (stats.accepted_scales / stats.drafted_scales).tolist()[:3]
+    accepted = (stats.accepted_scales / stats.drafted_scales).tolist()[1:3]  # nothing drafts scale 0 or the last
     assert accepted[0] == 1
     assert accepted[1] == pytest.approx(0.5, abs=0.1)
-    assert accepted[2] == 0
     baseline = {"b": sdvar.Baseline(), "s": strategy}
     assert with_simulated(baseline, [1.0], 4)["b"] == sdvar.Baseline()
     assert with_simulated(baseline, [1.0], 4)["s"].acceptance == Simulated((1.0,) * 4)

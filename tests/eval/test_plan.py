@@ -38,7 +38,7 @@ def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypa
     monkeypatch.chdir(tmp_path)
     plan.main([*SIZE, *files])
     printed = capsys.readouterr()
-    for name in ("baseline", "fixed_1", "fixed_2", "fixed_3", "spans_"):
+    for name in ("baseline", "fixed_1", "fixed_2", "spans_"):
         assert name in printed.out
     assert printed.out.count("> ") == 1
     assert "eval/fid.py --config plan.yaml runs it" in printed.out

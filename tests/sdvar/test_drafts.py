@@ -81,7 +81,6 @@ def test_a_pass_reads_the_bytes_of_the_rounded_weights(tiny):
         model.cost() for model in (target, sdvar.draft_of(target, "target:int8"), sdvar.draft_of(target, "target:bf16"))
     )
     assert whole.span(2, 0, 1).bytes - rounded.span(2, 0, 1).bytes == 3 * matrices
-    assert whole.conditioning(2) == rounded.conditioning(2) == half.conditioning(2)
     assert half.matrix_bytes == half.block_bytes == 2
     first = sdvar.draft_of(target, "target:first=2").cost()
     assert first.depth == 2 and first.matrix_bytes == 4

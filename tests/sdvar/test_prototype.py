@@ -84,8 +84,8 @@ def test_each_name_is_its_strategy(small):
 
 def test_gamma_reaches_the_decoder(small, caplog):
     with caplog.at_level(logging.INFO, "sdvar.rounds"):
-        small.sdvar_autoregressive_infer_cfg_parallel_v1(1, 0, 0, gamma=3)
-    assert "drafted 3 " in caplog.text
+        small.sdvar_autoregressive_infer_cfg_parallel_v1(1, 0, 0, gamma=2)
+    assert "drafted 2 " in caplog.text
 
 
 def test_more_smooth(small):

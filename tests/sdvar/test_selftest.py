@@ -15,6 +15,7 @@ from sdvar.decoding.speculative import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
 from sdvar.models import transformer
+from sdvar.models.workspace import selected
 from sdvar.prototype import SDVAR
 from sdvar.selftest import SDVARParallelV1Tester
 from sdvar.selftest.__main__ import main
@@ -137,16 +138,16 @@ def no_truncation(monkeypatch):
 
 def truncation_after_a_rejection_only(monkeypatch):
     """Silent: a scale accepted with replaced tokens leaves keys that were computed from the drafted ones."""
-    judge = Rounds._judge
+    commit = Rounds._commit
 
-    def forgetful(self, images, *drafted):
+    def forgetful(self, *judged):
         before = [(image.draft.cached, image.target.cached) for image in self.progress]
-        accepted, rejected = judge(self, images, *drafted)
+        accepted, rejected = commit(self, *judged)
         for i in accepted:
             self.progress[i].draft.cached, self.progress[i].target.cached = before[i]
         return accepted, rejected
 
-    monkeypatch.setattr(Rounds, "_judge", forgetful)
+    monkeypatch.setattr(Rounds, "_commit", forgetful)
 
 
 def f_hat_updated_twice(monkeypatch):
@@ -159,12 +160,19 @@ def f_hat_updated_twice(monkeypatch):
     monkeypatch.setattr(TokenMaps, "commit", twice)
 
 
+def forget_classes(pair):
+    """What is computed of a class once must be computed with the fault, and again without it."""
+    for model in (pair.draft, pair.target):
+        model.prefixes.clear()
+
+
 def null_branch_copied(monkeypatch):
     init = Stepper.__init__
 
     def copied(self, *args):
         init(self, *args)
-        self.workspace.conditioning = self.workspace.conditioning.rows(torch.arange(len(self.progress)).repeat(2))
+        rows = torch.arange(len(self.progress)).repeat(2)
+        self.workspace.conditioning = selected(self.workspace.conditioning, rows)
 
     monkeypatch.setattr(Stepper, "__init__", copied)
 
@@ -230,8 +238,8 @@ def draft_with_its_own_noise(monkeypatch):
 
 def pixels(change):
     def broken(monkeypatch):
-        decode = sdvar.VQVAE.decode
-        monkeypatch.setattr(sdvar.VQVAE, "decode", lambda self, tokens: change(decode(self, tokens)))
+        decode = sdvar.VQVAE.decode_f_hat
+        monkeypatch.setattr(sdvar.VQVAE, "decode_f_hat", lambda self, f_hat: change(decode(self, f_hat)))
 
     return broken
 
@@ -265,10 +273,12 @@ def pixels(change):
 )
 def test_a_fault_fails_its_check(tester, monkeypatch, broken, checks, named):
     broken(monkeypatch)
+    forget_classes(tester.pair)
     for name in checks:
         result = run(tester, name)
         assert not result.passed, result
         assert re.search(named, result.message), result
+    forget_classes(tester.pair)
 
 
 @pytest.mark.parametrize(

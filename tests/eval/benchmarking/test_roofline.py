@@ -22,7 +22,7 @@ def test_the_roofline_is_the_longer_of_both_times():
 
 def test_a_decode_is_the_sum_of_its_passes_by_what_any_model_says_they_cost():
     class Costs:
-        def conditioning(self, rows):
+        def begin(self, rows):
             return Cost(rows, 0)
 
         def span(self, rows, first, last, visible_from, logits_from):

@@ -34,11 +34,11 @@ def test_a_row_holds_what_the_decode_counted_and_where_its_time_went(pair):
     row = rows["speculative"]
     for rounds, scales in zip(PER_ROUND, ("drafted_scales", "accepted_scales")):
         assert [sum(column) for column in zip(*sum_rounds([row[rounds]]))] == [int(x) for x in row[scales].split()]
-    assert sum_rounds([row["drafted_rounds"]])[0][0] == 8  # every image's first scale is drafted in its first round
+    assert sum_rounds([row["drafted_rounds"]])[0][1] == 8  # every image's scale 1 is drafted in its first round
     assert rows["base"]["drafted_rounds"] == "0 0 0 0"
     parts = {name: [float(x) for x in row[name].split()] for name in PART_SECONDS}
     assert all(len(seconds) == 5 for seconds in parts.values())
-    assert all(seconds > 0 for seconds in (*parts["target_seconds"][:4], parts["tokenizer_seconds"][4]))
+    assert all(seconds > 0 for seconds in (*parts["target_seconds"][1:4], parts["tokenizer_seconds"][4]))
     assert 0.3 * decoded["speculative"].seconds < sum(map(sum, parts.values())) <= decoded["speculative"].seconds
     assert rows["base"]["draft_seconds"] == "0 0 0 0 0"
 

@@ -29,7 +29,9 @@ TINY = {
     "111": Tiny((1, 1, 1), 8, label=0),
     "1111": Tiny((1, 1, 1, 1), 5, label=6),
 }
-FIRST_MAP = Tiny((2, 2), 4, label=4, scales=1)  # four positions, each with several tokens that may be drawn again
+# The first drafted map has four positions, each with several tokens that may be drawn again
+FIRST_MAP = Tiny((1, 2, 2), 4, label=0, scales=2)
+FIVE_SCALES = Tiny((1,) * 5, 4, label=6)  # three of them are drafted
 PLAIN = sdvar.Sampling(cfg=1.5)
 FILTERS = {
     "112": {"plain": PLAIN, "top_k": sdvar.Sampling(top_k=2), "top_p": sdvar.Sampling(top_p=0.85, temperature=1.3)},
@@ -40,7 +42,7 @@ FILTERS = {
 }
 MIN_CELLS = {"plain": 250, "top_k": 60, "top_p": 200}
 SCHEDULES = {"1": 1, "2": 2, "3": 3, "adaptive": sdvar.Adaptive(1, 1, 3), "budget": sdvar.TokenBudget(5),
-             "spans": sdvar.Spans((2, 1))}  # fmt: skip
+             "spans": sdvar.Spans((1, 2))}  # fmt: skip
 LOSSLESS = {
     **{f"coupled-{name}": sdvar.Speculative(gamma) for name, gamma in SCHEDULES.items()},
     **{f"coupled-{name}-reuse": sdvar.Speculative(gamma, redraft="target") for name, gamma in SCHEDULES.items()},
@@ -174,13 +176,13 @@ def accept_from(stream="accept", scale=None, one_position=False):
 
 @pytest.mark.parametrize("tiny, name, broken", [
     (FIRST_MAP, "residual_noise", residual_from(stream="pick")),
-    (TINY["1111"], "residual_noise", residual_from(stream="pick")),
-    (TINY["1111"], "residual_noise", residual_from(scale=0)),
+    (FIVE_SCALES, "residual_noise", residual_from(stream="pick")),
+    (FIVE_SCALES, "residual_noise", residual_from(scale=0)),
     (FIRST_MAP, "residual_noise", residual_from(one_position=True)),
-    (TINY["1111"], "accept_noise", accept_from(stream="pick")),
-    (TINY["111"], "accept_noise", accept_from(scale=0)),
+    (FIVE_SCALES, "accept_noise", accept_from(stream="pick")),
+    (FIVE_SCALES, "accept_noise", accept_from(scale=0)),
     (FIRST_MAP, "accept_noise", accept_from(one_position=True)),
-], ids=["residual-reuses-pick", "residual-reuses-pick-1111", "residual-forgets-scale", "residual-forgets-position",
+], ids=["residual-reuses-pick", "residual-reuses-pick-of-five", "residual-forgets-scale", "residual-forgets-position",
         "accept-reuses-pick", "accept-forgets-scale", "accept-forgets-position"])  # fmt: skip
 def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
     monkeypatch.setattr(sdvar.Proposal, name, broken)
@@ -195,17 +197,17 @@ def test_keys_of_rejected_scales_are_noticed(monkeypatch, rule):
 
     def write_once(self, key, value, window):
         rows = slice(None) if window.rows is None else window.rows
-        if window.start == 0:  # the first pass of these images: the cache may have served others before
-            self.keys[rows] = 0
+        if window.start <= 1:  # the first pass of these images: the cache may have served others before
+            self.keys[rows, :, window.start :] = 0
         old_key = self.keys[rows, :, window.start : window.end]
         old_value = self.values[rows, :, window.start : window.end]
         written = old_key.abs().sum(-1, keepdim=True) > 0
         return update(self, torch.where(written, old_key, key), torch.where(written, old_value, value), window)
 
     monkeypatch.setattr(LayerCache, "update", write_once)
-    p, _ = p_value(TINY["111"], sdvar.Speculative(2, rule))
+    p, _ = p_value(TINY["1111"], sdvar.Speculative(2, rule))
     assert p < LEVEL
-    p, _ = p_value(TINY["111"], sdvar.Baseline())  # which rejects nothing
+    p, _ = p_value(TINY["1111"], sdvar.Baseline())  # which rejects nothing
     assert p > LEVEL
 
 

@@ -243,14 +243,16 @@ def use_kernel(monkeypatch):
 
 def test_a_round_has_one_launch_of_the_target_and_one_wait(monkeypatch):
     """A draft that equals the target: each round drafts two scales and judges them with the one after them."""
-    pair = random_pair((1, 1, 1, 1), torch.float32, same=True, vocabulary=8)
+    pair = random_pair((1, 1, 1, 1, 1), torch.float32, same=True, vocabulary=8)
     launches, waits = use_kernel(monkeypatch), []
     tolist = torch.Tensor.tolist
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "tolist", lambda self: waits.append(self.shape) or tolist(self))
         sdvar.Speculative(2).run(sdvar.decoding.DecodeState(pair, torch.tensor([1, 2]), SEEDS[:2], Sampling(cfg=0.0)))
-    assert launches == [1, 1, 3, 1]  # two drafts, a verification of three scales, and the last scale by itself
-    assert waits == [(2, 2)]
+    # scale 0 by each model, of the class alone; two drafts, a verification of three scales, and the last by itself
+    assert launches == [1, 1, 1, 1, 3, 1]
+    assert waits[0] == (2,)  # the labels, on the CPU
+    assert waits[1:] == [(2, 2)]
 
 
 def test_logits_that_are_not_finite_are_named(monkeypatch):

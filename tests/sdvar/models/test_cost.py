@@ -55,8 +55,17 @@ def test_logits_that_nobody_asks_for_are_not_counted():
     assert difference == 2 * (100 + 169) * 2 * 1024 * 4096
 
 
-def test_the_conditioning_is_the_adaln_matrices():
-    assert D16.conditioning(2) == Cost(4 * (100_663_296 + 2 * 1024**2), 4 * (100_663_296 + 2 * 1024**2))
+def test_a_class_prefix_is_adaln_and_the_pass_over_the_first_scale():
+    adaln, first = 100_663_296 + 2 * 1024**2, D16.span(2, 0, 1)
+    assert D16.class_prefix(2) == Cost(4 * adaln + first.bytes, 4 * adaln + first.operations)
+
+
+def test_bytes_of_a_class_prefix():
+    """Start, AdaLN, keys and values, logits; a decode copies those of its rows, read and written."""
+    half = dataclasses.replace(D30, block_bytes=2, matrix_bytes=2)
+    each = 1920 * 4 + (6 * 30 + 2) * 1920 * 4 + 2 * 30 * 1920 * 2 + 4096 * 4
+    assert half.class_prefix_bytes() == each
+    assert half.begin(8) == Cost(2 * 8 * each, 0)
 
 
 def test_weights_and_the_copies_of_them():

@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 import sdvar
 from sdvar.decoding import state as state
 from sdvar.engine import tf32_allowed
-from sdvar.models import attention, linear
+from sdvar.models import attention, linear, packing
 from sdvar.models import tokenizer as tokenizer_module
 from tests.random_pairs import close_pair, random_pair, random_var, same_tokens
 from tests.simulated_cuda import moved
@@ -100,7 +100,7 @@ def test_the_copy_is_refreshed_after_a_change_that_torch_does_not_count(monkeypa
     else:
         weight.detach().view(torch.int16).numpy()[:] = 0
     assert not weight.any()
-    linear.refresh(model)
+    packing.refresh(model)
     assert model[0].copy_bytes == 0
     assert not torch.equal(model(x), before)
     assert torch.equal(model(x), torch.nn.functional.linear(x, weight, model[0].bias))

@@ -57,13 +57,13 @@ def test_tokenizer(ref):
 
 def test_greedy_decode(ref, monkeypatch):
     """Tokens, f-hat, image, and in the plain decode the logits after guidance."""
-    original, guided = Stepper.logits, []
+    original, guided = Stepper._guide, []
 
-    def recorded(self, *arguments, **keywords):
-        guided.append(original(self, *arguments, **keywords))
+    def recorded(self, *arguments):
+        guided.append(original(self, *arguments))
         return guided[-1]
 
-    monkeypatch.setattr(Stepper, "logits", recorded)
+    monkeypatch.setattr(Stepper, "_guide", recorded)
     pair = sdvar.ModelPair(ref.var, ref.var, ref.vae)
     sampling = sdvar.Sampling(cfg=ref.config["greedy"]["cfg"], top_k=ref.config["greedy"]["top_k"])
     labels = ref.arrays["labels"].tolist()

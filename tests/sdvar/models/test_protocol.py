@@ -24,9 +24,6 @@ class Biases(NamedTuple):
 
     table: Tensor
 
-    def rows(self, rows: Tensor) -> Biases:
-        return Biases(self.table[rows])
-
 
 class MeanOfInputs(NextScaleBase):
     """Logits of a scale from the mean of all inputs up to it; the inputs are what it caches."""
@@ -42,8 +39,8 @@ class MeanOfInputs(NextScaleBase):
     def condition(self, labels: Tensor) -> Biases:
         return Biases(self.table[labels])
 
-    def new_cache(self, rows: int) -> KVCache:
-        return KVCache(1, rows, 1, PYRAMID.length, LATENT, DTYPE, self.device)
+    def new_cache(self, rows: int, scales: int = len(PYRAMID)) -> KVCache:
+        return KVCache(1, rows, 1, PYRAMID.offsets[scales], LATENT, DTYPE, self.device)
 
     def forward_span(self, conditioning, inputs, first, last, cache=None, rows=None, visible_from=0, logits_from=None):
         x = torch.nn.functional.pad(inputs, (0, 0, PYRAMID.span_tokens(first, last) - inputs.shape[1], 0))[:, None]

@@ -58,14 +58,14 @@ def pair():
 
 def test_a_draft_that_pays_is_used(pair, measured):
     choice = tuning.choose(AUTO, pair, SAMPLING, 2)
-    assert choice.strategy.schedule.draft_length(pair.pyramid, 0, 0, 3) == 3  # all but the last scale
+    assert choice.strategy.schedule.draft_length(pair.pyramid, 1, 1, 3) == 2  # all but the last scale
     assert choice.strategy.exact
     assert str(choice).startswith("gamma 'auto' is Speculative(")
     assert choice.reason == "0.50 ± 0.00 of plain decoding's time at batch 2"
 
 
 def test_nothing_is_timed_where_nothing_is_expected_to_gain(pair, measured):
-    measured |= {"accepted": False}
+    measured |= {"accepted": False, "draft": 0.3}
     choice = tuning.choose(AUTO, pair, SAMPLING, 2)
     assert choice.strategy == PLAIN
     assert measured["compared"] == []
@@ -124,7 +124,7 @@ def test_what_the_model_does_not_cover_is_timed_beside_the_best():
 
 
 def test_lossy_choices_only_where_they_are_allowed(pair, measured):
-    measured |= {"accepted": False}
+    measured |= {"accepted": False, "draft": 0.3}
     assert sdvar.tune(pair, SAMPLING, 2) == PLAIN
     chosen = sdvar.tune(pair, SAMPLING, 2, lossless=False, max_disagreement=0.3)
     assert not chosen.lossless  # the draft alone, a tail or a hand-off: each differs in a fifth of the tokens
