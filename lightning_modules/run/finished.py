@@ -60,8 +60,8 @@ class FinishedRun:
         num_classes: of the models.
         environment: the machine that decoded last, see `lightning_modules.run.environment`; device and threads alone
             for a run of `python -m lightning_modules predict`.
-        class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when it first
-            decoded.
+        class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when
+            it first decoded.
         seconds: what loading ("prepare") and decoding ("decode") took, all sessions together.
     """
 
