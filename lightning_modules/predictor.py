@@ -24,7 +24,7 @@ from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
-from sdvar.decoding.warmup import warm_up
+from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.engine import tf32_allowed
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
@@ -169,8 +169,7 @@ class SDVARPredictor(LightningModule):
         for arm in order:
             self._make_ready(arm)
             if arm.name not in self._warm:
-                pair = self.pairs[arm.draft]
-                warm_up(lambda number: self._decode(arm, batch, number), (pair.draft, pair.target))  # noqa: B023
+                warm_up(lambda number: self._decode(arm, batch, number), self._models(arm))  # noqa: B023
                 self._warm.add(arm.name)
         with no_captures():
             decoded = {arm.name: self._decode(arm, batch) for arm in order}
@@ -201,13 +200,10 @@ class SDVARPredictor(LightningModule):
         """Computes what the arm's models make of the run's classes, once, so that no batch takes longer for it."""
         data = getattr(self._trainer, "datamodule", None)  # none where a step is run by itself
         if isinstance(data, ClassLabelDataModule) and arm.name not in self._warm:
-            guided = (arm.sampling or self.sampling).cfg != 0
-            for model in self._models(arm):
-                model.prefixes.ready([*([model.num_classes] if guided else []), *data.classes.labels])
+            learn_classes(data.classes.labels, self._models(arm), guided=(arm.sampling or self.sampling).cfg != 0)
 
     def _models(self, arm: Arm) -> list[NextScaleModel]:
-        pair, strategy = self.pairs[arm.draft], arm.decoding
-        return [getattr(pair, strategy.model)] if isinstance(strategy, sdvar.Baseline) else [pair.draft, pair.target]
+        return arm.decoding.models_of(self.pairs[arm.draft])
 
     def prefix_seconds(self) -> dict[str, float]:
         """Seconds that this process has spent on the class prefixes of each arm's models."""

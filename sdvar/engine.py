@@ -81,8 +81,9 @@ class Engine:
     def decoder_dtype(self, tokenizer: VQVAE, device: torch.device) -> torch.dtype:
         """In which dtype the tokenizer's decoder is to run on a device.
 
-        float16 takes a seventh of float32's time on a GPU. It rounds eight times more finely than bfloat16, whose
-        pixels differ by several grey levels; the released decoder was made to run in it.
+        On a GPU both 16-bit formats take less time than float32 (the roofline's claim; no GPU has shown it here).
+        float16 rounds eight times more finely than bfloat16, whose pixels differ by several grey levels, see
+        docs/benchmarks.md.
         """
         if self.tokenizer_dtype:
             return DTYPES[self.tokenizer_dtype]

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import sdvar
-from eval.benchmarking.memory import models_of, peak_bytes
+from eval.benchmarking.memory import peak_bytes
 from sdvar.decoding.timing import Clock, Stretch, now
-from sdvar.decoding.warmup import warm_up
+from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.models.cost import shared_bytes, weight_bytes
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
@@ -52,7 +52,7 @@ def strategy_runner(
     name: str, strategy: sdvar.Strategy, pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: bool
 ) -> Runner:
     """A strategy as it is compared; ``images`` says whether the tokenizer's decoder runs."""
-    models = set(models_of(pair, strategy))
+    models = set(strategy.models_of(pair))
 
     def run(labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> sdvar.DecodeStats:
         return sdvar.decode(pair, labels, seeds, strategy, sampling, images, clock).stats
@@ -113,6 +113,8 @@ def measure(
         measured[runner.name].capture_seconds += _capture_seconds(runner) - captured
     for repeat in range(repeats):
         of_turn = inputs(repeat)
+        for runner in runners:
+            learn_classes(of_turn[0], runner.models)
         for runner in rotated(runners, repeat):
             seconds, _ = _timed(device, runner.run, *of_turn)
             measured[runner.name].seconds.append(seconds)

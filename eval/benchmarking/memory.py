@@ -26,11 +26,6 @@ TOKENIZER_MAPS = 10
 _STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def models_of(pair: sdvar.ModelPair, strategy: sdvar.Strategy) -> list[NextScaleModel]:
-    """The models that a strategy runs: a Baseline one, any other the draft and the target."""
-    return [getattr(pair, strategy.model)] if isinstance(strategy, sdvar.Baseline) else [pair.draft, pair.target]
-
-
 def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, images: bool = True) -> int:
     """Bytes that decoding a batch takes beyond the weights, estimated on the safe side.
 
@@ -40,7 +35,7 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
         batch: images.
         images: whether the tokenizer's decoder runs.
     """
-    plain, models = isinstance(strategy, sdvar.Baseline), models_of(pair, strategy)
+    plain, models = isinstance(strategy, sdvar.Baseline), strategy.models_of(pair)
     pyramid, rows, vocabulary = pair.pyramid, 2 * batch, pair.target.codebook_size
     widest = max(pyramid.tokens) if plain else pyramid.length
     number = models[-1].logits_dtype.itemsize
@@ -53,7 +48,14 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
     copies = sum(model.pending_bytes() for model in models) + (pending_bytes(pair.tokenizer.decoder) if images else 0)
     graphs = sum(graph_bytes(model, batch, guided=True) for model in models if model.graphs)
-    return caches + copies + graphs + noise + max(hidden + raw, raw + picked, decoder)
+    prefixes = sum(map(_prefix_bytes, models)) + rows * sum(cost.class_prefix_bytes() for cost in costs)
+    return caches + copies + graphs + prefixes + noise + max(hidden + raw, raw + picked, decoder)
+
+
+def _prefix_bytes(model: NextScaleModel) -> int:
+    """Bytes that the class prefixes of all classes take beyond those that are kept already."""
+    every = (model.num_classes + 1) * model.cost().class_prefix_bytes()
+    return max(0, min(every, model.prefixes.most_bytes) - model.prefixes.nbytes)
 
 
 def _tokenizer_bytes(tokenizer: sdvar.VQVAE, batch: int) -> int:

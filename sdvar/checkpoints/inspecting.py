@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sdvar.checkpoints.choosing import under
 from sdvar.checkpoints.configuration import (
     HOW_TO_GIVE_HEADS,
     Weights,
@@ -21,7 +22,7 @@ from sdvar.checkpoints.filling import derived, empty_tokenizer, empty_var
 from sdvar.checkpoints.folders import INDEX, index_of, shards_of
 from sdvar.checkpoints.hub import local_file
 from sdvar.checkpoints.sources import chosen_path, name_of
-from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, rest, state_dicts, under
+from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, rest, state_dicts
 from sdvar.pyramid import ScalePyramid
 
 MOST = 20  # rows of a file; one without a model may hold any number of groups of tensors

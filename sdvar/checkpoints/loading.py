@@ -10,12 +10,13 @@ from typing import Generic
 
 import torch
 
+from sdvar.checkpoints.choosing import choose
 from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import read, stated_heads
 from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
-from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, choose
+from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target
 from sdvar.dtypes import DTYPES
 from sdvar.models.tokenizer import VQVAE

@@ -10,6 +10,8 @@ from sdvar.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState
+    from sdvar.models.protocol import NextScaleModel
+    from sdvar.pair import ModelPair
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Baseline(Strategy):
     @property
     def exact(self) -> bool:
         return self.lossless
+
+    def models_of(self, pair: ModelPair) -> list[NextScaleModel]:
+        return [getattr(pair, self.model)]
 
     def run(self, state: DecodeState) -> None:
         state.decode_plain(self.model, len(state.pyramid))

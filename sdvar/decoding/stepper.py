@@ -30,9 +30,7 @@ class Stepper:
         progress: how far the model is with each image; the stepper advances it.
         clock: measures the time of the passes, if given.
 
-    Attributes:
-        first_logits: of scale 0 of all images, which follow from the class: no pass makes them, and the cache has that
-            scale from the start.
+    The cache has scale 0 from the start, which follows from the class.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class Stepper:
         self._temperature = self._per_position(temperature, model.device) if tempered else None
         images = range(len(progress))
         with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
-            self.first_logits = self._read(self.workspace.begin(classes), images, 0, 1)
+            self._first = self.workspace.begin(classes)
         self.hold(images, 1)
 
     def _per_position(self, of_scales: Sequence[float], device: torch.device) -> Tensor:
@@ -125,6 +123,11 @@ class Stepper:
             return logits
         with timed(self.clock, "sampling", wanted_from, last):
             return self._read(raw, images, wanted_from, last, drafted)
+
+    @functools.cached_property
+    def first_logits(self) -> Logits:
+        """Of scale 0 of all images. No pass makes them."""
+        return self._read(self._first, range(len(self.progress)), 0, 1)
 
     def all_logits(self, inputs: Tensor) -> list[Tensor]:
         """Teacher forcing: the guided logits of all scales of all images in one pass, K tensors (B, n_k, V).

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState
+    from sdvar.models.protocol import NextScaleModel
+    from sdvar.pair import ModelPair
 
 
 class Strategy(ABC):
@@ -30,6 +32,10 @@ class Strategy(ABC):
 
     def check(self, scales: int) -> None:  # noqa: B027 - most strategies fit every pyramid
         """Raise ValueError if the strategy does not fit a pyramid of ``scales`` scales."""
+
+    def models_of(self, pair: ModelPair) -> list[NextScaleModel]:
+        """The models of a pair that it runs."""
+        return [pair.draft, pair.target]
 
     @abstractmethod
     def run(self, state: DecodeState) -> None:

@@ -1,8 +1,10 @@
-"""Decoding before anything is timed: kernels are loaded, and what is captured is captured."""
+"""Before anything is timed: kernels are loaded, what is captured is captured, and class prefixes are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+
+from torch import Tensor
 
 from sdvar.models.protocol import NextScaleModel
 
@@ -25,3 +27,16 @@ def warm_up(decode: Callable[[int], object], models: Iterable[NextScaleModel]) -
         decode(number)
         if before == [model.capture_seconds for model in models]:
             return
+
+
+def learn_classes(labels: Tensor | Iterable[int], models: Iterable[NextScaleModel], guided: bool = True) -> None:
+    """Compute what models make of classes alone, so that no decode of these has to.
+
+    Args:
+        labels: of the classes.
+        models: that are going to decode them.
+        guided: whether the null class is needed too.
+    """
+    classes = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    for model in models:
+        model.prefixes.ready([*([model.num_classes] if guided else []), *classes])

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sdvar.models.protocol import Cache, Conditioning
 from sdvar.rows import to_device
@@ -21,8 +20,9 @@ from sdvar.rows import to_device
 if TYPE_CHECKING:
     from sdvar.models.protocol import NextScaleModel
 
-MOST_BYTES = 2 << 30  # kept per model, unless told otherwise; VAR-d30 takes 1.6 MB per class
+MOST_BYTES = 2 << 30  # kept per model, unless told otherwise; VAR-d30 takes 1.0 MB per class in bfloat16
 TOGETHER = 64  # classes computed in one pass
+PLAIN = (Tensor, nn.Parameter)  # of other classes not all tensors have an address
 
 
 class ClassPrefix(NamedTuple):
@@ -51,20 +51,21 @@ class ClassPrefixes:
 
     Attributes:
         computed: classes computed so far; a class that was dropped and asked for again counts again.
-        seconds: spent on that.
+        seconds: spent on that; on a GPU the host waits for it.
     """
 
     def __init__(self, model: NextScaleModel, most_bytes: int = MOST_BYTES) -> None:
         self.model, self.most_bytes = model, most_bytes
         self.computed, self.seconds = 0, 0.0
-        self._slots: OrderedDict[int, int] = OrderedDict()  # class -> row, the one used last at the end
-        self._kept: ClassPrefix | None = None
-        self._bytes_each = 0  # unknown
-        self._weights: tuple = ()
+        self._state: tuple = ()
+        self.clear()
 
     def __getstate__(self) -> dict:
         """Copies of a model and models sent to other processes compute their own."""
-        return {**self.__dict__, "_slots": OrderedDict(), "_kept": None, "_weights": ()}
+        return {"model": self.model, "most_bytes": self.most_bytes}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
@@ -73,88 +74,93 @@ class ClassPrefixes:
 
     def clear(self) -> None:
         """Forget all classes: what they depend on has changed."""
-        self._slots, self._kept = OrderedDict(), None
+        self._slots: OrderedDict[int, int] = OrderedDict()  # class -> row, the one used last at the end
+        self._kept: ClassPrefix | None = None
+        self._one: ClassPrefix | None = None  # of some class, for the sizes
 
-    def ready(self, classes: Iterable[int]) -> int:
-        """Compute and keep the prefixes of classes, as many as may be kept.
+    def ready(self, classes: Iterable[int]) -> None:
+        """Compute and keep the prefixes of classes, as many as may be kept, so that no decode has to."""
+        distinct = list(dict.fromkeys(classes))[: self._capacity()]
+        if distinct:
+            self.rows(distinct)
 
-        Returns:
-            How many classes were computed now.
-        """
-        before, distinct = self.computed, list(dict.fromkeys(classes))
-        self.rows(distinct[: self._capacity])
-        return self.computed - before
-
-    @torch.no_grad()
     def rows(self, classes: Sequence[int]) -> tuple[ClassPrefix, Tensor]:
-        """Prefixes in which each class has a row, and these rows, int64 (n,) on the model's device."""
-        weights = _state(self.model)
-        if weights != self._weights:
-            self.clear()
-            self._weights = weights
-        distinct, started = list(dict.fromkeys(classes)), time.perf_counter()
-        if len(distinct) > self._capacity:
-            prefix, slots = self._compute(distinct), {label: row for row, label in enumerate(distinct)}
+        """Prefixes in which each of n classes has a row, and these rows, int64 (n,) on the model's device."""
+        distinct, capacity = list(dict.fromkeys(classes)), self._capacity()
+        if len(distinct) > capacity:  # kept for this decode alone
+            slots = {label: row for row, label in enumerate(distinct)}
+            prefix = self._empty(len(slots))
+            self._compute(prefix, slots)
         else:
-            missing = [label for label in distinct if label not in self._slots]
-            prefix, slots = self._keep(missing, distinct), self._slots
-            for label in distinct:
-                self._slots.move_to_end(label)
-        self.seconds += time.perf_counter() - started
+            prefix, slots = self._keep(distinct, capacity), self._slots
         return prefix, to_device([slots[label] for label in classes], self.model.device)
 
-    @property
+    @torch.no_grad()
     def _capacity(self) -> int:
-        """Classes that may be kept."""
-        if not self._bytes_each:
-            self._bytes_each = self._pass([0]).nbytes()
-        return self.most_bytes // self._bytes_each
+        """Classes that may be kept, of the weights as they are now."""
+        state = _state(self.model)
+        if state != self._state:
+            self.clear()
+            self._state = state
+        if self._one is None:
+            self._one = self._pass([0])
+        return self.most_bytes // self._one.nbytes()
 
-    def _keep(self, missing: Sequence[int], needed: Sequence[int]) -> ClassPrefix:
-        """Compute classes and keep them, in the place of those used longest ago, but for the ``needed`` ones."""
-        if self._kept is not None and not missing:
-            return self._kept
-        computed = self._compute(missing)
-        droppable = [label for label in self._slots if label not in set(needed)]
-        for label in droppable[: max(0, len(self._slots) + len(missing) - self._capacity)]:
-            del self._slots[label]
-        kept = self._kept = self._with_room(len(self._slots) + len(missing), computed)
-        free = sorted(set(range(len(kept.logits))) - set(self._slots.values()))[: len(missing)]
-        _write(kept, to_device(free, self.model.device), computed)
-        self._slots.update(zip(missing, free))
+    def _keep(self, classes: Sequence[int], capacity: int) -> ClassPrefix:
+        """Compute those that are missing, in the place of the ones used longest ago."""
+        for label in classes:
+            if label in self._slots:
+                self._slots.move_to_end(label)
+        missing = [label for label in classes if label not in self._slots]
+        while len(self._slots) + len(missing) > capacity:
+            self._slots.popitem(last=False)
+        kept = self._kept = self._with_room(len(self._slots) + len(missing), capacity)
+        if missing:
+            free = sorted(set(range(len(kept.logits))) - set(self._slots.values()))
+            new = dict(zip(missing, free))
+            self._compute(kept, new)
+            self._slots.update(new)
         return kept
 
-    def _with_room(self, rows: int, like: ClassPrefix) -> ClassPrefix:
-        """What is kept, with room for so many classes. It grows to double its size: growing copies all."""
+    def _with_room(self, rows: int, capacity: int) -> ClassPrefix:
+        """What is kept, with room for so many classes. It at least doubles, since growing copies all."""
         kept, have = self._kept, 0 if self._kept is None else len(self._kept.logits)
         if kept is not None and rows <= have:
             return kept
-        grown = self._empty(like, min(self._capacity, max(rows, 2 * have)))
+        grown = self._empty(min(capacity, max(rows, 2 * have)))
         if kept is not None:
             _write(grown, torch.arange(have, device=self.model.device), kept)
         return grown
 
-    def _empty(self, like: ClassPrefix, rows: int) -> ClassPrefix:
+    def _empty(self, rows: int) -> ClassPrefix:
+        assert self._one is not None
+        conditioning, _, logits = self._one
+
         def empty(values: Tensor) -> Tensor:
             return values.new_empty(rows, *values.shape[1:])
 
         with torch.inference_mode(False):  # kept for decodes in every mode
-            conditioning = type(like.conditioning)(*map(empty, like.conditioning))
-            return ClassPrefix(conditioning, self.model.new_cache(rows, scales=1), empty(like.logits))
+            return ClassPrefix(
+                type(conditioning)(*map(empty, conditioning)), self.model.new_cache(rows, scales=1), empty(logits)
+            )
 
-    def _compute(self, classes: Sequence[int]) -> ClassPrefix:
-        """The prefixes of classes, in that order."""
+    @torch.no_grad()
+    def _compute(self, into: ClassPrefix, slots: Mapping[int, int]) -> None:
+        """Compute classes into their rows."""
+        started, classes = self._now(), list(slots)
+        for begin in range(0, len(classes), TOGETHER):
+            labels = classes[begin : begin + TOGETHER]
+            _write(into, to_device([slots[label] for label in labels], self.model.device), self._pass(labels))
         self.computed += len(classes)
-        parts = [self._pass(classes[begin : begin + TOGETHER]) for begin in range(0, len(classes), TOGETHER)]
-        if len(parts) == 1:
-            return parts[0]
-        whole = self._empty(parts[0], len(classes))
-        for number, part in enumerate(parts):
-            rows = torch.arange(len(part.logits), device=self.model.device) + number * TOGETHER
-            _write(whole, rows, part)
-        return whole
+        self.seconds += self._now() - started
+
+    def _now(self) -> float:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return time.perf_counter()
 
     def _pass(self, classes: Sequence[int]) -> ClassPrefix:
+        """The first pass of a decode, of each class."""
         model = self.model
         conditioning = model.condition(to_device(classes, model.device))
         cache = model.new_cache(len(classes), scales=1)
@@ -172,12 +178,23 @@ def _write(prefix: ClassPrefix, rows: Tensor, source: ClassPrefix) -> None:
 def _state(model: NextScaleModel) -> tuple:
     """Changes with the weights: address and version of each, but for changes that torch does not count.
 
-    Those are the changes under inference mode, through ``weight.data[...]`` and through a NumPy view.
+    Those are the changes under inference mode, through ``weight.data[...]`` and through a NumPy view. Every decode
+    asks, so it is written to be fast.
     """
-    values = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
-    return model.graph_state(), *map(_mark, values)
+    marks: list[int] = []
+    if isinstance(model, nn.Module):
+        _mark(model, marks)
+    return model.graph_state(), *marks
 
 
-def _mark(values: Tensor) -> tuple[int, int, int]:
-    plain = not is_traceable_wrapper_subclass(values)
-    return id(values), values.data_ptr() if plain else 0, 0 if values.is_inference() else values._version
+def _mark(module: nn.Module, marks: list[int]) -> None:
+    for values in (*module._parameters.values(), *module._buffers.values()):
+        if values is not None:
+            marks.append(id(values))
+            if type(values) in PLAIN:
+                marks.append(values.data_ptr())
+            if not values.is_inference():
+                marks.append(values._version)
+    for child in module._modules.values():
+        if child is not None:
+            _mark(child, marks)

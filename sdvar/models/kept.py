@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -21,11 +22,10 @@ class Slot:
 
     Args:
         model: the model.
-        owner: what keeps the slot.
     """
 
-    def __init__(self, model: NextScaleModel, owner: object) -> None:
-        self.model, self.owner = model, owner
+    def __init__(self, model: NextScaleModel) -> None:
+        self.model = model
         self._cache: Cache | None = None
         self._rows = 0
         self._workspaces: OrderedDict[Key, EagerWorkspace] = OrderedDict()
@@ -35,12 +35,10 @@ class Slot:
         workspace = self._workspaces.pop((kind, images, guided), None)
         if workspace is None:
             workspace = kind(self.model, images, guided, self._memory(kind.cache_rows(images, guided)))
-        workspace.slot = self
         return workspace
 
     def put(self, workspace: EagerWorkspace) -> None:
         """Take a workspace back."""
-        workspace.slot = None
         self._workspaces[type(workspace), workspace.images, workspace.guided] = workspace
         while len(self._workspaces) > KEPT:
             self._workspaces.popitem(last=False)
@@ -69,18 +67,25 @@ class KeptWorkspaces:
     def __init__(self, model: NextScaleModel, state: Hashable) -> None:
         self.model, self.state = model, state
         self._free: list[Slot] = []
+        # a decode that failed gives nothing back: its slot goes with the workspace
+        self._used: WeakKeyDictionary[EagerWorkspace, Slot] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "state": None, "_free": []}  # copies of the model start without
+        return {"model": self.model, "state": None}
+
+    def __setstate__(self, given: dict[str, Any]) -> None:  # copies of the model start without
+        self.__init__(**given)  # type: ignore[misc]
 
     def take(self, kind: type[EagerWorkspace], images: int, guided: bool) -> EagerWorkspace:
         """A workspace that nobody uses."""
-        slot = self._free.pop() if self._free else Slot(self.model, self)
-        return slot.take(kind, images, guided)
+        slot = self._free.pop() if self._free else Slot(self.model)
+        workspace = slot.take(kind, images, guided)
+        self._used[workspace] = slot
+        return workspace
 
     def give(self, workspace: EagerWorkspace) -> None:
         """Take back a workspace, unless what it depends on has changed since."""
-        slot = workspace.slot
-        if slot is not None and slot.owner is self:
+        slot = self._used.pop(workspace, None)
+        if slot is not None:
             slot.put(workspace)
             self._free.append(slot)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
 from sdvar.rows import to_device
-
-if TYPE_CHECKING:
-    from sdvar.models.kept import Slot
 
 
 class EagerWorkspace:
@@ -26,13 +22,11 @@ class EagerWorkspace:
 
     Attributes:
         spare_rows: rows of the cache after those of the images.
-        slot: what keeps its memory while it is in use, see `sdvar.models.kept`.
         conditioning: of all rows, see `begin`.
         cache: of all rows; ``whole`` is the part of it that a pass of all images uses.
     """
 
     spare_rows = 0
-    slot: Slot | None = None
 
     def __init__(self, model: NextScaleModel, images: int, guided: bool, cache: Cache) -> None:
         self.model, self.images, self.guided, self.cache = model, images, guided, cache

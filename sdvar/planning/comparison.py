@@ -16,7 +16,7 @@ from sdvar.decoding.compare import first_differences
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.timing import now
-from sdvar.decoding.warmup import warm_up
+from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import share_differing
@@ -78,6 +78,7 @@ def compare(
         if turn >= least and time.perf_counter() - started > seconds:
             break
         of_turn, results = inputs(turn), {}
+        learn_classes(of_turn[0], (pair.draft, pair.target), guided=sampling.cfg != 0)
         for name in rotated(list(strategies), turn):
             begun = now(pair.device)
             with no_captures():

@@ -13,7 +13,7 @@ import torch
 
 from sdvar.decoding.acceptance import Coupled
 from sdvar.decoding.logits import Logits
-from sdvar.decoding.speculative import Drafted
+from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
 from sdvar.decoding.timing import now
 from sdvar.models.cuda_graphs import no_captures

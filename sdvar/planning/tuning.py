@@ -19,6 +19,7 @@ from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import now
+from sdvar.decoding.warmup import learn_classes
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from sdvar.planning.candidates import AUTO, BASELINE, KEPT, Candidate, find_candidates, lossy_strategies, with_gamma
@@ -214,6 +215,7 @@ def _plain_seconds(plain: Speculative, pair: ModelPair, sampling: Sampling, batc
     taken = []
     for repeat in range(3):
         inputs = labels_and_seeds(batch, repeat, pair.num_classes, pair.device)
+        learn_classes(inputs[0], [pair.target], guided=sampling.cfg != 0)
         started = now(pair.device)
         decode(pair, *inputs, plain, sampling, images=False)
         taken.append(now(pair.device) - started)

@@ -237,3 +237,12 @@ def test_on_a_gpu_graphs_are_captured_before_the_first_counted_decode(cuda):
     assert counts == [counts[0]] * 3
     assert cuda.count("replay") > 3 * 3
     assert cuda.contexts == {1}
+
+
+def test_a_counted_decode_captures_nothing(cuda, monkeypatch):
+    """Not even where the warm-up has captured nothing."""
+    monkeypatch.setattr(module, "warm_up", lambda decode, models: None)
+    predictor = SDVARPredictor(close_pair((1, 2, 3)), [BASELINE, SPECULATIVE], engine=sdvar.Engine(graphs=True))
+    predictor._place(torch.device("cuda:0"))
+    predictor.predict_step(make_batch(), 0)
+    assert (cuda.count("capture"), cuda.count("replay")) == (0, 0)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import sdvar
-from sdvar.decoding.speculative import Drafted, Rounds
+from sdvar.decoding.rounds import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
 from sdvar.models import transformer

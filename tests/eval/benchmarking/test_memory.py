@@ -37,6 +37,7 @@ def test_the_estimate_contains_the_caches_of_the_models_that_run():
     with torch.device("meta"):
         models = [sdvar.VAR(pyramid, depth=depth, width=64 * depth, heads=depth) for depth in (16, 30)]
         pair = sdvar.ModelPair(*models, sdvar.VQVAE(pyramid))
+    sdvar.Engine(prefix_bytes=0).apply(pair)
     caches = [depth * 2 * 2 * 64 * 680 * 64 * depth * 4 for depth in (16, 30)]
     plain, draft, both = (
         decode_bytes(pair, strategy, 64)
@@ -99,3 +100,18 @@ def test_nothing_is_captured_in_runs_that_are_timed(cuda):
         measured = measuring.measure([runner], 2, pair.num_classes, pair.device, warmup=1, repeats=3)["ours"]
     assert counts == [0] * 6
     assert measured.capture_seconds > 0
+
+
+def test_the_estimate_contains_the_class_prefixes_that_are_still_to_come():
+    pair = close_pair()
+    every = 11 * pair.target.cost().class_prefix_bytes()  # ten classes and the null class
+
+    def needed(limit):
+        sdvar.Engine(prefix_bytes=limit).apply(pair)
+        return decode_bytes(pair, sdvar.Baseline(), 2)
+
+    assert needed(10**9) - needed(0) == every
+    assert needed(100) - needed(0) == 100
+    pair.target.prefixes.most_bytes = 10**9
+    pair.target.prefixes.ready(range(11))
+    assert decode_bytes(pair, sdvar.Baseline(), 2) == needed(0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.decoding.speculative import Rounds
+from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.warmup import warm_up
 from sdvar.models.cuda_graphs import no_captures
 from tests.random_pairs import random_var
@@ -27,8 +27,8 @@ def pair():
     return sdvar.ModelPair(draft, target, tokenizer.double())
 
 
-def counted(cuda, pair, batch, strategy, images=False, graphs=True):
-    """The result of a decode after the warm-up; its events are left in ``cuda``."""
+def counted(cuda, pair, batch, strategy, images=False, graphs=True, groups=()):
+    """The result of a decode after the warm-up; its events are left in ``cuda``, its rounds in ``groups``."""
     sdvar.Engine(graphs=graphs).apply(moved(pair, "cuda:0"))
     labels = [i % 10 for i in range(batch)]
 
@@ -37,6 +37,8 @@ def counted(cuda, pair, batch, strategy, images=False, graphs=True):
 
     warm_up(decode, (pair.draft, pair.target))
     cuda.events.clear()
+    if groups:
+        groups.clear()
     with no_captures():
         return decode(99)
 
@@ -67,9 +69,9 @@ def test_a_baseline_waits_once_at_its_end(cuda, pair, batch):
 @pytest.mark.parametrize(("batch", "launched", "copied"), [(1, 1400, 4), (8, 2400, 24), (64, 4000, 80)])
 def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, launched, copied):
     """A round is that of a group of images which share their next scale and what is cached."""
-    counted(cuda, pair, batch, sdvar.Speculative(2))
-    rounds = sum(place.startswith("decoding/speculative.py") for place, _ in cuda.places("wait").elements())
-    assert 0 < rounds <= len(groups)
+    counted(cuda, pair, batch, sdvar.Speculative(2), groups=groups)
+    rounds = sum(place.startswith("decoding/rounds.py") for place, _ in cuda.places("wait").elements())
+    assert rounds == len(groups) > 0
     assert cuda.count("wait") == rounds + 2  # whether each model's logits were finite
     assert (cuda.count("waiting copy"), cuda.count("capture")) == (0, 0)
     assert cuda.count("copy") <= copied

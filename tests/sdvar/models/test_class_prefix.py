@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sdvar
+from sdvar.models import class_prefix
 from tests.random_pairs import random_pair, same_tokens
 
 LABELS, SEEDS = [0, 2, 2, 1], [5, 6, 7, 8]
@@ -40,7 +41,8 @@ def test_a_class_is_computed_once():
     decode(pair, [1, 0])
     prefixes = pair.target.prefixes
     assert prefixes.computed == 4 and prefixes.seconds > 0  # three classes and the null class
-    assert prefixes.ready([0, 1]) == 0
+    prefixes.ready([0, 1])
+    assert prefixes.computed == 4
     assert pair.draft.prefixes.computed == 0  # the baseline does not ask it
     decode(pair, sampling=sdvar.Sampling(cfg=0))
     assert prefixes.computed == 4
@@ -56,6 +58,40 @@ def test_the_bytes_kept_are_those_of_the_cost_model():
     model = random_pair().target
     model.prefixes.ready(range(3))
     assert model.prefixes.nbytes == 3 * model.cost().class_prefix_bytes()
+
+
+@pytest.mark.parametrize("classes_kept", [0, 1, 2])
+def test_no_more_is_made_ready_than_may_be_kept(classes_kept):
+    model = random_pair().target
+    prefixes, each = model.prefixes, model.cost().class_prefix_bytes()
+    prefixes.most_bytes = classes_kept * each + each // 2
+    prefixes.ready(range(5))
+    assert (prefixes.computed, prefixes.nbytes) == (classes_kept, classes_kept * each)
+
+
+def test_the_limit_follows_the_dtype():
+    model = random_pair(dtype=torch.float32).target
+    prefixes = model.prefixes
+    prefixes.most_bytes = 3 * model.cost().class_prefix_bytes()
+    prefixes.ready(range(9))
+    model.double()
+    prefixes.ready(range(9))
+    assert 0 < prefixes.nbytes <= prefixes.most_bytes
+
+
+def test_many_classes_are_computed_in_parts(monkeypatch):
+    monkeypatch.setattr(class_prefix, "TOGETHER", 3)
+    model, other = random_pair().target, random_pair().target
+    (prefix, rows), (expected, others) = model.prefixes.rows(range(8)), other.prefixes.rows(range(8)[::-1])
+    assert torch.equal(prefix.logits[rows], expected.logits[others.flip(0)])
+
+
+def test_only_computing_takes_seconds():
+    prefixes = random_pair().target.prefixes
+    prefixes.ready([0, 1])
+    taken = prefixes.seconds
+    prefixes.rows([0, 1])
+    assert prefixes.seconds == taken > 0
 
 
 @pytest.mark.parametrize("classes_kept", [0, 2, 3])
@@ -75,8 +111,10 @@ def test_what_was_used_longest_ago_is_dropped():
     for classes in ([0], [1], [2], [0], [3]):  # 1 goes
         prefixes.rows(classes)
     assert prefixes.computed == 4
-    assert prefixes.ready([0, 2, 3]) == 0
-    assert prefixes.ready([1]) == 1
+    prefixes.ready([0, 2, 3])
+    assert prefixes.computed == 4
+    prefixes.ready([1])
+    assert prefixes.computed == 5
 
 
 def change_in_place(model):

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 import sdvar
+from sdvar.decoding import decode
 from sdvar.decoding.timing import Clock
+from sdvar.models import cuda_graphs
+from sdvar.planning import comparison
 from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies, spans_strategy
-from sdvar.planning.comparison import Timed, choose, faster
+from sdvar.planning.comparison import Timed, choose, compare, faster
 from sdvar.planning.costs import CostTable, Step, cost_table, draft_pass, every_step, group_sizes, target_pass
 from sdvar.planning.expected import SpanModel
 from sdvar.planning.inputs import labels_and_seeds
@@ -244,3 +247,21 @@ def test_what_gained_nothing_is_not_recommended():
     assert choose(["lucky", "baseline"], everything) == "lucky"  # the model expected it, and nothing speaks against it
     assert choose(["baseline", "lucky"], everything) == "baseline"
     assert choose(["baseline", "lucky", "good"], everything) == "good"
+
+
+def test_what_is_timed_computes_no_class_prefix(monkeypatch):
+    """Else the strategy that comes first in a turn would pay for all others."""
+    pair, computed = close_pair((1, 2, 3)), []
+
+    def noted(*arguments, **options):
+        before = pair.target.prefixes.computed + pair.draft.prefixes.computed
+        result = decode(*arguments, **options)
+        if not cuda_graphs._allowed.get():  # timed
+            computed.append(pair.target.prefixes.computed + pair.draft.prefixes.computed - before)
+        return result
+
+    monkeypatch.setattr(comparison, "decode", noted)
+    strategies = {"baseline": sdvar.Baseline(), "a": sdvar.Speculative(1)}
+    compare(strategies, pair, SAMPLING, 1, seconds=0.0, turns=(4, 4))
+    assert computed == [0] * 8
+    assert pair.target.prefixes.computed > 4
