@@ -51,7 +51,7 @@ class ClassPrefixes:
 
     Attributes:
         computed: classes computed so far; a class that was dropped and asked for again counts again.
-        seconds: spent on that; on a GPU the host waits for it.
+        seconds: spent on those made ready; others are part of the decode that asked for them.
     """
 
     def __init__(self, model: NextScaleModel, most_bytes: int = MOST_BYTES) -> None:
@@ -79,10 +79,12 @@ class ClassPrefixes:
         self._one: ClassPrefix | None = None  # of some class, for the sizes
 
     def ready(self, classes: Iterable[int]) -> None:
-        """Compute and keep the prefixes of classes, as many as may be kept, so that no decode has to."""
+        """Compute and keep the prefixes of classes, as many as may be kept, so that no decode has to. Waits for it."""
         distinct = list(dict.fromkeys(classes))[: self._capacity()]
-        if distinct:
+        if any(label not in self._slots for label in distinct):
+            started = self._now()
             self.rows(distinct)
+            self.seconds += self._now() - started
 
     def rows(self, classes: Sequence[int]) -> tuple[ClassPrefix, Tensor]:
         """Prefixes in which each of n classes has a row, and these rows, int64 (n,) on the model's device."""
@@ -147,12 +149,11 @@ class ClassPrefixes:
     @torch.no_grad()
     def _compute(self, into: ClassPrefix, slots: Mapping[int, int]) -> None:
         """Compute classes into their rows."""
-        started, classes = self._now(), list(slots)
+        classes = list(slots)
         for begin in range(0, len(classes), TOGETHER):
             labels = classes[begin : begin + TOGETHER]
             _write(into, to_device([slots[label] for label in labels], self.model.device), self._pass(labels))
         self.computed += len(classes)
-        self.seconds += self._now() - started
 
     def _now(self) -> float:
         if self.model.device.type == "cuda":
