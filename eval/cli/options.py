@@ -70,8 +70,8 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add(
         "--labels",
         type=int | list[int | str] | str | None,
-        help="0-9, or 1,5,7, or names of ImageNet classes, or a file: text with one per line, or .csv, .parquet, "
-        ".json, .jsonl with the column label; with seed or index it gives exactly its images (all classes)",
+        help="0-9, or 1,5,7, or names or WordNet ids of ImageNet classes, or a file: text with one per line, or .csv, "
+        ".parquet, .json, .jsonl with the column label; with seed or index it gives exactly its images (all classes)",
     )
     add("--noise_floor", action="store_true", help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images per label and arm (bundled 100, own 50)")

@@ -11,7 +11,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_modules.data.class_lists import IMAGES_LIMIT, as_ranges, read_class_list
+from lightning_modules.data.class_lists import read_class_list
+from lightning_modules.data.label_ranges import IMAGES_LIMIT, as_ranges
 
 SEEDS_PER_RUN = IMAGES_LIMIT  # image i of a run has the seed run_seed * SEEDS_PER_RUN + i
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.arm import BASELINE
-from lightning_modules.data.class_lists import IMAGES_LIMIT, parse_ranges
+from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
 from lightning_modules.run.records import check_plain, expect, parse
 from lightning_modules.run.rows import IMAGES_PER_FOLDER, image_file

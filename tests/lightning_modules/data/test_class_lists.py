@@ -6,8 +6,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lightning_modules.data.class_lists import as_ranges, parse_ranges, read_class_list
-from lightning_modules.data.class_names import imagenet_names
+from lightning_modules.data.class_lists import read_class_list
+from lightning_modules.data.class_names import imagenet_names, imagenet_wnids
+from lightning_modules.data.label_ranges import as_ranges, parse_ranges
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,11 @@ from lightning_modules.data.class_names import imagenet_names
         ("golden retriever,volcano", [207, 980]),
         ("Golden  Retriever, 5, 8-9", [207, 5, 8, 9]),
         (["volcano", "0-1", 7], [980, 0, 1, 7]),
+        ("n02099601, n15075141", [207, 999]),
+        (["n01440764 tench", "n02012849"], [0, 134]),
+        ("golden_retriever,Great_White_Shark", [207, 2]),
+        ("Cardigan,cardigan", [264, 474]),  # the dog, the jacket
+        ("crane bird,crane", [134, 517]),  # torchvision's names
     ],
 )
 def test_labels_are_ranges_lists_ints_and_names(given, labels):
@@ -73,6 +79,66 @@ def test_a_file_of_labels_alone_gives_classes(tmp_path, name, content):
     assert classes.labels == [3, 1, 980] and not classes.fixed
 
 
+SYNSETS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
+WNIDS = {"0": ["n01440764", "tench"], "134": ["n02012849", "crane"], "517": ["n03126707", "crane"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "labels"),
+    [
+        ("synset_words.txt", SYNSETS, [0, 134, 517]),
+        ("wnids", "n01440764\nn02012849\n", [0, 134]),
+        ("imagenet_class_index.json", json.dumps(WNIDS), [0, 134, 517]),
+        ("of_wnid.json", json.dumps({"n02012849": ["134", "crane"], "n01440764": "tench"}), [134, 0]),
+        ("names.json", '["tench", "volcano", 5]', [0, 980, 5]),
+        ("of_number.json", '{"980": "volcano"}', [980]),
+        ("numbered.txt", "0: tench\n134 crane\n517,crane\n", [0, 134, 517]),
+        ("one_line.txt", "tench, goldfish,\n", [0, 1]),
+        ("ranges.txt", '# animals\n0-3\n7,9\n\n"tench",\n', [0, 1, 2, 3, 7, 9, 0]),
+        ("wnids.csv", "label\nn02012849\n", [134]),
+    ],
+)
+def test_a_list_of_classes_as_people_have_it(tmp_path, name, content, labels):
+    classes = read_class_list(write(tmp_path, name, content))
+    assert classes.labels == labels and not classes.fixed and classes.named
+
+
+def test_a_thousand_names_and_a_thousand_wordnet_ids_are_the_thousand_classes(tmp_path):
+    wnids = list(imagenet_wnids())
+    assert (wnids[0], wnids[207], wnids[999]) == ("n01440764", "n02099601", "n15075141")
+    assert wnids == sorted(set(wnids)) and len(wnids) == 1000
+    index = {str(label): [wnid, name] for label, (wnid, name) in enumerate(zip(wnids, imagenet_names()))}
+    lists = {"l.txt": "\n".join(imagenet_names()), "w.txt": "\n".join(wnids), "l.json": json.dumps(imagenet_names())}
+    for name, content in (lists | {"index.json": json.dumps(index)}).items():
+        assert read_class_list(write(tmp_path, name, content)).labels == list(range(1000))
+    assert read_class_list(imagenet_names()).labels == list(range(1000))
+    assert read_class_list(",".join(imagenet_names())).labels == list(range(1000))
+
+
+def test_an_error_shows_no_thousand_names(tmp_path):
+    wrong = [*imagenet_names(), "no such thing"]
+    for given in (
+        wrong,
+        ",".join(wrong),
+        " ".join(wrong),
+        write(tmp_path, "l.txt", ",".join(wrong)),
+        write(tmp_path, "l.txt", " ".join(wrong)),
+        write(tmp_path, "l.csv", ",".join(wrong)),
+        write(tmp_path, "l.json", json.dumps([wrong])),
+        write(tmp_path, "l.json", json.dumps({"0": wrong})),
+        write(tmp_path, "m.json", json.dumps({"tench": wrong})),
+    ):
+        with pytest.raises(ValueError) as error:
+            read_class_list(given)
+        assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_list_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "l.txt", "3\n")
+    assert read_class_list("~/l.txt").labels == [3]
+
+
 def test_an_edited_file_is_read_anew(tmp_path):
     """The library's cache goes by a file's name and date."""
     import os
@@ -91,7 +157,11 @@ def test_an_edited_file_is_read_anew(tmp_path):
         ("5-2", "the range '5-2' runs backwards"),
         ("nowhere.txt", "nor an existing file; as a name: 'nowhere.txt' is not an ImageNet class"),
         ("0-3,volcanoo", r"'volcanoo' is not an ImageNet class \(near: volcano"),
-        ("cardigan", r"'cardigan' names the classes 264 \(Cardigan\) and 474 \(cardigan\); give the number"),
+        ("CARDIGAN", r"'CARDIGAN' names the classes 264 \(Cardigan, .*\) and 474 \(cardigan, .*\); give the number"),
+        ("crane", r"'crane' names the classes 134 \(crane bird, n02012849\) and 517 \(crane, n03126707\); give the"),
+        ("Maillot", r"'Maillot' names the classes 638 \(maillot, .*\) and 639 \(maillot tank suit, .*\); give the"),
+        ("n00000001", "'n00000001' is not the WordNet id of one of ImageNet's 1,000 classes"),
+        ("~nobody_of_that_name/labels.txt", "nor an existing file"),
         (["cat food"], "labels: 'cat food' is not an ImageNet class"),
         ([], "got none"),
         ("", "got ''"),
@@ -116,6 +186,18 @@ def test_wrong_labels_are_named(given, error):
     [
         ("l.txt", "3\n\n-4\n", r"l.txt, line 3: expected a label \(an int >= 0\), got '-4'"),
         ("l.txt", "3\nvolcanoo\n", r"line 2: .*'volcanoo' is not an ImageNet class \(near: volcano"),
+        (
+            "l.txt",
+            "0 goldfish\n",
+            r"line 1: expected after 0 the name or the WordNet id of that class, or the number a",
+        ),
+        ("l.txt", "0 pullover\n", "line 1: expected after 0 the name .*got 'pullover'"),
+        ("l.txt", "crane\ntench\n", "line 1: .*'crane' names the classes 134 .* and 517"),
+        ("l.txt", "9-2\n", "line 1: the range '9-2' runs backwards"),
+        ("l.json", '{"1": ["n01440764", "tench"]}', "entry '1': expected after 1 .*got 'n01440764'"),
+        ("l.json", '{"tench": 0}', "entry 'tench': expected a class by its number or WordNet id.*got 0"),
+        ("l.json", "{}", "expected one or more labels, got none"),
+        ("l.json", "[[1]]", r"entry 1: expected a label \(an int >= 0\), got \[1\]"),
         ("l.txt", "3 4\n", "line 1: .*got '3 4'"),
         ("l.txt", "\n", "expected one label per line, got none"),
         ("l.csv", "label\n1\n2.0\n", r"l.csv, row 2: expected a label \(an int >= 0\), got '2.0'"),
@@ -132,7 +214,7 @@ def test_wrong_labels_are_named(given, error):
         ("l.csv", "label\n", "expected one or more rows, got none"),
         pytest.param("l.json", "[" * 100_000, "cannot be read as a table with rows: maximum recursion", id="deep"),
         ("l.json", "{", "cannot be read as a table with rows: Expecting property name"),
-        ("l.json", "[3, 4]", "row 1: expected a mapping such as .*, got 3"),
+        ("l.json", '[3, {"label": 4}]', "row 1: expected a mapping such as .*, got 3"),
         ("l.json", "null", "expected a list of rows, got NoneType"),
         ("l.jsonl", "null\n", "row 1: expected a mapping such as .*, got None"),
         ("l.csv", "label,sed\n1,2\n", "expected the columns label, seed, index, got 'sed'; did you mean seed"),
