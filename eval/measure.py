@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
     add("--out", type=str, required=True, help="the run's folder")
     add("--metrics", type=str | None, help=registry.HELP)
     add("--reference", type=str | None, help=formats.HELP)
-    add("--resize", action="store_true", default=None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
+    add("--resize", type=bool | None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")

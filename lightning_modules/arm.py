@@ -11,9 +11,10 @@ from jsonargparse import ArgumentError
 
 import sdvar
 from lightning_modules import pair_source
-from lightning_modules.command_line import ArgumentParser, reword
+from lightning_modules.command_line import ArgumentParser
 from lightning_modules.run.names import ARM_NAME, FILES
 from lightning_modules.strategies import as_config, own_sources, resolve
+from lightning_modules.wording import reword
 from sdvar.command_line import did_you_mean
 from sdvar.drafts import of_target
 
@@ -110,20 +111,22 @@ def is_auto(strategy: sdvar.Strategy) -> bool:
     return isinstance(strategy, sdvar.Speculative) and strategy.auto
 
 
-def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | None = None) -> Arm:
+def build_arm(name: str, config: Mapping[str, Any] | str, sampling: sdvar.Sampling | None = None) -> Arm:
     """An arm from a config.
 
     Args:
         name: of the arm.
-        config: class_path, init_args, and reseed, draft and sampling where they differ from the run's; of sampling only
-            what differs; and resolved, which an earlier run chose. Classes as
-            `lightning_modules.strategies.find_class` takes them.
+        config: the class, alone or with its arguments; or a mapping of class_path, init_args, and reseed, draft and
+            sampling where they differ from the run's, of sampling only what differs; and resolved, which an earlier run
+            chose. Classes as `lightning_modules.strategies.find_class` takes them.
         sampling: of the run.
 
     Raises:
         ValueError: naming the arm and what is wrong with it.
     """
     where, run = f"strategy {name!r}", sampling or sdvar.Sampling()
+    if isinstance(config, str):
+        config = {"class_path": config}
     if not isinstance(config, Mapping) or not isinstance(config.get("class_path"), str):
         raise ValueError(f"{where}: expected a mapping with class_path and init_args, got {config!r}")
     allowed = ("class_path", "init_args", *OWN)
@@ -150,7 +153,7 @@ def build_arm(name: str, config: Mapping[str, Any], sampling: sdvar.Sampling | N
     return Arm(name, built.strategy, built.reseed, built.draft, own, built.resolved)
 
 
-def build_arms(arms: Mapping[str, Mapping[str, Any]], sampling: sdvar.Sampling | None = None) -> list[Arm]:
+def build_arms(arms: Mapping[str, Mapping[str, Any] | str], sampling: sdvar.Sampling | None = None) -> list[Arm]:
     """The arms of a run; the baseline comes first and is always among them.
 
     Args:

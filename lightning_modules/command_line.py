@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import jsonargparse
 from jsonargparse.typing import restricted_number_type
 
-from sdvar.command_line import OneLineErrors, did_you_mean
+from lightning_modules import plain_yaml
+from lightning_modules.wording import reword
+from sdvar.command_line import OneLineErrors, expand_home, join_flags
 
-# as jsonargparse words its errors
-UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: (.*?) Errors: - (.*?)(?: - .*?)? "
-                   r"Given value type: .*? Given value: (.*)")  # fmt: skip
-NO_TYPE = re.compile(r"Expected a <class '(\w+)'>(?:\. Got value: (.*))?")
-NO_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?")
-NO_NUMBER = re.compile(r"Not of type (.*?): (?:(?P<given>\S+) )?.*?(?:\. Got value: (?P<value>.*))?$")
-NO_CLASS = re.compile(r"Expected a dot import path string: (.*)")
-WORDS = {"int": "an int", "float": "a number", "bool": "true or false", "str": "a text", "dict": "a mapping"}
+plain_yaml.use_in_parsers()
 
 
 def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
@@ -32,50 +28,26 @@ def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
     return restricted_number_type(words, kind, list(bounds))
 
 
-def reword(message: str) -> str:
-    """An error message of jsonargparse in one line of our form: name: expected …, got …; did you mean …?"""
-    message = UNION.sub(_first_of_union, " ".join(message.split()))
-    message = re.sub(r"Problem with given class_path '[\w.]+': ", "", message)
-    message = re.sub(r"Parser key \"([\w.]+)\": ", r"\1: ", message)
-    message = re.sub(r"the following arguments are required: ", "missing ", message)
-    message = re.sub(r"Group '(\w+)' does not accept option '(\w+)'", r"Key '\1.\2' is not accepted", message)
-    message = NO_LITERAL.sub(lambda found: _expected_one_of(found[1], found[2]), message)
-    message = NO_TYPE.sub(lambda found: f"expected {WORDS.get(found[1], found[1])}{_got(found[2])}", message)
-    message = NO_CLASS.sub(r"expected a class, got '\1'", message)
-    return NO_NUMBER.sub(_expected_number, message)
-
-
-def _first_of_union(found: re.Match[str]) -> str:
-    subtypes, reason, value = found.groups()
-    words = re.findall(r"Literal\[(.*?)\]", subtypes)
-    if words and (named := NO_TYPE.fullmatch(reason)):  # a number, or one of some words
-        return f"expected {WORDS.get(named[1], named[1])} or {', '.join(words)}{_got(value)}"
-    return f"{reason}. Got value: {value}" if re.match(r"Expected a (<|typing)|Not of type", reason) else reason
-
-
-def _expected_one_of(allowed: str, given: str | None) -> str:
-    words = re.findall(r"'(.*?)'", allowed)
-    return f"expected one of {', '.join(words)}{_got(given)}{did_you_mean(given, words)}"
-
-
-def _expected_number(found: re.Match[str]) -> str:
-    quoted = re.search(r"'(.*)'$", found[0])  # invalid literal for int() with base 10: 'x'
-    given = found["value"] or (quoted[1] if quoted else found["given"])
-    words = found[1].replace("ClosedUnitInterval", "number from 0 to 1")
-    return f"expected {'an' if words.startswith('int') else 'a'} {words}{_got(given)}"
-
-
-def _got(given: str | None) -> str:
-    if given is None:
-        return ""
-    return f", got {given}" if re.fullmatch(r"[-+.\d]+(e[-+]?\d+)?", given) else f", got {given!r}"
-
-
 class PlainErrors(OneLineErrors):
     """Mixin for a parser of jsonargparse: `OneLineErrors` with jsonargparse's messages reworded."""
 
+    def parse_args(self: Any, args: Sequence[str] | None = None, *more: Any, **options: Any) -> jsonargparse.Namespace:
+        given = sys.argv[1:] if args is None else args
+        alone = any(not action.option_strings for action in self._actions if action.dest != "subcommand")
+        return expand_home(super().parse_args(join_flags(given, set(_flags(self)), alone), *more, **options))
+
     def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(reword(message), ex)
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The options of a parser, and of its sub-commands, that are true or false."""
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) in (bool, bool | None):
+            yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action.choices.values():
+                yield from _flags(choice)
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):

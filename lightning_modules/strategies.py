@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sdvar
+from lightning_modules.expressions import is_call, split_call
 from sdvar.checkpoints import sha256
 from sdvar.command_line import did_you_mean
 
@@ -51,7 +52,8 @@ def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
     """A config with the full import path of each class, for jsonargparse, which checks everything else.
 
     Args:
-        value: a class path, a mapping with class_path and init_args, a list of these, or a value that is no class.
+        value: a class path, alone or with arguments as in `Spans((3, 1))`, a mapping with class_path and init_args, a
+            list of these, or a value that is no class.
         base: what the classes must derive from.
 
     Raises:
@@ -59,14 +61,17 @@ def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
     """
     if isinstance(value, list):
         return [resolve(one, base) for one in value]
-    if isinstance(value, str) and CLASS_PATH.fullmatch(value):
+    if isinstance(value, str) and (CLASS_PATH.fullmatch(value) or is_call(value)):
         value = {"class_path": value}
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
-    cls, arguments = find_class(str(value["class_path"]), base), value.get("init_args") or {}
+    cls, within = _with_arguments(str(value["class_path"]), base)
+    arguments = value.get("init_args") or {}
     if not isinstance(arguments, Mapping):
         raise ValueError(f"init_args: expected a mapping, got {arguments!r}")
-    arguments = dict(arguments)
+    if twice := sorted(within.keys() & arguments.keys()):
+        raise ValueError(f"{twice[0]}: given twice, in {value['class_path']!r} and beside it")
+    arguments = within | dict(arguments)
     for part in dataclasses.fields(cls):
         inner = next((base for base in BASES if base.__name__ in str(part.type)), None)
         if inner and part.name in arguments:
@@ -75,6 +80,21 @@ def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
             except ValueError as error:
                 raise ValueError(f"{part.name}: {error}") from None
     return {**value, "class_path": import_path(cls), "init_args": arguments}
+
+
+def _with_arguments(text: str, base: type) -> tuple[type, dict[str, Any]]:
+    """A class and the arguments that are given with it, `Spans((3, 1))`, by name."""
+    if not is_call(text):
+        return find_class(text, base), {}
+    class_path, positional, named = split_call(text)
+    cls = find_class(class_path, base)
+    names = [part.name for part in dataclasses.fields(cls) if part.init]
+    if len(positional) > len(names):
+        raise ValueError(f"{class_path}: expected at most {len(names)} arguments, got {len(positional)}")
+    arguments = dict(zip(names, positional))
+    if twice := sorted(arguments.keys() & named.keys()):
+        raise ValueError(f"{class_path}: {twice[0]}: given twice")
+    return cls, arguments | named
 
 
 def find_class(class_path: str, base: type | tuple[type, ...] = BASES) -> type:

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 import sdvar
+from lightning_modules import plain_yaml
 from lightning_modules.arm import Arm, build_arm, is_auto
 from lightning_modules.strategies import as_config
 from sdvar.planning.tuning import MOST_SECONDS, choose
@@ -34,7 +33,7 @@ def take_over(arms: Sequence[Arm], earlier: Mapping[str, Any]) -> list[Arm]:
 
 def _taken_over(arm: Arm, earlier: Mapping[str, Any]) -> Arm:
     asked, chosen = as_config(arm.strategy), earlier.get("resolved")
-    if not chosen or any(earlier.get(key) != yaml.safe_load(yaml.safe_dump(asked[key])) for key in asked):
+    if not chosen or any(earlier.get(key) != plain_yaml.load(plain_yaml.dump(asked[key])) for key in asked):
         return arm
     foreign = _classes(chosen) - _classes(asked) - {f"sdvar.{name}" for name in sdvar.__all__}
     if foreign:  # a folder may come from anywhere: it names no code to run

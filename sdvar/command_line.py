@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ NO_KEY = re.compile(  # in a config file
     r"|Subcommand '\w+' does not accept option '([\w.]+)'"
 )
 NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+TRUTH = {"true": True, "false": False}
 NO_CHOICE = re.compile(r"(?:argument \w+: )?invalid choice: '([^']*)' \(choose from (.*?)\)")
 
 
@@ -70,6 +72,51 @@ def _option_names(parser: argparse.ArgumentParser) -> set[str]:
     return names
 
 
+def join_flags(arguments: Iterable[str], flags: Container[str], alone: bool) -> list[str]:
+    """A command line with each flag's value in the same word: ``--quiet`` and ``--quiet true`` are ``--quiet=true``.
+
+    Args:
+        arguments: the command line.
+        flags: the options that are true or false.
+        alone: the command takes arguments without an option too: a word after a flag is one of them, unless it is true
+            or false.
+    """
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in flags:
+            value = word.lower() if word.lower() in TRUTH else None if alone or word.startswith("-") else word
+            joined[-1] += f"={value or 'true'}"
+            if value:
+                continue
+        joined.append(word)
+    if joined and joined[-1] in flags:
+        joined[-1] += "=true"
+    return joined
+
+
+def expand_home(value: Any) -> Any:
+    """A text that begins with ``~`` as a path in the home folder; in lists and mappings too, in namespaces in place.
+
+    A shell does so only where a word begins: neither in ``--out=~/x`` nor in a config file.
+    """
+    if isinstance(value, str | Path):
+        return type(value)(os.path.expanduser(value)) if str(value).startswith("~") else value
+    if isinstance(value, list | tuple):
+        return type(value)(map(expand_home, value))
+    if isinstance(value, dict):
+        return {key: expand_home(one) for key, one in value.items()}
+    if isinstance(value, argparse.Namespace):
+        vars(value).update({key: expand_home(one) for key, one in vars(value).items()})
+    return value
+
+
+def truth(text: str) -> bool:
+    """The type of a flag, see `join_flags`."""
+    if text.lower() not in TRUTH:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return TRUTH[text.lower()]
+
+
 class OneLineErrors:
     """Mixin for a parser of argparse or jsonargparse: an invalid command line is reported in one line (see `explain`).
 
@@ -90,6 +137,17 @@ class ArgumentParser(OneLineErrors, argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         shared: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(*args, **shared | kwargs)
+
+    def add_flag(self, name: str, help: str) -> None:
+        """Adds an option that is true if it is given, alone or with true."""
+        self.add_argument(name, type=truth, default=False, metavar="[true|false]", help=help)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags = [name for action in self._actions if action.type is truth for name in action.option_strings]
+        given = sys.argv[1:] if args is None else args
+        alone = any(not action.option_strings for action in self._actions)
+        known, unknown = super().parse_known_args(join_flags(given, flags, alone), namespace)
+        return expand_home(known), unknown
 
 
 def count(text: str) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
+from lightning_modules import plain_yaml
 from lightning_modules.arm import OWN
+from sdvar.command_line import expand_home, join_flags
 
 DEFAULT_ARMS = {
     "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
@@ -19,12 +22,16 @@ DEFAULT_ARMS = {
     "baseline_reseeded": {"class_path": "Baseline", "reseed": True},
 }
 
+NAMED = re.compile(r"(?:([^=(]*)=)?(.*)", re.DOTALL)  # NAME=CLASS, or CLASS, whose arguments may have = too
+SEQUENCE = re.compile(r"[^,\[({'\"]+(,[^,\[({'\"]+)+,?")
+
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Takes the ``--strategy`` options out of a command line.
 
     ``--strategy [NAME=]CLASS`` begins an arm and ``--strategy.PARAMETER VALUE`` belongs to the last one begun; the
     parameters of a class given as a value follow it (``--strategy.acceptance Match --strategy.acceptance.tau 0.5``).
+    A class may have its arguments with it, as reports show it: ``Speculative(gamma=Spans((3, 1, 1, 1)))``.
     Without a name an arm is named after its class, in lower case.
 
     Returns:
@@ -35,7 +42,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
     """
     others: list[str] = []
     arms: dict[str, dict[str, Any]] = {}
-    rest = iter(arguments)
+    rest = iter(join_flags(arguments, {"--strategy.reseed"}, alone=False))
     for argument in rest:
         option, equals, value = argument.partition("=")
         if option != "--strategy" and not option.startswith("--strategy."):
@@ -46,20 +53,30 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         if not value:
             raise ValueError(f"{option}: expected a value after it")
         if option == "--strategy":
-            name, _, class_path = value.rpartition("=")
-            name = name or class_path.rpartition(".")[2].lower()
+            name, class_path = NAMED.fullmatch(value).groups()
+            name = name or class_path.partition("(")[0].rpartition(".")[2].lower()
             if name in arms:
                 raise ValueError(f"--strategy: two arms are called {name!r}; give one another name: NAME={class_path}")
             arms[name] = {"class_path": class_path}
         elif not arms:
             raise ValueError(f"{option}: expected --strategy [NAME=]CLASS before its parameters")
         else:
-            try:
-                parsed = yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise ValueError(f"{option}: expected a number, a word or true/false, got {value!r}") from None
-            _set(arms[name], option.split(".")[1:], parsed)
+            _set(list(arms.values())[-1], option.split(".")[1:], _value(option, value))
     return others, arms
+
+
+def _value(option: str, text: str) -> Any:
+    """A parameter's value: a number, a word, true or false, or numbers with commas between."""
+    try:
+        if SEQUENCE.fullmatch(text):
+            parts = [plain_yaml.load(part) for part in text.removesuffix(",").split(",")]
+            if all(isinstance(part, int | float) for part in parts):
+                return parts
+        if text.startswith("(") and text.endswith(")"):
+            text = f"[{text[1:-1]}]"
+        return text if "(" in text else expand_home(plain_yaml.load(text))
+    except yaml.YAMLError:
+        raise ValueError(f"{option}: expected a number, a word or true/false, got {text!r}") from None
 
 
 def _set(arm: dict[str, Any], keys: list[str], value: Any) -> None:

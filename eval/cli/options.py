@@ -73,7 +73,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         help="0-9, or 1,5,7, or names or WordNet ids of ImageNet classes, or a file: text with one per line, or .csv, "
         ".parquet, .json, .jsonl with the column label; with seed or index it gives exactly its images (all classes)",
     )
-    add("--noise_floor", action="store_true", help="add the arm baseline_reseeded, the baseline with other seeds")
+    add("--noise_floor", type=bool, default=False, help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images per label and arm (bundled 100, own 50)")
     add("--repeats", type=groups.Count, default=1, help=REPEATS_HELP)
     add("--seed", type=int, default=0, help="the run's seed")
@@ -82,13 +82,13 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
     groups.add_engine(parser, graphs=False)
     add("--reference", type=str | None, help=formats.HELP)
-    add("--resize", action="store_true", help=RESIZE_HELP)
+    add("--resize", type=bool, default=False, help=RESIZE_HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
     add("--out", type=str, default="runs/fid", help="the run's folder")
-    add("--overwrite", action="store_true", help="remove an earlier run in that folder instead of continuing it")
-    add("--quiet", action="store_true", help="no progress line; without a terminal there is none anyway")
+    add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
+    add("--quiet", type=bool, default=False, help="no progress line; without a terminal there is none anyway")
     return parser
 
 

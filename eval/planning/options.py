@@ -49,7 +49,7 @@ def build_parser() -> ArgumentParser:
     groups.add_sampling(parser)
     groups.add_engine(parser, graphs=False)
     add("--out", type=str | None, metavar="FILE.yaml", help=f"the config to write for eval/fid.py ({OUT})")
-    add("--overwrite", action="store_true", help="replace that file if it exists")
+    add("--overwrite", type=bool, default=False, help="replace that file if it exists")
     return parser
 
 

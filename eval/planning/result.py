@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
 import sdvar
 from eval.cli.groups import ENGINE, MODELS
+from lightning_modules import plain_yaml
 from lightning_modules.strategies import as_config
 from sdvar.atomic import write_atomically
 from sdvar.planning.agreement import Agreement
@@ -131,7 +131,7 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
         "out": f"runs/{Path(file).stem}",
     }
     text = "".join(f"# {line}\n" for line in lines)
-    write_atomically(Path(file), (text + yaml.safe_dump(config, sort_keys=False)).encode())
+    write_atomically(Path(file), (text + plain_yaml.dump(config)).encode())
 
 
 def _ratio(timed: dict[str, Timed], name: str, other: str) -> str:

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from lightning_modules import plain_yaml
 from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
 from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new, read_settings, survey
 from lightning_modules.run.lock import RunLock
@@ -45,7 +45,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.lock = RunLock(self.path)
 
     def manifest(self, arm: str) -> Table:
@@ -114,7 +114,7 @@ class RunFolder:
         if earlier is None:
             return
         if not overwrite:
-            settings = yaml.safe_load(yaml.safe_dump(dict(settings)))
+            settings = plain_yaml.load(plain_yaml.dump(dict(settings)))
             if extend:
                 earlier["arms"] = {**settings["arms"], **self.arms()}
                 settings["arms"] = {**earlier["arms"], **settings["arms"]}
@@ -208,7 +208,7 @@ class RunFolder:
 
     def write(self, name: str, content: str | Mapping) -> None:
         """Writes a text, or a mapping as YAML, to a file of the folder; it appears whole or not at all."""
-        text = content if isinstance(content, str) else yaml.safe_dump(dict(content), sort_keys=False)
+        text = content if isinstance(content, str) else plain_yaml.dump(dict(content))
         write_atomically(self.path / name, text.encode())
 
     def merge(self, arms: Iterable[str]) -> None:

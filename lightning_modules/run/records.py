@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from lightning_modules import plain_yaml
+
 MOST_BYTES = 100_000_000  # of a file
 MOST_VALUES = 2_000_000  # in a file; aliases of YAML can stand for more than any memory holds
 LARGEST = 2**64  # of a number
@@ -31,11 +33,12 @@ def read_record(file: Path) -> dict[str, Any]:
     return content or {}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(plain_yaml.Loader):
     """Without merge keys (``<<``), which a small file can nest until they fill the memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        return
+        if any(key.tag == plain_yaml.MERGE for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "could not determine a constructor for <<")
 
 
 def parse(file: Path) -> Any:

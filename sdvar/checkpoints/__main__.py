@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="say what files hold", epilog=_examples("inspect"))
     inspect.add_argument("files", nargs="+", metavar="FILE")
-    inspect.add_argument("--shapes", action="store_true", help="list every tensor with its shape")
+    inspect.add_flag("--shapes", help="list every tensor with its shape")
     convert_help = "rewrite a file as safetensors, verified by reading it back"
     convert = commands.add_parser("convert", help=convert_help, epilog=_examples("convert"))
     convert.add_argument("source", metavar="IN")
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--heads", type=count, metavar="N", help="attention heads of a VAR whose file does not hold them"
     )
-    convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    convert.add_flag("--overwrite", help="replace OUT if it exists")
     return parser
 
 

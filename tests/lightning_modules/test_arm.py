@@ -128,7 +128,18 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
         ({"class_path": "Telepathy"}, "expected one of Baseline, Handoff, Speculative, or module.Class, got"),
         ({"class_path": "my_rules.Typical"}, "expected a subclass of sdvar.Strategy, got 'my_rules.Typical'"),
         ({"class_path": "os.system"}, "expected a subclass of sdvar.Strategy, got 'os.system'"),
-        ({"class_path": "os.system('date')"}, "expected module.Class, got"),
+        ({"class_path": "os.system('date')"}, "expected a subclass of sdvar.Strategy, got 'os.system'"),
+        ("Speculative(gamma=2", "expected CLASS(PARAMETER=VALUE, …) such as Speculative(gamma=2), got"),
+        ("Speculative(gamma=open('x'))", "gamma: expected one of Adaptive, Fixed, Spans, TokenBudget, or module.Class"),
+        ("Speculative(gamma=2 + 3)", "expected CLASS(PARAMETER=VALUE, …)"),
+        ("Speculative(*[1])", "expected CLASS(PARAMETER=VALUE, …)"),
+        ("Match(0.5, 1)", "expected one of Baseline, Handoff, Speculative, or module.Class, got 'Match'"),
+        ("Baseline('draft', 3)", "Baseline: expected at most 1 arguments, got 2"),
+        ("Handoff(1, entry=2)", "Handoff: entry: given twice"),
+        (
+            {"class_path": "Speculative(2)", "init_args": {"gamma": 3}},
+            "gamma: given twice, in 'Speculative(2)'",
+        ),
         ({"class_path": "nowhere.Rule"}, "no module 'nowhere'; its file must be installed or lie in the working"),
         ({"class_path": "broken_rules.Rule"}, "broken_rules cannot be imported: ZeroDivisionError"),
         (speculative(acceptance="my_rules.Typicl"), "got 'my_rules.Typicl'; did you mean Typical?"),
@@ -144,7 +155,7 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
             speculative(acceptance={"class_path": "my_rules.Typical", "init_args": {"tau": "hot"}}),
             "tau: expected a number, got 'hot'",
         ),
-        (speculative(gamma="atuo"), "gamma: expected an int or 'auto', got 'atuo'"),
+        (speculative(gamma="atuo"), "gamma: expected an int, a schedule or 'auto', got 'atuo'"),
         ({**speculative(gamma=2), "resolved": {"class_path": "Baseline"}}, "resolved: expected a schedule that gamma"),
         ({**speculative(), "resolved": "Speculative"}, "resolved: expected a schedule that gamma"),
         ({**speculative(), "sampling": 3}, "sampling: expected a mapping, got 3"),
@@ -157,3 +168,23 @@ def test_a_mistake_is_named_in_one_line(config, error, rules):
         build_arm("x", config)
     message = str(raised.value)
     assert message.startswith("strategy 'x': ") and error in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "strategy"),
+    [
+        ("Baseline", sdvar.Baseline()),
+        ("Speculative(gamma=Spans((3,1,1,1)))", sdvar.Speculative(sdvar.Spans((3, 1, 1, 1)))),
+        ("Speculative(2, Match(0.5))", sdvar.Speculative(2, sdvar.Match(0.5))),
+        ("sdvar.Speculative(gamma=auto, acceptance=Coupled)", sdvar.Speculative()),
+        ("Handoff(entry=3, first='draft')", sdvar.Handoff(3, "draft")),
+        (str(sdvar.Speculative(sdvar.TokenBudget(30), sdvar.TopK(10, 0.8))), None),
+        (str(sdvar.Speculative(sdvar.Spans((3, 1)), sdvar.KL(1.0), verify_scales=3)), None),
+        (str(sdvar.Baseline("draft")), None),
+    ],
+    ids=str,
+)
+def test_what_a_report_shows_is_a_strategy(text, strategy):
+    built = build_arm("x", text).strategy
+    assert built == strategy if strategy else str(built) == text
+    assert build_arm("x", {"class_path": text}).strategy == built

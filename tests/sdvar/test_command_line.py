@@ -140,3 +140,15 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     for out in (tmp_path, tmp_path / "none" / "new.json", "/proc/new.json"):
         with pytest.raises(ValueError, match=f"out: expected a file that can be written, got {out}"):
             check_output(str(out))
+
+
+@pytest.mark.parametrize(
+    ("line", "shapes"),
+    [("inspect {} --shapes", True), ("inspect --shapes {}", True), ("inspect --shapes false {}", False)],
+)
+def test_a_flag_before_a_file_takes_true_or_false_alone(line, shapes, monkeypatch, tmp_path):
+    from sdvar.checkpoints.__main__ import build_parser
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = build_parser().parse_args(line.format("~/a.pth").split())
+    assert (options.files, options.shapes) == ([str(tmp_path / "a.pth")], shapes)

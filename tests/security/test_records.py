@@ -89,7 +89,7 @@ def test_a_changed_value_is_no_crash(name, count, tmp_path, capsys):
         ("config.yaml", "metrics: {}", "metrics: expected text or a list or nothing, got a mapping"),
         ("config.yaml", "repeats: 0", "repeats: expected an int >= 1, got 0"),
         ("config.yaml", "repeats: .nan", "expected text, numbers of 64 bits, lists and mappings, got nan"),
-        ("config.yaml", "a: 2020-01-01", "got datetime.date(2020, 1, 1)"),
+        ("config.yaml", "a: !!timestamp 2020-01-01", "got datetime.date(2020, 1, 1)"),
         ("config.yaml", "a: &a [*a]", "expected at most 2,000,000 values, got more"),
         ("config.yaml", "a: &a {b: 1}\nc: {<<: *a}", "cannot be read: could not determine a constructor"),
         pytest.param("config.yaml", "[" * 5_000, "cannot be read", id="deep YAML"),

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from eval.cli.options import parse
+from lightning_modules.arm import build_arm
+from sdvar import Spans, Speculative
 from tests.paths import ROOT
 
 HEAVY = ("lightning", "pytorch_lightning", "torchmetrics", "datasets")
@@ -79,6 +81,53 @@ def test_a_wrong_option_of_the_main_job_gets_one_line(arguments, error, tmp_path
     with pytest.raises(ValueError) as raised:
         parse(arguments.replace("CONFIG", str(tmp_path / "config.yaml")).split())
     assert error in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ("--quiet", {"quiet": True}),
+        ("--quiet --seed 3", {"quiet": True, "seed": 3}),
+        ("--quiet true --tf32 false", {"quiet": True, "tf32": False}),
+        ("--quiet=false --tf32", {"quiet": False, "tf32": True}),
+        ("--overwrite False --resize True --graphs", {"overwrite": False, "resize": True, "graphs": True}),
+        ("--noise_floor --strategy Baseline", {"noise_floor": True}),
+    ],
+)
+def test_a_flag_takes_true_or_false_or_stands_alone(arguments, given):
+    options = parse(arguments.split())
+    assert {name: options[name] for name in given} == given
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--tf32", "--resize"])
+def test_a_flag_takes_nothing_else(flag):
+    with pytest.raises(ValueError, match=f"{flag[2:]}: expected true or false, got 'yes'"):
+        parse([flag, "yes"])
+
+
+SPANS = [
+    "--strategy Speculative --strategy.gamma Spans --strategy.gamma.scales 3,1,1,1",
+    "--strategy Speculative --strategy.gamma Spans --strategy.gamma.scales (3,1,1,1)",
+    "--strategy Speculative --strategy.gamma Spans --strategy.gamma.scales [3,1,1,1]",
+    "--strategy Speculative --strategy.gamma Spans((3,1,1,1))",
+    "--strategy Speculative(gamma=Spans((3,1,1,1)))",
+    "--strategy a=Speculative(gamma=Spans(scales=(3,1,1,1)),acceptance=Coupled())",
+]
+
+
+@pytest.mark.parametrize("arguments", SPANS)
+def test_a_schedule_is_written_in_any_of_these_ways(arguments):
+    (config,) = parse(arguments.split()).strategy.values()
+    assert build_arm("x", config).strategy == Speculative(Spans((3, 1, 1, 1)))
+
+
+def test_a_reseeded_arm_and_a_temperature_a_scale():
+    line = "--strategy a=Baseline --strategy.reseed --strategy b=Baseline --strategy.sampling.temperature 1.1,1,1,1,1"
+    arms = parse(line.split()).strategy
+    assert arms == {
+        "a": {"class_path": "Baseline", "reseed": True},
+        "b": {"class_path": "Baseline", "sampling": {"temperature": [1.1, 1, 1, 1, 1]}},
+    }
 
 
 @pytest.mark.parametrize("module", PARSERS)
