@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -44,6 +44,12 @@ def _named(arm: Arm) -> Iterator[None]:
         raise ValueError(f"strategy {arm.name!r}: {error}") from None
 
 
+def _check_names(arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"arms: expected one or more with different names, got {', '.join(names) or 'none'}")
+
+
 class SDVARPredictor(LightningModule):
     """Lightning module whose predict step decodes a batch with every arm.
 
@@ -52,7 +58,8 @@ class SDVARPredictor(LightningModule):
 
     Args:
         pair: name of a bundled pair, checkpoint files, or models in memory.
-        arms: how to decode. The arm named ``baseline``, if there is one, is what the others are compared with.
+        arms: how to decode, or what makes the arms for a number of scales. The arm named ``baseline``, if there is one,
+            is what the others are compared with.
         sampling: guidance and filters, the same for all arms.
         precision: number format of the models: 64-true, 32-true, bf16-true or 16-true.
         engine: kernels, graphs, the tokenizer's dtype, threads, TF32; rounding depends on it.
@@ -64,7 +71,7 @@ class SDVARPredictor(LightningModule):
     def __init__(
         self,
         pair: PairSource | sdvar.ModelPair,
-        arms: list[Arm],
+        arms: Sequence[Arm] | Callable[[int], Sequence[Arm]],
         sampling: sdvar.Sampling | None = None,
         precision: str = "32-true",
         engine: sdvar.Engine | None = None,
@@ -72,10 +79,8 @@ class SDVARPredictor(LightningModule):
         super().__init__()
         if precision not in pair_source.DTYPES:
             raise ValueError(f"precision: expected one of {', '.join(pair_source.DTYPES)}, got {precision!r}")
-        names = [arm.name for arm in arms]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"arms: expected one or more with different names, got {', '.join(names) or 'none'}")
-        self.arms = list(arms)
+        if not callable(arms):
+            _check_names(arms)
         self.sampling = sampling or sdvar.Sampling()
         self.precision = precision
         self.engine = engine or sdvar.Engine()
@@ -87,6 +92,8 @@ class SDVARPredictor(LightningModule):
         if isinstance(pair, PairFiles | BundledPair):
             self.pairs[pair.draft] = self.pair
         scales = len(self.pair.pyramid)
+        self.arms = list(arms(scales) if callable(arms) else arms)
+        _check_names(self.arms)
         self.sampling.check_scales(scales)
         for arm in self.arms:
             with _named(arm):
@@ -95,7 +102,7 @@ class SDVARPredictor(LightningModule):
             if arm.draft not in self.pairs:
                 with _named(arm):
                     self.pairs[arm.draft] = pair_source.with_draft(self.pair, arm.draft, precision)
-        self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in arms)
+        self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in self.arms)
         self._warm: set[str] = set()  # arms that have decoded
 
     def settings(self) -> dict:

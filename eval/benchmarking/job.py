@@ -14,6 +14,7 @@ from eval.benchmarking import measuring
 from eval.benchmarking.measuring import Runner, strategy_runner
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
+from eval.benchmarking.options import strategies_of
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
 from eval.benchmarking.roofline import Roofline, dtype_name, measure_ceilings
 from eval.benchmarking.simulated import with_simulated
@@ -54,9 +55,10 @@ def prepare(options: Namespace) -> Job:
         ValueError, TypeError, OSError: with one line that says what is wrong.
     """
     device = choose_device(options.accelerator)
-    strategies = {arm.name: arm.strategy for arm in build_arms(options.strategy)}
+    build_arms(options.strategy or {})  # what is wrong with one of them is said before the models are loaded
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     pair, weights = load(options, device)
+    strategies = strategies_of(options, len(pair.pyramid))
     if options.acceptance is not None:
         strategies = with_simulated(strategies, options.acceptance, len(pair.pyramid))
     for strategy in strategies.values():

@@ -8,7 +8,8 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from eval.cli.arms import DEFAULT_ARMS
+import sdvar
+from eval.cli.arms import default_arms
 from eval.cli.groups import (
     RELEASED_SAMPLING,
     Count,
@@ -19,12 +20,13 @@ from eval.cli.groups import (
     complete,
     read,
 )
+from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import check_output
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
 SIMULATED = "simulated:"
-ARMS = {name: DEFAULT_ARMS[name] for name in ("speculative", "handoff")}
+ARMS = ("speculative", "tail", "handoff")  # of the default ones
 
 DESCRIPTION = """Time and memory of strategies side by side, in one process, beside the least that the machine can take.
 
@@ -74,8 +76,8 @@ def parse(arguments: Sequence[str]) -> Options:
         ValueError: with one line that says what is wrong.
     """
     given, arms = read(build_parser(), arguments)
-    strategy = arms or given.strategy or ARMS
-    for name, arm in strategy.items():
+    strategy = arms or given.strategy
+    for name, arm in (strategy or {}).items():
         if isinstance(arm, dict) and arm.get("reseed"):
             raise ValueError(f"strategy {name!r}: reseed: expected none, a benchmark compares the same seeds")
     batch_sizes = _batch_sizes(given.batch_size)
@@ -85,6 +87,16 @@ def parse(arguments: Sequence[str]) -> Options:
         raise ValueError(f"out: expected a .json file, got {options.out!r}")
     check_output(options.out)
     return options
+
+
+def strategies_of(options: Namespace, scales: int) -> dict[str, sdvar.Strategy]:
+    """The strategies by name, the baseline first; the default ones depend on the number of scales.
+
+    Raises:
+        ValueError: as `lightning_modules.arm.build_arm`.
+    """
+    defaults = {name: arm for name, arm in default_arms(scales).items() if name in ARMS}
+    return {arm.name: arm.strategy for arm in build_arms(options.strategy or defaults)}
 
 
 def add_simulation(parser: ArgumentParser, scales: str) -> None:

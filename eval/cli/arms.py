@@ -12,15 +12,24 @@ from lightning_modules import plain_yaml
 from lightning_modules.arm import OWN
 from sdvar.command_line import expand_home, join_flags
 
-DEFAULT_ARMS = {
-    "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
-    "speculative_match": {
-        "class_path": "Speculative",
-        "init_args": {"gamma": 2, "acceptance": {"class_path": "Match", "init_args": {"tau": 0.5}}},
-    },
-    "handoff": {"class_path": "Handoff", "init_args": {"entry": 3, "first": "draft"}},
-    "baseline_reseeded": {"class_path": "Baseline", "reseed": True},
-}
+NOISE_FLOOR = "baseline_reseeded"
+RESEEDED = {"class_path": "Baseline", "reseed": True}
+
+
+def default_arms(scales: int) -> dict[str, dict[str, Any]]:
+    """The arms beside the baseline where none are given: lossless; the last three and the last two scales left to the
+    draft, which hold most of the tokens; and the baseline with other seeds, the noise floor.
+
+    Args:
+        scales: K, of the models.
+    """
+    tail, handoff = max(0, scales - 3), max(0, scales - 2)
+    return {
+        "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
+        "tail": {"class_path": "Speculative", "init_args": {"gamma": "auto", "verify_scales": tail}},
+        "handoff": {"class_path": "Handoff", "init_args": {"entry": handoff, "first": "target"}},  # CoDe's order
+        NOISE_FLOOR: RESEEDED,
+    }
 
 NAMED = re.compile(r"(?:([^=(]*)=)?(.*)", re.DOTALL)  # NAME=CLASS, or CLASS, whose arguments may have = too
 SEQUENCE = re.compile(r"[^,\[({'\"]+(,[^,\[({'\"]+)+,?")

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from lightning.pytorch import Trainer
 
 import sdvar
 from eval.benchmarking.memory import decode_bytes, free_bytes, is_out_of_memory, smaller_batch
+from eval.cli.arms import default_arms
+from eval.cli.batch_one import speculation_at_batch_one
 from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
@@ -22,12 +25,12 @@ from eval.cli.progress import ProgressBar
 from eval.metrics.features import Features
 from eval.metrics.measuring import Measurement, prepare_measuring
 from lightning_modules import pair_source
-from lightning_modules.arm import build_arms
+from lightning_modules.arm import Arm, build_arms
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.pair_source import source_of
 from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.environment import describe_environment, describe_numerics
-from lightning_modules.run.finished import other_arms, start_session
+from lightning_modules.run.finished import earlier_at_batch_one, other_arms, start_session, unfinished
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal
@@ -68,7 +71,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     _quieten_libraries()
     accelerator = _accelerator(options)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
-    arms = build_arms(options.strategy, sampling)
+    arms = build_arms(options.strategy, sampling) if options.strategy is not None else partial(_default_arms, sampling)
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
     source = source_of(options.pair, options.draft, options.target, options.tokenizer)
     predictor = SDVARPredictor(source, arms, sampling, options.precision, engine_of(options))
@@ -83,10 +86,13 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
         return Job(trainer, predictor, data, writer.folder)
 
     writer.check(trainer, predictor, data)
-    others = other_arms(writer.folder, [arm.name for arm in arms]) if extend and not options.overwrite else {}
+    others = other_arms(writer.folder, [arm.name for arm in predictor.arms]) if extend and not options.overwrite else {}
     reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
     try:
         writer.open(trainer, predictor, data)  # gamma "auto" decodes to measure
+        at_one = earlier_at_batch_one(writer.folder)
+        if at_one is None and unfinished(writer.folder):
+            at_one = speculation_at_batch_one(predictor, data)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -95,8 +101,12 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
     writer.folder.write("config.yaml", config)
     environment = _environment(options, accelerator, predictor)
-    start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite)
+    start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite, at_one)
     return Job(trainer, predictor, data, writer.folder, config, reference)
+
+
+def _default_arms(sampling: sdvar.Sampling, scales: int) -> list[Arm]:
+    return build_arms(default_arms(scales), sampling)
 
 
 def out_of_memory(predictor: SDVARPredictor, batch: int) -> str:

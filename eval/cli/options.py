@@ -8,15 +8,13 @@ from typing import Any
 from jsonargparse import Namespace
 
 from eval.cli import groups
-from eval.cli.arms import DEFAULT_ARMS
+from eval.cli.arms import NOISE_FLOOR, RESEEDED
 from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
 from eval.metrics import networks, registry
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
-
-NOISE_FLOOR = "baseline_reseeded"
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
@@ -135,13 +133,11 @@ def _gives_images(given: Namespace) -> bool:
     return True
 
 
-def _arms(strategy: dict[str, Any] | None, noise_floor: bool) -> dict[str, Any]:
-    """The arms by name, with the default ones or the baseline with other seeds where they are asked for."""
-    if strategy is None:
-        return DEFAULT_ARMS
-    if not noise_floor:
+def _arms(strategy: dict[str, Any] | None, noise_floor: bool) -> dict[str, Any] | None:
+    """The arms by name, with the baseline with other seeds where it is asked for; None for the default ones."""
+    if strategy is None or not noise_floor:
         return strategy
-    floor = strategy.get(NOISE_FLOOR, DEFAULT_ARMS[NOISE_FLOOR])
+    floor = strategy.get(NOISE_FLOOR, RESEEDED)
     if not floor.get("reseed"):
         raise ValueError(f"--noise_floor: another arm is called {NOISE_FLOOR!r}; give that one another name")
     return {**strategy, NOISE_FLOOR: floor}

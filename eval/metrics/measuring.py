@@ -139,6 +139,8 @@ def measure_run(
         "batch_size": record.batch_size,
         "patch_nums": record.patch_nums,
     }
+    if record.at_batch_one:
+        metrics["speculation_at_batch_1"] = record.at_batch_one
     record.folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 

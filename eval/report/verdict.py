@@ -20,6 +20,7 @@ from eval.report.words import (
     shown,
 )
 
+GAIN = 1.02  # times the baseline's speed, from which an arm is called faster at the page's head
 LINES = 5  # arms that have a sentence of their own; the table lists all
 LOSSLESS = ("exact", "rounded", "distribution")
 LOSSY = ("lossy", "plain")
@@ -37,7 +38,7 @@ def section(run: Run) -> dict:
     """Values of the head's template. Every sentence begins with the name of an arm, or has none."""
     compared = compared_arms(run.arms) if BASELINE in run.arms else []
     verdict = _verdict(run, compared)
-    first = next((sentence["arm"] for sentence in verdict if sentence["arm"]), next(iter(compared), None))
+    first = _first(run, verdict) or next(iter(compared), None)
     best = frontier(points(run.arms))
     order = sorted(compared, key=lambda name: (name != first, name not in best))
     return {
@@ -48,6 +49,22 @@ def section(run: Run) -> dict:
         "lines": [{"arm": name, "text": _line(run, name)} for name in order[:LINES]],
         "more": len(order[LINES:]),
     }
+
+
+def _first(run: Run, verdict: list[dict[str, str]]) -> str | None:
+    """The arm of the key metrics, the best that the run found: one at fault, else the first that gains."""
+    named = [sentence for sentence in verdict if sentence["arm"]]
+    gaining = (one for one in named if one["title"] == "Fault" or _gains(run.arms[one["arm"]]))
+    return next(gaining, next(iter(named), {"arm": None}))["arm"]
+
+
+def _gains(arm: dict) -> bool:
+    return (arm.get(SPEED) or 0) >= GAIN and not _drafts_nothing(arm)
+
+
+def _drafts_nothing(arm: dict) -> bool:
+    """Whether speculation was given up before the run: the arm decodes as the baseline does."""
+    return arm["kind"] == "speculative" and arm["lossless"] and arm["draft_calls_mean"] == 0
 
 
 def _compared(run: Run, compared: list[str]) -> dict[str, str]:
@@ -87,8 +104,23 @@ def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
 
 def _lossless(run: Run, names: list[str]) -> tuple[str, str]:
     arm = _best(run, names, SPEED, max)
-    text = f"{_kept(run.arms[arm])} and {_speed(run.arms[arm])}"
+    if _drafts_nothing(run.arms[arm]):
+        text = f"{_kept(run.arms[arm])} and drafts nothing: speculation {_where_it_pays(run)}"
+    else:
+        text = f"{_kept(run.arms[arm])} and {_speed(run.arms[arm])}"
     return arm, text + (f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else "")
+
+
+def _where_it_pays(run: Run) -> str:
+    """In words that complete "lossless speculation …"; what was measured at batch size 1, if it was."""
+    batch, at_one = run.metrics["batch_size"], run.metrics.get("speculation_at_batch_1")
+    if not at_one:
+        return f"does not pay at batch size {batch}"
+    share = at_one["relative_time"]
+    time = "" if share is None else f", {share:.2f} ± {at_one['relative_time_noise']:.2f} of the baseline's time"
+    if at_one["pays"]:
+        return f"does not pay at batch size {batch}; at batch size 1 it does ({at_one['strategy']}{time})"
+    return f"pays neither at batch size {batch} nor at 1 ({at_one['reason']})"
 
 
 def _simulated(run: Run, names: list[str]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class FinishedRun:
         class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when
             it first decoded.
         seconds: what loading ("prepare") and decoding ("decode") took, all sessions together.
+        at_batch_one: whether speculation pays at batch size 1, see `eval.cli.batch_one`; None where it was not asked.
     """
 
     folder: RunFolder
@@ -76,6 +77,7 @@ class FinishedRun:
     environment: dict[str, Any]
     seconds: dict[str, float]
     class_prefix: dict[str, float]
+    at_batch_one: dict[str, Any] | None = None
 
     @property
     def length(self) -> int:
@@ -123,6 +125,7 @@ def read_run(out: Path | str) -> FinishedRun:
             for phase in ("prepare", "decode")
         },
         class_prefix={name: taken for session in sessions[::-1] for name, taken in session["class_prefix"].items()},
+        at_batch_one=_at_batch_one(sessions),
     )
 
 
@@ -172,6 +175,12 @@ def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str])
     return lacking
 
 
+def unfinished(folder: RunFolder) -> bool:
+    """Whether an arm of an open run still lacks images."""
+    settings = read_settings(folder.path) or {}
+    return bool(missing(folder, settings, settings["arms"]))
+
+
 def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Configs of the arms that a folder has beside those of a run that adds to it: its report shows them too.
 
@@ -189,7 +198,22 @@ def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, A
     return others
 
 
-def start_session(folder: RunFolder, environment: Mapping, prepare: float, overwrite: bool) -> None:
+def earlier_at_batch_one(folder: RunFolder) -> dict[str, Any] | None:
+    """What an earlier session of a run measured at batch size 1, see `FinishedRun`; None if none did."""
+    return _at_batch_one(_sessions(folder))
+
+
+def _at_batch_one(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    return next((session["at_batch_one"] for session in sessions if session["at_batch_one"]), None)
+
+
+def start_session(
+    folder: RunFolder,
+    environment: Mapping[str, Any],
+    prepare: float,
+    overwrite: bool,
+    at_batch_one: Mapping[str, Any] | None = None,
+) -> None:
     """Records who decodes, before decoding; nothing if all images exist already.
 
     Args:
@@ -197,12 +221,15 @@ def start_session(folder: RunFolder, environment: Mapping, prepare: float, overw
         environment: of this machine.
         prepare: seconds that loading took.
         overwrite: the run starts afresh.
+        at_batch_one: see `FinishedRun`.
     """
-    settings = read_settings(folder.path) or {}
-    if not missing(folder, settings, settings["arms"]):
+    if not unfinished(folder):
         return
     sessions = [] if overwrite else _sessions(folder)
-    sessions = [*sessions, {"environment": dict(environment), "prepare": prepare, "decode": None}]
+    session = {"environment": dict(environment), "prepare": prepare, "decode": None}
+    if at_batch_one:
+        session["at_batch_one"] = dict(at_batch_one)
+    sessions = [*sessions, session]
     folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
@@ -224,8 +251,15 @@ def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
             raise ValueError(f"{file}: sessions: expected mappings, got {session!r:.60}")
         session.setdefault("decode", None)  # interrupted
         session.setdefault("class_prefix", {})
+        session.setdefault("at_batch_one", None)
         expect(file, session, environment=dict, prepare=NUMBER, decode=(*NUMBER, type(None)), class_prefix=dict)
         for taken in session["class_prefix"].values():
             expect(f"{file}: class_prefix", {"seconds": taken}, seconds=NUMBER)
         expect(f"{file}: environment", session["environment"], device=str, threads=int)
+        expect(file, session, at_batch_one=(dict, type(None)))
+        if session["at_batch_one"] is not None:
+            expect(
+                f"{file}: at_batch_one", session["at_batch_one"], batch_size=int, arm=str, pays=bool, strategy=str,
+                reason=str, relative_time=(*NUMBER, type(None)), relative_time_noise=(*NUMBER, type(None)),
+            )  # fmt: skip
     return record["sessions"]

@@ -30,6 +30,7 @@ from sdvar.sampling import Sampling
 
 log = logging.getLogger("sdvar.tuning")
 
+NOTHING = Spans((1,))  # drafts nothing
 MOST_SECONDS = 15.0
 SHARE_OF_RUN = 0.02  # where that is more
 SHORT_RUN = 0.1  # of a short run no more than this, as far as it suffices
@@ -48,10 +49,13 @@ class Choice:
     Attributes:
         strategy: how to decode. Where speculation does not pay it drafts nothing and is as fast as the baseline.
         reason: in words, without the strategy's name.
+        share, noise: of the best schedule's time over plain decoding's, as `ratio` returns them; None where not timed.
     """
 
     strategy: Strategy
     reason: str
+    share: float | None = None
+    noise: float | None = None
 
     def __str__(self) -> str:
         """One line."""
@@ -135,7 +139,7 @@ def choose(
         batches: decodes of the run, if known: of a short one less time is spent.
     """
     check_fit(asked, sampling, len(pair.pyramid))
-    plain, end = with_gamma(asked, Spans((1,)), asked.verify_scales), asked.verify_scales
+    plain, end = with_gamma(asked, NOTHING, asked.verify_scales), asked.verify_scales
     if (len(pair.pyramid) if end is None else end) < 3:  # the first one takes no pass, the last is never drafted
         return Choice(plain, "of fewer than three scales nothing can be drafted")
     with set_aside(pair.device):
@@ -192,10 +196,15 @@ def decide(strategies: dict[str, Strategy], timed: dict[str, Timed], batch: int)
     share, noise = ratios[best]
     words = f"{share:.2f} ± {noise:.2f} of plain decoding's time at batch {batch}"
     if share + noise > 1 - LEAST_GAIN:
-        return Choice(strategies[BASELINE], f"the best schedule, {best}, took {words}")
+        return Choice(strategies[BASELINE], f"the best schedule, {best}, took {words}", share, noise)
     differing = float(np.mean(timed[best].differing))
     lossy = "" if strategies[best].lossless else f", {differing:.2f} of the tokens differ"
-    return Choice(strategies[best], words + lossy)
+    return Choice(strategies[best], words + lossy, share, noise)
+
+
+def drafts_nothing(strategy: Strategy) -> bool:
+    """Whether a choice is plain decoding, since no speculation paid."""
+    return isinstance(strategy, Speculative) and strategy.gamma == NOTHING
 
 
 def allowed_seconds(seconds: float, taken: float, batches: float) -> float:

@@ -14,12 +14,13 @@ import yaml
 import lightning_modules.__main__
 import sdvar
 from eval import fid
+from eval.cli.arms import default_arms
 from eval.cli.options import as_config, parse
 from lightning_modules.arm import build_arms
 from lightning_modules.columns import ROW_DIGEST
 from tests.paths import ROOT
 
-ARMS = ["baseline", "speculative", "speculative_match", "handoff", "baseline_reseeded"]
+ARMS = ["baseline", "speculative", "tail", "handoff", "baseline_reseeded"]
 IMAGES = 20  # 5 classes x 4, in batches of 6: the last is filled up
 
 
@@ -81,7 +82,7 @@ def test_the_command_leaves_images_manifests_metrics_and_a_report(finished):
     assert speculative["seconds_of_class_prefix"] > 0
     assert speculative["arm"]["init_args"]["gamma"] == "auto"
     assert speculative["arm"]["resolved"]["init_args"]["gamma"] != "auto"
-    assert metrics["arms"]["speculative_match"]["target_calls_mean"] < 3
+    assert metrics["arms"]["tail"]["target_calls_mean"] == 0  # it leaves three of the four scales to the draft
     assert metrics["arms"]["handoff"]["target_calls_mean"] == 1
     assert metrics["class_names"] is None  # the reference names 10 classes, these models have 5
     assert set(metrics["environment"]["weights_sha256"]) == {"draft", "target", "tokenizer"}
@@ -98,6 +99,9 @@ def test_results_go_to_stdout_and_there_is_no_progress_line_without_a_terminal(f
     _, result = finished
     assert all(re.search(rf"\b{arm}\b", result.stdout) for arm in ARMS)
     assert result.stdout.startswith("speculative: gamma 'auto' is Speculative(")
+    assert "\ntail: gamma 'auto' is Speculative(" in result.stdout
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert ("speculative at batch size 1: " in result.stdout) == ("speculation_at_batch_1" in metrics)
     assert "warning" in result.stdout and "20 images" in result.stdout  # too few images for a 128-wide feature
     assert result.stderr == ""
 
@@ -175,8 +179,9 @@ def test_the_shipped_config_is_the_default_run():
     shipped = parse(["--config", str(ROOT / "configs" / "fid_tiny.yaml")])
     default = parse([])
     assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
-    arms = [{arm.name: arm.config() for arm in build_arms(options.strategy)} for options in (shipped, default)]
-    assert arms[0] == arms[1] and list(arms[0]) == ARMS
+    scales = len(sdvar.load_pair(default.pair).pyramid)
+    arms = [{arm.name: arm.config() for arm in build_arms(one)} for one in (shipped.strategy, default_arms(scales))]
+    assert default.strategy is None and arms[0] == arms[1] and list(arms[0]) == ARMS
     assert without(shipped, "strategy", "labels") == without(default, "strategy", "labels")
 
 
@@ -195,7 +200,7 @@ def test_the_table_of_strategies(finished):
     assert len(lines) == 2 + len(ARMS)
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(")
-    assert lines[4].startswith("| `Speculative(2, Match(")
+    assert lines[5].startswith("| `Handoff(2, first='target')` |")
 
 
 def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):

@@ -105,8 +105,8 @@ def test_speeds_from_few_batches_are_not_quoted_without_a_word():
     assert section(run_of(run))["verdict"][-1]["text"] == "There are too few batches to quote the speeds."
 
 
-def test_key_metrics_are_those_of_the_arm_that_the_verdict_names_first():
-    context = section(run_of(some("lossy", "speculative", "baseline_reseeded")))
+def test_key_metrics():
+    context = section(run_of(some("speculative", "baseline_reseeded")))
     values = {tile["title"]: (tile["value"], tile["note"]) for tile in context["tiles"]}
     assert context["first"] == "speculative" and values["Speed"][0] == "0.87 ×"  # noqa: RUF001
     assert values["Fréchet distance (fashion-mnist-128) to the baseline"] == ("0.000", "noise floor 0.104")
@@ -115,6 +115,37 @@ def test_key_metrics_are_those_of_the_arm_that_the_verdict_names_first():
     assert [tile["value"] for tile in alone] == ["71.3", "2.271", "8.41"]
     simulated = section(run_of(some(sim=lossy(**SIMULATED))))["tiles"]
     assert [tile["title"] for tile in simulated] == ["Speed", "Target calls per image"]
+
+
+NOTHING_DRAFTED = EXACT | {"draft_calls_mean": 0.0, "speed_relative_to_baseline": 1.01}
+AT_ONE = {"batch_size": 1, "arm": "speculative", "pays": True, "strategy": "Speculative(2)", "reason": "",
+          "relative_time": 0.936, "relative_time_noise": 0.01}  # fmt: skip
+
+
+@pytest.mark.parametrize(("at_one", "words"), [
+    ({}, "does not pay at batch size 64."),
+    (AT_ONE, "does not pay at batch size 64; at batch size 1 it does (Speculative(2), 0.94 ± 0.01 of the baseline's "
+     "time)."),
+    (AT_ONE | {"pays": False, "reason": "the best schedule took 1.02"},
+     "pays neither at batch size 64 nor at 1 (the best schedule took 1.02)."),
+], ids=["not measured", "pays", "pays neither"])  # fmt: skip
+def test_where_nothing_is_drafted_the_verdict_says_whether_batch_size_1_differs(at_one, words):
+    run = run_of(some("lossy", speculative=NOTHING_DRAFTED))
+    run.metrics["speculation_at_batch_1"] = at_one
+    lossless = section(run)["verdict"][0]["text"]
+    assert lossless == f"keeps the baseline's tokens in all 40 images and drafts nothing: speculation {words}"
+
+
+def test_the_key_metrics_are_those_of_the_best_arm():
+    """The lossless arm if it gains, else the lossy one that the verdict names, and before all an arm at fault."""
+    gaining = EXACT | {"speed_relative_to_baseline": 1.1}
+    faulty = EXACT | {"images_differing_from_baseline": 3}
+    assert section(run_of(some("lossy", speculative=gaining)))["first"] == "speculative"
+    assert section(run_of(some("lossy", speculative=NOTHING_DRAFTED)))["first"] == "lossy"
+    assert section(run_of(some("lossy", "speculative")))["first"] == "lossy"
+    assert section(run_of(some("lossy", speculative=faulty)))["first"] == "speculative"
+    slow = lossy(speed_relative_to_baseline=0.9)
+    assert section(run_of(some("speculative", slow=slow)))["first"] == "speculative"
 
 
 def test_of_many_arms_the_frontiers_have_sentences():
