@@ -21,7 +21,8 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
 
     Returns:
         The batch size, whether speculation pays, the strategy and the reason in words, and where a schedule was timed
-        its share of plain decoding's time and the noise of that. None if the run's batch size is 1, or an arm drafts.
+        its share of plain decoding's time and the noise of that. None if the run's batch size is 1, an arm drafts, or
+        there is no time to measure.
     """
     open_arms = [arm for arm in predictor.arms if is_auto(arm.strategy) and arm.lossless]
     if data.batch_size == 1 or not open_arms or not all(drafts_nothing(arm.decoding) for arm in open_arms):
@@ -30,6 +31,8 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
     pair, sampling = predictor.pairs[arm.draft], arm.sampling or predictor.sampling
     with predictor.engine.numerics():
         choice = choose(arm.strategy, pair, sampling, 1, MOST_SECONDS, data.images)
+    if not choice.measured:
+        return None
     pays = not drafts_nothing(choice.strategy)
     words = "speculation pays" if pays else "it does not pay either"
     print(f"{arm.name} at batch size 1: {words}: {choice.reason}", flush=True)

@@ -105,22 +105,21 @@ def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
 def _lossless(run: Run, names: list[str]) -> tuple[str, str]:
     arm = _best(run, names, SPEED, max)
     if _drafts_nothing(run.arms[arm]):
-        text = f"{_kept(run.arms[arm])} and drafts nothing: speculation {_where_it_pays(run)}"
+        text = f"{_kept(run.arms[arm])} and drafts nothing: speculation was not found to pay {_where(run)}"
     else:
         text = f"{_kept(run.arms[arm])} and {_speed(run.arms[arm])}"
     return arm, text + (f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else "")
 
 
-def _where_it_pays(run: Run) -> str:
-    """In words that complete "lossless speculation …"; what was measured at batch size 1, if it was."""
-    batch, at_one = run.metrics["batch_size"], run.metrics.get("speculation_at_batch_1")
+def _where(run: Run) -> str:
+    """The batch sizes, in words that complete "speculation was not found to pay …", and what batch size 1 gave."""
+    here, at_one = f"at batch size {run.metrics['batch_size']}", run.metrics.get("speculation_at_batch_1")
     if not at_one:
-        return f"does not pay at batch size {batch}"
-    share = at_one["relative_time"]
-    time = "" if share is None else f", {share:.2f} ± {at_one['relative_time_noise']:.2f} of the baseline's time"
-    if at_one["pays"]:
-        return f"does not pay at batch size {batch}; at batch size 1 it does ({at_one['strategy']}{time})"
-    return f"pays neither at batch size {batch} nor at 1 ({at_one['reason']})"
+        return here
+    if not at_one["pays"]:
+        return f"{here}, nor at 1 ({at_one['reason']})"
+    noise = f"\N{PLUS-MINUS SIGN} {at_one['relative_time_noise']:.2f}"
+    return f"{here}; at batch size 1 it does, in {at_one['relative_time']:.2f} {noise} of the baseline's time"
 
 
 def _simulated(run: Run, names: list[str]) -> tuple[str, str]:

@@ -50,12 +50,14 @@ class Choice:
         strategy: how to decode. Where speculation does not pay it drafts nothing and is as fast as the baseline.
         reason: in words, without the strategy's name.
         share, noise: of the best schedule's time over plain decoding's, as `ratio` returns them; None where not timed.
+        measured: whether there was something to measure, and time for it.
     """
 
     strategy: Strategy
     reason: str
     share: float | None = None
     noise: float | None = None
+    measured: bool = True
 
     def __str__(self) -> str:
         """One line."""
@@ -141,15 +143,14 @@ def choose(
     check_fit(asked, sampling, len(pair.pyramid))
     plain, end = with_gamma(asked, NOTHING, asked.verify_scales), asked.verify_scales
     if (len(pair.pyramid) if end is None else end) < 3:  # the first one takes no pass, the last is never drafted
-        return Choice(plain, "of fewer than three scales nothing can be drafted")
+        return Choice(plain, "of fewer than three scales nothing can be drafted", measured=False)
     with set_aside(pair.device):
         started = time.perf_counter()
         taken = _plain_seconds(plain, pair, sampling, batch)
         seconds = allowed_seconds(seconds, taken, batches)
         if NEEDED * taken > seconds:
-            return Choice(
-                plain, f"measuring would take {NEEDED * taken:.2g} s or more, {seconds:.2g} s are allowed for it"
-            )
+            words = f"measuring would take {NEEDED * taken:.2g} s or more, {seconds:.2g} s are allowed for it"
+            return Choice(plain, words, measured=False)
         candidates = _candidates(asked, pair, sampling, batch, seconds, taken)
         left = seconds - (time.perf_counter() - started)
         hopeful = shortlist(candidates, fitting=int(left / taken / (TURNS[0] + 1)) - 1)

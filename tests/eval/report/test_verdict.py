@@ -123,17 +123,17 @@ AT_ONE = {"batch_size": 1, "arm": "speculative", "pays": True, "strategy": "Spec
 
 
 @pytest.mark.parametrize(("at_one", "words"), [
-    ({}, "does not pay at batch size 64."),
-    (AT_ONE, "does not pay at batch size 64; at batch size 1 it does (Speculative(2), 0.94 ± 0.01 of the baseline's "
-     "time)."),
+    ({}, "at batch size 64."),
+    (AT_ONE, "at batch size 64; at batch size 1 it does, in 0.94 \xb1 0.01 of the baseline's time."),
     (AT_ONE | {"pays": False, "reason": "the best schedule took 1.02"},
-     "pays neither at batch size 64 nor at 1 (the best schedule took 1.02)."),
+     "at batch size 64, nor at 1 (the best schedule took 1.02)."),
 ], ids=["not measured", "pays", "pays neither"])  # fmt: skip
 def test_where_nothing_is_drafted_the_verdict_says_whether_batch_size_1_differs(at_one, words):
     run = run_of(some("lossy", speculative=NOTHING_DRAFTED))
     run.metrics["speculation_at_batch_1"] = at_one
     lossless = section(run)["verdict"][0]["text"]
-    assert lossless == f"keeps the baseline's tokens in all 40 images and drafts nothing: speculation {words}"
+    assert lossless.startswith("keeps the baseline's tokens in all 40 images and drafts nothing: ")
+    assert lossless.endswith(f"speculation was not found to pay {words}")
 
 
 def test_the_key_metrics_are_those_of_the_best_arm():
