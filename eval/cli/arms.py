@@ -31,6 +31,7 @@ def default_arms(scales: int) -> dict[str, dict[str, Any]]:
         NOISE_FLOOR: RESEEDED,
     }
 
+
 NAMED = re.compile(r"(?:([^=(]*)=)?(.*)", re.DOTALL)  # NAME=CLASS, or CLASS, whose arguments may have = too
 SEQUENCE = re.compile(r"[^,\[({'\"]+(,[^,\[({'\"]+)+,?")
 
