@@ -1,4 +1,4 @@
-# make setup | fid | test | proof | docs. Each sets up first; nothing is done twice.
+# make setup | fid | gpu | test | proof | docs. Each sets up first; nothing is done twice.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +8,7 @@ ARGS ?=
 # half of the tests' time goes into starting commands: one process per core, a test file stays in one process
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup fid test proof docs clean
+.PHONY: setup fid gpu test proof docs clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -28,6 +28,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 # the main job on the bundled pair; options go in ARGS, such as make fid ARGS="--images_per_class 2"
 fid: $(STAMP)
 	$(PY) eval/fid.py $(ARGS)
+
+# the first run on a machine with a GPU: is decoding right there, and how fast is it; ten minutes at most
+gpu: $(STAMP)
+	$(PY) eval/first_contact.py $(ARGS)
 
 test: $(STAMP)
 	$(PY) -m ruff check .

@@ -21,6 +21,7 @@ from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
+from lightning_modules.run.png import rounded
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
@@ -256,7 +257,7 @@ class SDVARPredictor(LightningModule):
                 f"{arm.name}: image {bad} holds NaN or infinite pixels; check the tokenizer's weights, and its dtype: "
                 "float16 overflows where --tokenizer_dtype float32 does not"
             )
-        images = result.images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        images = rounded(result.images)
         columns = ({name: getattr(result.stats, name) for name in each} for each in (PER_IMAGE, PER_SCALE, PER_ROUND))
         parts = seconds_per_scale(clock.stretches(), self.pair.pyramid.tokens)
         return DecodedBatch(images.cpu(), seeds, result.tokens, *columns, seconds, parts)

@@ -161,13 +161,16 @@ def _batch_sizes(given: int | list[int] | str) -> list[int] | str:
     return sizes
 
 
+def check_checkout(path: str) -> None:
+    """Raise ValueError unless the path is that of a checkout of the original code, as far as its files show."""
+    if not (Path(path) / "models" / "__init__.py").is_file():
+        raise ValueError(f"original: expected a checkout of the VAR code with a package 'models' in it, got {path!r}")
+
+
 def _check_original(options: Namespace) -> None:
     if options.original is None:
         return
-    if not (Path(options.original) / "models" / "__init__.py").is_file():
-        raise ValueError(
-            f"original: expected a checkout of the VAR code with a package 'models' in it, got {options.original!r}"
-        )
+    check_checkout(options.original)
     if not options.images:
         raise ValueError("images: expected true with --original, which always makes them, got false")
     if options.precision == "64-true":

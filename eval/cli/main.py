@@ -26,6 +26,7 @@ COMMANDS = {
     "export": Command("eval.export", "write the images of a finished run for OpenAI's evaluator"),
     "plan": Command("eval.plan", "find the fastest schedule for a pair, a batch size and this machine"),
     "benchmark": Command("eval.benchmark", "measure time and memory of strategies side by side"),
+    "gpu": Command("eval.first_contact", "check and measure decoding on a GPU, the first run on a new machine"),
     "predict": Command("lightning_modules.__main__", "decode images only, from a config file", ("predict",)),
     "fit": Command("lightning_modules.__main__", "train a part of the bundled pair, from a config file", ("fit",)),
     "selftest": Command("sdvar.selftest.__main__", "check that a pair decodes exactly on this machine"),

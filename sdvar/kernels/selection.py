@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,6 +15,18 @@ from sdvar import noise
 from sdvar.sampling import Sampling, pick
 
 log = logging.getLogger("sdvar.kernels")
+
+_allowed = ContextVar("kernels_allowed", default=True)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Within a block of code torch's operations pick the tokens of all decodes, so that a kernel can be compared."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 def fused_pick(device: torch.device, dtype: torch.dtype, vocabulary: int) -> Callable[..., Any] | None:
@@ -24,7 +38,7 @@ def fused_pick(device: torch.device, dtype: torch.dtype, vocabulary: int) -> Cal
         device, dtype: of the logits.
         vocabulary: V.
     """
-    if device.type != "cuda" or dtype != torch.float32:
+    if device.type != "cuda" or dtype != torch.float32 or not _allowed.get():
         return None
     return _tried(device, vocabulary)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import logging
 import time
@@ -22,7 +23,9 @@ from sdvar.rows import to_device
 log = logging.getLogger("sdvar.graphs")
 
 Span = tuple[int, int, int, int]  # first, last, visible_from, logits_from of a pass
+LIVENESS = "check_input_liveness"  # the option of torch's captures
 _allowed = ContextVar("captures_allowed", default=True)
+_checked = ContextVar("inputs_checked", default=False)
 
 
 @contextmanager
@@ -33,6 +36,19 @@ def no_captures() -> Iterator[None]:
         yield
     finally:
         _allowed.reset(token)
+
+
+@contextmanager
+def checked_inputs() -> Iterator[bool]:
+    """What is captured within a block of code raises RuntimeError in a replay that would read memory that was freed.
+
+    Gives whether this version of torch has that check; where it has not, nothing is checked.
+    """
+    token = _checked.set(True)
+    try:
+        yield _has_check(torch.cuda.CUDAGraph())
+    finally:
+        _checked.reset(token)
 
 
 class Captured(NamedTuple):
@@ -206,19 +222,27 @@ def capture(work: Callable[[], object], device: torch.device, pool: Any = None) 
         pool: of a live graph, to share its memory.
     """
     stream, graph = _capture_stream(device), torch.cuda.CUDAGraph()
+    # other threads may use the GPU meanwhile
+    options: dict[str, Any] = {"pool": pool, "capture_error_mode": "thread_local"}
+    if _checked.get() and _has_check(graph):
+        options[LIVENESS] = True
     with torch.cuda.device(device):
         current = torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(2):  # kernels choose their algorithms and workspaces here, not in the capture
                 work()
-            graph.capture_begin(pool=pool, capture_error_mode="thread_local")  # other threads may use the GPU meanwhile
+            graph.capture_begin(**options)
             try:
                 work()
             finally:
                 graph.capture_end()
         current.wait_stream(stream)
     return graph
+
+
+def _has_check(graph: torch.cuda.CUDAGraph) -> bool:
+    return LIVENESS in inspect.signature(graph.capture_begin).parameters
 
 
 @functools.cache

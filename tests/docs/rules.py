@@ -62,6 +62,7 @@ CHANGED = (
 NOT_RUN = {
     r"sweep_imagenet": "takes released models of four sizes; tests/eval/cli/test_grid.py checks its points",
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
+    r"first_contact": "needs a GPU; tests/eval/contact/ runs it on a simulated one",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
     r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
 }

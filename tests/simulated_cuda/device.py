@@ -34,6 +34,7 @@ class Event(NamedTuple):
 
     Attributes:
         kind: "launch", "launch in a graph", "wait", "copy" (host to device, asynchronous), "waiting copy", "capture",
+            "checked capture" (whose replays check that what they read is still there),
             "replay" or "memory" (pinned memory is allocated).
         what: the operation.
         where: the line of the project that asked for it.
@@ -232,12 +233,12 @@ class SimulatedCuda(TorchDispatchMode):
             self.wait(f"{tuple(source.shape)} {source.dtype}", "waiting copy")
         held_args, held_kwargs = mapped(_held, CudaTensor, (args, kwargs))
         held_kwargs = {key: value for key, value in held_kwargs.items() if key not in ("non_blocking", "pin_memory")}
-        if "device" in held_kwargs:
+        if "device" in held_kwargs and target.type == "cuda":
             held_kwargs["device"] = "cpu"
         result = operation(*held_args[:2], **held_kwargs)
         if name == "_to_copy" and result is held_args[0]:
             result = result.clone()
-        if target.type == "cpu":
+        if target.type != "cuda":  # or meta
             return result
         return self._finish(operation, name, (args, kwargs), (held_args[:2], held_kwargs), result, target)
 

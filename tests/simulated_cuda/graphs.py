@@ -116,7 +116,12 @@ class CudaGraph:
         self._pool: tuple[int, int] | None = None
         self._recording: Recording | None = None
 
-    def capture_begin(self, pool: tuple[int, int] | None = None, capture_error_mode: str = "global") -> None:
+    def capture_begin(
+        self,
+        pool: tuple[int, int] | None = None,
+        capture_error_mode: str = "global",
+        check_input_liveness: bool = False,  # always checked here
+    ) -> None:
         simulation = self.simulation
         if simulation.recording is not None:
             raise RuntimeError("CUDA error: another capture is under way")
@@ -124,7 +129,7 @@ class CudaGraph:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream")
         if capture_error_mode != "thread_local":
             simulation.faults.append(f"a capture in the mode {capture_error_mode}: any thread may break it")
-        simulation.note("capture", f"cuda:{simulation.current}")
+        simulation.note("checked capture" if check_input_liveness else "capture", f"cuda:{simulation.current}")
         simulation.recording = Recorder(simulation.current)
         self._pool = pool or (0, next(self.pools))
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulated_cuda.device import SimulatedCuda
 
 FREE, TOTAL = 70 << 30, 80 << 30  # bytes
+PROPERTIES = SimpleNamespace(name="simulated", major=9, minor=0, total_memory=TOTAL, multi_processor_count=132)
 
 
 class Stream:
@@ -124,6 +126,7 @@ def stand_ins(simulation: SimulatedCuda) -> list[tuple[Any, str, Any]]:
         (cuda, "memory_reserved", touched(0)),
         (cuda, "reset_peak_memory_stats", touched(None)),
         (cuda, "get_device_name", touched("simulated")),
+        (cuda, "get_device_properties", touched(PROPERTIES)),
         (torch.Tensor, "pin_memory", pin_memory),
         (F, "scaled_dot_product_attention", _attention(simulation)),
     ]

@@ -1,0 +1,35 @@
+"""The first run on a machine with a GPU: is decoding right there, and how fast is it?
+
+    python eval/first_contact.py                               # all steps, ten minutes at most; also: make gpu
+    python eval/first_contact.py --original ../VAR             # and the original code beside ours
+    python eval/first_contact.py --size tiny                   # the bundled pair alone
+
+Exit status: 0 if every step passes, 1 if one fails, 2 without a GPU or for a wrong option.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from eval.contact.options import parse
+from sdvar.command_line import stop
+
+PROG = "eval/first_contact.py"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; see `python eval/first_contact.py --help`."""
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+
+        from eval.contact.job import STEPS, prepare, run
+
+        place, record = prepare(options)
+        return run(STEPS, place, record)
+    except (ValueError, OSError) as error:
+        stop(PROG, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

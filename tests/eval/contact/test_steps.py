@@ -1,0 +1,92 @@
+"""The steps of the first contact on simulated devices: what is right passes, and a fault is found where it shows."""
+
+import functools
+
+import pytest
+import torch
+
+import sdvar
+from eval.contact import devices, eager, environment, graphs, invariance, kernel, selftest
+from eval.contact.step import FAILED, PASSED, SKIPPED, Place
+from sdvar.decoding.state import DecodeState
+from tests.random_pairs import random_var
+
+PYRAMID = (1, 2, 3)
+
+
+@functools.cache
+def files():
+    """A small pair that often agrees, as state dicts."""
+    target = random_var(PYRAMID, seed=2, depth=1, width=16)
+    draft = random_var(PYRAMID, seed=2, depth=1, width=16)
+    with torch.no_grad():
+        draft.head.weight += 0.02 * torch.randn(draft.head.weight.shape)
+    tokenizer = sdvar.VQVAE(PYRAMID, target.codebook_size, 8, base_channels=32, channel_multipliers=(1,), res_blocks=1)
+    return {"draft": draft.state_dict(), "target": target.state_dict(), "tokenizer": tokenizer.state_dict()}
+
+
+def load(dtype):
+    return sdvar.load_pair(**files(), patch_nums=PYRAMID, dtype=dtype)
+
+
+@pytest.fixture
+def place(cuda, tmp_path):
+    return Place(torch.device("cuda", 0), str(tmp_path), tiny=True, load=load, images=8)
+
+
+@pytest.mark.parametrize(
+    "step", [environment, eager, selftest, graphs, invariance, devices], ids=lambda step: step.__name__
+)
+def test_a_step_passes(cuda, place, step):
+    outcome = step.run(place)
+    assert outcome.verdict == PASSED, outcome.finding
+    assert "\n" not in outcome.finding
+    if step is graphs:
+        assert cuda.count("checked capture") > 0 and outcome.facts["input_liveness_checked"]
+
+
+def wrong_tokens(monkeypatch, when):
+    """Another token at the start of the last scale, wherever ``when`` of the seeds holds."""
+    pick = DecodeState.pick
+
+    def wrong(state, images, scale, logits):
+        tokens = pick(state, images, scale, logits)
+        if scale == 2 and when(state):
+            tokens = torch.cat(((tokens[:, :1] + 1) % state.pair.target.codebook_size, tokens[:, 1:]), dim=1)
+        return tokens
+
+    monkeypatch.setattr(DecodeState, "pick", wrong)
+
+
+def test_other_tokens_than_the_cpus_are_found(place, monkeypatch):
+    wrong_tokens(monkeypatch, lambda state: state.seeds.is_cuda)
+    outcome = eager.run(place)
+    assert outcome.verdict == FAILED
+    assert "Baseline(model='target'): 4 of 4 images have other tokens than on the CPU, in float64" in outcome.finding
+    assert "no near-tie" in outcome.finding
+
+
+def test_a_batch_that_changes_its_images_is_found(place, monkeypatch):
+    wrong_tokens(monkeypatch, lambda state: state.batch == 7)
+    outcome = invariance.run(place)
+    assert outcome.verdict == FAILED
+    assert "batches of 7: 7 of 8 images have other tokens than a batch of 8" in outcome.finding
+
+
+def test_a_second_device_that_differs_is_found(place, monkeypatch):
+    wrong_tokens(monkeypatch, lambda state: state.seeds.device.index == 1)
+    assert "cuda:1, replayed: 4 of 4 images have other tokens" in devices.run(place).finding
+
+
+def test_graphs_that_are_not_captured_are_found(place, monkeypatch):
+    monkeypatch.setattr("sdvar.models.cuda_graphs.launches_dominate", lambda *of_pass: False)
+    outcome = graphs.run(place)
+    assert (outcome.verdict, outcome.finding) == (FAILED, "no pass was captured; the warnings say why")
+
+
+def test_one_device_and_a_kernel_that_does_not_run_are_skipped(cuda, place):
+    cuda.devices = 1
+    assert devices.run(place).verdict == SKIPPED
+    outcome = kernel.run(place)  # Triton cannot launch on a simulated device
+    assert outcome.verdict == SKIPPED
+    assert "torch's operations pick in its place" in outcome.finding
