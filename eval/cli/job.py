@@ -89,20 +89,32 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     others = other_arms(writer.folder, [arm.name for arm in predictor.arms]) if extend and not options.overwrite else {}
     reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
     try:
-        writer.open(trainer, predictor, data)  # gamma "auto" decodes to measure
+        at_one = _open(writer, trainer, predictor, data)
+        configs = others | {arm.name: arm.config() for arm in predictor.arms}
+        config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
+        writer.folder.write("config.yaml", config)
+        environment = _environment(options, accelerator, predictor)
+        start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite, at_one)
+    except BaseException:  # a caller in Python goes on
+        writer.folder.lock.release()
+        raise
+    return Job(trainer, predictor, data, writer.folder, config, reference)
+
+
+def _open(
+    writer: ImageWriter, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule
+) -> dict[str, Any] | None:
+    """Opens the folder and measures what gamma "auto" leaves open; returns what batch size 1 gave, if it was asked."""
+    try:
+        writer.open(trainer, predictor, data)
         at_one = earlier_at_batch_one(writer.folder)
         if at_one is None and unfinished(writer.folder):
             at_one = speculation_at_batch_one(predictor, data)
+        return at_one
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise ValueError(out_of_memory(predictor, data.batch_size)) from None
-    configs = others | {arm.name: arm.config() for arm in predictor.arms}
-    config = as_config(options, strategy=configs, accelerator=accelerator, labels=labels)
-    writer.folder.write("config.yaml", config)
-    environment = _environment(options, accelerator, predictor)
-    start_session(writer.folder, environment, time.perf_counter() - started, options.overwrite, at_one)
-    return Job(trainer, predictor, data, writer.folder, config, reference)
 
 
 def _default_arms(sampling: sdvar.Sampling, scales: int) -> list[Arm]:

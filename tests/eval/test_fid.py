@@ -18,6 +18,7 @@ from eval.cli.arms import default_arms
 from eval.cli.options import as_config, parse
 from lightning_modules.arm import build_arms
 from lightning_modules.columns import ROW_DIGEST
+from lightning_modules.run.lock import RunLock
 from tests.paths import ROOT
 
 ARMS = ["baseline", "speculative", "tail", "handoff", "baseline_reseeded"]
@@ -155,6 +156,20 @@ def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_pat
     assert "labels" not in error
     fid.main([*few, "--seed", "5", "--batch_size", "3", "--overwrite"])
     assert ",5000000," in (tmp_path / "run/handoff/manifest.csv").read_text()
+
+
+def test_a_start_that_fails_leaves_the_folder_free(options, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("eval.cli.job.start_session", fails)
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        fid.main(
+            [*options, "--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "1", "--out", str(out)]
+        )
+    with RunLock(out).held():
+        pass
 
 
 def test_a_noise_floor_is_added_once():
