@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.arm import BASELINE
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
 from lightning_modules.run.records import check_plain, expect, parse
@@ -141,7 +140,7 @@ class _Owned:
         arm, _, inside = path.partition("/")
         if arm not in self.arms:
             return path == LOCKS
-        if not inside or path == f"{BASELINE}/tokens":
+        if inside in ("", "tokens"):
             return True
         number = int(inside) if re.fullmatch(r"[0-9]{3,15}", inside) else self.image_folders
         return number < self.image_folders and inside == f"{number:03d}"
@@ -158,9 +157,9 @@ class _Owned:
             return False
         if not inside:
             return bool(re.fullmatch(r"(manifest|batches)(\.rank[0-9]+)?\.csv", name))
-        number = re.fullmatch(r"([0-9]{6,18})\.(png|npy)", name)
+        number = re.fullmatch(r"([0-9]{6,18})\.(png|zlib)", name)
         if number is None:
             return False
-        if parent == f"{BASELINE}/tokens":
-            return name == f"{int(number[1]):06d}.npy" and int(number[1]) < self.batches
+        if inside == "tokens":
+            return name == f"{int(number[1]):06d}.zlib" and int(number[1]) < self.batches
         return f"{inside}/{name}" == image_file(int(number[1])) and int(number[1]) in self.indices

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import socket
@@ -18,7 +17,8 @@ from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
 from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new, read_settings, survey
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, SETTINGS
-from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition, digest
+from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
+from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
 
@@ -41,7 +41,8 @@ class RunFolder:
     exact arm's image first differs. They are empty where there is nothing to compare. ``sha256`` is the digest of the
     image's file.
 
-    The baseline's folder also holds its tokens, one file per batch, for arms that are added later.
+    Each arm's folder also holds its tokens, one file per batch: the baseline's for arms that are added later, all of
+    them for the likelihood audit.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -55,33 +56,30 @@ class RunFolder:
         return Table(self.path / arm / "batches.csv", BATCH_COLUMNS)
 
     def write_tokens(self, arm: str, batch: int, tokens: np.ndarray) -> str:
-        """Keeps the tokens (B, L) that an arm made of a batch; returns the file's digest, for ``batches.csv``."""
+        """Keeps the tokens (B, L) that an arm made of a batch; returns their digest, for ``batches.csv``."""
         file = self._tokens(arm, batch)
         file.parent.mkdir(exist_ok=True)
-        buffer = io.BytesIO()
-        np.save(buffer, tokens.astype(np.min_scalar_type(int(tokens.max()))))
-        write_atomically(file, buffer.getvalue())
-        return digest(buffer.getvalue())
+        packed, recorded = pack(tokens)
+        write_atomically(file, packed)
+        return recorded
 
     def read_tokens(self, arm: str, batch: int, shape: tuple[int, int], recorded: str) -> np.ndarray | None:
-        """The tokens that an arm made of a batch, int64; None if the file with them is not there as it was written.
+        """The tokens that an arm made of a batch, int64; None if they are not there as they were written.
 
         Args:
             arm, batch: whose tokens.
             shape: of the tokens, (B, L).
-            recorded: the file's digest when it was written.
+            recorded: their digest when they were written.
         """
         try:
-            data = self._tokens(arm, batch).read_bytes()
-            if digest(data) != recorded:
-                return None
-            tokens = np.load(io.BytesIO(data), allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # absent or damaged
+            with self._tokens(arm, batch).open("rb") as file:
+                packed = file.read(most_bytes(shape))
+        except OSError:
             return None
-        return tokens.astype(np.int64) if tokens.shape == shape else None
+        return unpack(packed, shape, recorded)
 
     def _tokens(self, arm: str, batch: int) -> Path:
-        return self.path / arm / "tokens" / f"{batch:06d}.npy"
+        return self.path / arm / "tokens" / f"{batch:06d}.zlib"
 
     def check(self, settings: Mapping, overwrite: bool = False, extend: bool = False) -> None:
         """Refuses a folder that this run must not write to; changes nothing.

@@ -110,7 +110,7 @@ def batch_row(number: int, decoded: DecodedBatch, tokens_sha256: str = "") -> di
     Args:
         number: of the batch.
         decoded: what the arm made of it.
-        tokens_sha256: digest of the file with its tokens, if they are kept.
+        tokens_sha256: digest of its tokens, if they are kept.
     """
     row: dict[str, object] = {"batch": number, "seconds": f"{decoded.seconds:.6f}"}
     row |= {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}

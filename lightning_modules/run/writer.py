@@ -14,7 +14,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from lightning_modules.arm import BASELINE
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.predictor import SDVARPredictor
@@ -135,14 +134,14 @@ class ImageWriter(BasePredictionWriter):
                 rows[arm] = [row for row, is_new in zip(manifest_rows(batch, decoded), new) if is_new]
                 files = [self.folder.path / arm / row["file"] for row in rows[arm]]
                 tasks += [partial(write_png, *pair) for pair in zip(files, decoded.images[new])]
-                kept = self._keep_tokens(batch["batch"], decoded) if arm == BASELINE else ""
+                kept = self._keep_tokens(arm, batch["batch"], decoded)
                 timings[arm] = batch_row(batch["batch"], decoded, kept)  # in a merge an earlier row of the batch wins
             self._pool.submit(tasks, partial(self._record, trainer.global_rank, rows, timings))
         self.waited = self._pool.waited
 
-    def _keep_tokens(self, batch: int, decoded: DecodedBatch) -> str:
-        """Writes the baseline's tokens for arms that are added later; returns the file's digest."""
-        return self.folder.write_tokens(BASELINE, batch, torch.cat(decoded.tokens, dim=1).cpu().numpy())
+    def _keep_tokens(self, arm: str, batch: int, decoded: DecodedBatch) -> str:
+        """Writes an arm's tokens, for arms that are added later and for the audit; returns their digest."""
+        return self.folder.write_tokens(arm, batch, torch.cat(decoded.tokens, dim=1).cpu().numpy())
 
     def _record(self, rank: int, rows: dict[str, list[dict]], timings: dict[str, dict], digests: list[str]) -> None:
         """Appends the rows of a batch whose images are all there: a row promises its file."""

@@ -59,7 +59,7 @@ def outcome(out: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for file in sorted(file for file in (*out.rglob("*"), exported_file(out)) if file.is_file()):
         name = str(file.relative_to(out.parent))
-        if file.suffix in (".png", ".npz", ".npy") or file.name == "manifest.csv":
+        if file.suffix in (".png", ".npz", ".zlib") or file.name == "manifest.csv":
             found[name] = file.read_bytes()
         elif file.name == "batches.csv":
             with file.open(newline="") as table:

@@ -1,0 +1,180 @@
+"""Faults that a speculative decoder may have, planted into one of the bundled pair; the images it takes to see them.
+
+`python -m tests.sdvar.audit.faults` measures the table of docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from unittest.mock import patch
+
+import torch
+
+import sdvar
+from sdvar import noise
+from sdvar.audit import Scores, score
+from sdvar.decoding.rounds import Rounds
+
+SAMPLING = sdvar.Sampling(cfg=1.5, top_k=60)  # of the bundled pair's runs
+LEVEL = 1e-3  # of the tests together
+STEP = 25  # images decoded together
+REJECTION = sdvar.Speculative(2, sdvar.Rejection())
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A decoder with a fault, and the target that it claims to draw from.
+
+    Attributes:
+        strategy: that decodes.
+        sampling: that it decodes with.
+        claimed: the sampling that it is audited with.
+        change: of the models that decode.
+        claimed_change: of the models that audit.
+        patched: what is replaced while it decodes.
+    """
+
+    strategy: sdvar.Strategy = REJECTION
+    sampling: sdvar.Sampling = SAMPLING
+    claimed: sdvar.Sampling = SAMPLING
+    change: Callable[[sdvar.ModelPair], None] | None = None
+    claimed_change: Callable[[sdvar.ModelPair], None] | None = None
+    patched: Callable[[], AbstractContextManager] = nullcontext
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawsFromTheTarget(sdvar.Acceptance):
+    """Rejection, but what is rejected is drawn from p, not from max(p - q, 0)."""
+
+    needs_draft_distribution = True
+
+    def judge(self, proposal):
+        verdict = sdvar.Rejection().judge(proposal)
+        drawn = (proposal.p.log() + proposal.residual_noise()).argmax(-1)
+        return verdict._replace(tokens=torch.where(verdict.agreed, proposal.drafted, drawn))
+
+
+class LateGuidance(sdvar.Sampling):
+    """Each scale has the guidance of the one before."""
+
+    def guidance(self, scale, scales):
+        return super().guidance(max(scale - 1, 0), scales)
+
+
+class DropsTies(sdvar.Sampling):
+    """Exactly k tokens, whichever of the ties with the k-th come first."""
+
+    def filtered(self, logits):
+        best = logits.topk(self.top_k, dim=-1)
+        return torch.full_like(logits, -torch.inf).scatter(-1, best.indices, best.values)
+
+
+def reused_noise():
+    """A draft is accepted by the number that picked it."""
+
+    def accept_noise(self):
+        _, positions, vocabulary = self.target_logits.shape
+        numbers = noise.uniform(self.seeds, "pick", self.scale, positions, vocabulary, self.target_logits.dtype)
+        return numbers.gather(-1, self.drafted[..., None])[..., 0]
+
+    return patch.object(sdvar.Proposal, "accept_noise", accept_noise)
+
+
+def bonus_of_the_draft():
+    """The scale after the drafted ones has the draft's logits."""
+    verify = Rounds._verify
+
+    def verified(self, drafted):
+        logits, bonus = verify(self, drafted), drafted.scale + len(drafted)
+        draft = self.state.stepper("draft")
+        return [*logits[:-1], draft.run(drafted.images, drafted.inputs[-1], bonus, bonus + 1, wanted_from=bonus)]
+
+    return patch.object(Rounds, "_verify", verified)
+
+
+def biased(pair):
+    """One of 512 tokens is e^0.5 times as likely."""
+    pair.target.head.bias.data[7] += 0.5
+
+
+def in_equal_pairs(pair):
+    """Tokens are equally likely in pairs, so that there are ties."""
+    for model in (pair.draft, pair.target):
+        for values in model.head.parameters():
+            values.data[1::2] = values.data[::2]
+
+
+K = 6
+FAULTS = {
+    "rejected tokens drawn from the target, not from the residual": Fault(sdvar.Speculative(2, DrawsFromTheTarget())),
+    "acceptance by the noise that picked the draft": Fault(patched=reused_noise),
+    "guidance one scale late": Fault(sampling=LateGuidance(1.5, 60)),
+    "temperature 0.9 forgotten at every scale": Fault(claimed=sdvar.Sampling(1.5, 60, temperature=0.9)),
+    "temperature 0.9 forgotten at the last scale": Fault(
+        sampling=sdvar.Sampling(1.5, 60, temperature=(*[0.9] * (K - 1), 1.0)),
+        claimed=sdvar.Sampling(1.5, 60, temperature=0.9),
+    ),
+    "top-k drops ties (all tokens in equal pairs)": Fault(
+        sampling=DropsTies(1.5, 59),
+        claimed=sdvar.Sampling(1.5, 59),
+        change=in_equal_pairs,
+        claimed_change=in_equal_pairs,
+    ),
+    "top-k 59 in place of 60": Fault(sampling=sdvar.Sampling(1.5, 59)),
+    "logits of rejected drafts kept (stale)": Fault(sdvar.Speculative(2, sdvar.Match(0.0, "target"))),
+    "bonus scale from the draft": Fault(patched=bonus_of_the_draft),
+    "one token of 512 favoured by 0.5 nats": Fault(change=biased),
+    "Match(0.5), lossy by design": Fault(sdvar.Speculative(2, sdvar.Match(0.5))),
+    "Handoff(3), lossy by design": Fault(sdvar.Handoff(3)),
+}
+SOUND = {"none: Rejection": Fault(), "none: Baseline": Fault(sdvar.Baseline())}
+
+
+@cache
+def changed_pair(change) -> sdvar.ModelPair:
+    pair = sdvar.load_pair("tiny")
+    if change is not None:
+        pair = sdvar.ModelPair(copy.deepcopy(pair.draft), copy.deepcopy(pair.target), pair.tokenizer)
+        change(pair)
+    return pair
+
+
+def scored(fault: Fault, images: range) -> Scores:
+    """The scores of some images of a faulty decoder; image i has class i mod 10."""
+    labels = [image % 10 for image in images]
+    with fault.patched():
+        pair = changed_pair(fault.change)
+        tokens = sdvar.decode(pair, labels, images, fault.strategy, fault.sampling, images=False).tokens
+    return score(changed_pair(fault.claimed_change), labels, images, tokens, fault.claimed)
+
+
+def images_needed(fault: Fault, most: int) -> tuple[int | None, Scores]:
+    """The images (25, 50, 100, …) from which the tests together flag the fault; None if ``most`` do not suffice."""
+    parts: list[Scores] = []
+    count = STEP
+    while True:
+        parts += [scored(fault, range(at, at + STEP)) for at in range(len(parts) * STEP, count, STEP)]
+        scores = Scores.joined(parts)
+        if scores.smallest_p_value < LEVEL or count >= most:
+            return (count if scores.smallest_p_value < LEVEL else None), scores
+        count *= 2
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name, fault in (FAULTS | SOUND).items():
+        if len(sys.argv) > 2 and sys.argv[2] not in name:
+            continue
+        needed, found = images_needed(fault, int(sys.argv[1]))
+        excess, interval = found.excess_per_token
+        print(
+            f"| {name} | {needed} | z {found.z:.1f} | z by scale {min(map(abs, found.z_per_scale)):.1f} to "
+            f"{max(found.z_per_scale, key=abs):.1f} | ranks {min(found.rank_p_values):.1e} | {excess:.4f} nats "
+            f"({interval[0]:.4f} to {interval[1]:.4f}) | outside {int(found.outside.sum())}",
+            flush=True,
+        )
