@@ -20,6 +20,7 @@ DTYPES = {
     "16-true": torch.float16,
 }
 PRECISIONS = tuple(DTYPES)
+PRECISION_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,11 @@ class SDVARPredictor(LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.precision != "32-true":  # the models have their number format; autocast would change it unseen
             raise ValueError(f"trainer.precision: expected none, got {self.trainer.precision}; give model.precision")
+        if self.trainer.world_size > 1 and (first := self.trainer.strategy.broadcast(self.precision)) != self.precision:
+            raise ValueError(  # "auto", on machines of different kinds
+                f"precision: {first} in the first process and {self.precision} in process {self.trainer.global_rank}; "
+                "give one of them by name"
+            )
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ClassLabelDataModule):
             data.check_classes(self.pair.num_classes)

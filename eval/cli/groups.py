@@ -9,11 +9,13 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli.arms import split_arguments
+from eval.cli.precision import resolve
 from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import available_cores
 from sdvar import Engine
 from sdvar.drafts import of_target
+from sdvar.dtypes import AUTO
 from sdvar.engine import TOKENIZER_DTYPES
 from sdvar.models.attention import KERNELS
 from sdvar.models.class_prefix import MOST_BYTES
@@ -67,12 +69,13 @@ def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, d
         raise ValueError(str(error)) from None
 
 
-def complete(given: Namespace, processes: int = 1, **completed: Any) -> Options:
+def complete(given: Namespace, processes: int = 1, kept_precision: str | None = None, **completed: Any) -> Options:
     """The options with what is taken where no models, sampling or threads are given.
 
     Args:
         given: as they are parsed; the command has added the groups of models, sampling and engine.
         processes: that share the cores.
+        kept_precision: of the run that is continued, which "auto" stands for; None without one.
         completed: values in place of some of the others.
 
     Raises:
@@ -84,6 +87,7 @@ def complete(given: Namespace, processes: int = 1, **completed: Any) -> Options:
         pair=pair,
         sampling=_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING),
         threads=given.threads or max(1, available_cores() // processes),
+        precision=resolve(given.precision, given.accelerator, kept_precision),
         **completed,
     )
 
@@ -145,7 +149,13 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
     """Adds what says where and how the models run; ``graphs`` is what is taken where --graphs is not given."""
     add = parser.add_argument
     add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where the models run")
-    add("--precision", type=Literal[PRECISIONS], default="32-true", help="of the models")
+    add(
+        "--precision",
+        type=Literal[(*PRECISIONS, AUTO)],
+        default="32-true",
+        help="of the models; auto is bf16-true where the device multiplies it in hardware, else 32-true; a run that is "
+        "continued keeps its own",
+    )
     add("--threads", type=Threads | None, help="CPU threads per process (the available cores, shared by the processes)")
     add("--attention", type=Literal[KERNELS], default="auto", help="kernel of all attention")
     add("--graphs", type=bool, default=graphs, help="replay passes as CUDA graphs; a CPU has none")

@@ -70,6 +70,12 @@ def let_the_first_speak() -> None:
         time.sleep(PATIENCE)
 
 
+def is_first() -> bool:
+    """Whether this process is the first of a run, as far as the environment tells."""
+    names = ("RANK",) if _by_torchrun() else ("SLURM_PROCID",) if _srun_tasks() > 1 else ("NODE_RANK", "LOCAL_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
 def _by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 

@@ -11,6 +11,7 @@ from eval.cli import groups
 from eval.cli.arms import NOISE_FLOOR, RESEEDED
 from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
+from eval.cli.precision import precision_of
 from eval.metrics import networks, registry
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
@@ -120,7 +121,8 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     completed["strategy"] = _arms(strategy, given.noise_floor)
     completed["metrics"] = registry.parse_metrics(given.metrics)
     # threads are a setting of the run: given by hand they stay, whatever the number of devices
-    return groups.complete(given, given.devices, **completed)
+    kept = None if given.overwrite else precision_of(given.out)
+    return groups.complete(given, given.devices, kept, **completed)
 
 
 def _gives_images(given: Namespace) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Generic, Literal
 
 import torch
 
@@ -18,7 +18,7 @@ from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target
-from sdvar.dtypes import DTYPES
+from sdvar.dtypes import as_dtype
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
@@ -33,7 +33,7 @@ def load_var(
     source: Source,
     patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
     heads: int | None = None,
 ) -> VAR:
     """A VAR from weights with the released key names.
@@ -44,6 +44,7 @@ def load_var(
             dicts; ``SOURCE::PATH`` chooses one of several. Tensors on the meta device give a model on the meta device.
         patch_nums: the pyramid; needed only where the file lacks ``lvl_1L`` and the length is not a released one's.
         device, dtype: of the result. For bfloat16 and float16 the blocks' matrices take that dtype, all else float32.
+            "auto" is bfloat16 where the device multiplies it in hardware, else float32.
         heads: attention heads, of a VAR without QK-normalisation, whose tensors do not tell it; without it a guess is
             logged as a warning.
 
@@ -51,7 +52,7 @@ def load_var(
         CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``.
         ValueError, TypeError: for another dtype, or arguments of the wrong kind.
     """
-    _check_dtype(dtype)
+    dtype = as_dtype(dtype, device)
     return _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads)).fill(device, dtype)
 
 
@@ -59,7 +60,7 @@ def load_tokenizer(
     source: Source,
     patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> VQVAE:
     """A VQVAE from weights with the released key names.
 
@@ -72,7 +73,7 @@ def load_tokenizer(
         CheckpointError: if the source cannot be read, is not a tokenizer, or ``patch_nums`` is missing or does not fit.
         ValueError, TypeError: for another dtype, or arguments of the wrong kind.
     """
-    _check_dtype(dtype)
+    dtype = as_dtype(dtype, device)
     pyramid = given_pyramid(patch_nums)
     if pyramid is None:
         raise CheckpointError(
@@ -89,7 +90,7 @@ def load_pair(
     tokenizer: Source | None = None,
     patch_nums: Sequence[int] | ScalePyramid | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
     heads: Mapping[str, int] | None = None,
 ) -> ModelPair:
     """The models of a decode: a bundled pair by name, or three checkpoints.
@@ -108,7 +109,7 @@ def load_pair(
         ValueError: for an unknown pair, or arguments that do not belong together.
         CheckpointError: if a checkpoint cannot be read or does not fit the others.
     """
-    _check_dtype(dtype)
+    dtype = as_dtype(dtype, device)
     given = {"draft": draft, "target": target, "tokenizer": tokenizer}
     sources = {name: source for name, source in given.items() if source is not None}
     own = str(draft) if of_target(draft) else None
@@ -196,8 +197,3 @@ def _checked_heads(heads: int | None) -> int | None:
     if heads is not None and (not isinstance(heads, int) or isinstance(heads, bool) or heads < 1):
         raise ValueError(f"heads: expected an int >= 1, got {heads!r}")
     return heads
-
-
-def _check_dtype(dtype: torch.dtype) -> None:
-    if dtype not in DTYPES.values():
-        raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES.values()))}, got {dtype!r}")

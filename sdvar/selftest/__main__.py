@@ -20,7 +20,7 @@ from rich.table import Table
 import sdvar
 from sdvar.command_line import ArgumentParser, count, stop
 from sdvar.drafts import PREFIX
-from sdvar.dtypes import DTYPES
+from sdvar.dtypes import AUTO, DTYPES
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
 
 
@@ -32,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pair_name = options.pair if options.pair or own else "tiny"
     try:
         device = find_device(options.device)
-        pair = sdvar.load_pair(pair_name, **files, device=device, dtype=DTYPES[options.dtype])
+        pair = sdvar.load_pair(pair_name, **files, device=device, dtype=DTYPES.get(options.dtype, AUTO))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         stop("python -m sdvar.selftest", error)
     with sdvar.Engine().numerics():  # as in decoding to files
         results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
-    print_table(results, f"{pair_name or options.target} on {device}, {options.dtype}")
+    dtype = str(pair.target.dtype).removeprefix("torch.")
+    print_table(results, f"{pair_name or options.target} on {device}, {dtype}")
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -52,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}{more}")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …; cuda if there is one, else cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights; default %(default)s")
+    what = "of the weights; auto: bfloat16 where the device multiplies it in hardware; default %(default)s"
+    parser.add_argument("--dtype", choices=(*DTYPES, AUTO), default="float32", help=what)
     parser.add_argument("--batch_size", type=count, default=2, metavar="B", help="images; default %(default)s")
     parser.add_argument("--gamma", type=count, default=2, metavar="G", help="scales per round; default %(default)s")
     return parser

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -246,3 +247,14 @@ def test_a_counted_decode_captures_nothing(cuda, monkeypatch):
     predictor._place(torch.device("cuda:0"))
     predictor.predict_step(make_batch(), 0)
     assert (cuda.count("capture"), cuda.count("replay")) == (0, 0)
+
+
+def test_processes_of_one_run_have_one_precision(pair):
+    """ "auto" stands for different ones on machines of different kinds."""
+    predictor = SDVARPredictor(pair, [Arm("baseline", sdvar.Baseline())])
+    strategy = SimpleNamespace(broadcast=lambda value: "bf16-true")
+    predictor._trainer = SimpleNamespace(precision="32-true", world_size=2, global_rank=1, strategy=strategy)
+    with pytest.raises(
+        ValueError, match="precision: bf16-true in the first process and 32-true in process 1; give one"
+    ):
+        predictor.setup("predict")

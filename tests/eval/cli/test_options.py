@@ -37,7 +37,7 @@ WRONG = {
     "--draft x": "expected --pair, ",
     "--attention fast": "attention: expected one of auto, math, efficient, flash, products, got 'fast'",
     "--attention maths": "got 'maths'; did you mean math?",
-    "--precision 8": "precision: expected one of 64-true, 32-true, bf16-true, 16-true, got 8",
+    "--precision 8": "precision: expected one of 64-true, 32-true, bf16-true, 16-true, auto, got 8",
     "--accelerator abacus": "accelerator: expected one of auto, cpu, cuda, gpu, got 'abacus'",
     "--tokenizer_dtype int8": "tokenizer_dtype: expected one of float64, float32, bfloat16, float16, got 'int8'",
     "--threads 0": "threads: expected an int from 1 to 1024, got 0",
