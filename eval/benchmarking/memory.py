@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 import sdvar
+from lightning_modules.arm import is_auto
+from sdvar.kernels.selection import fused_pick
 from sdvar.models.cost import pending_bytes
 from sdvar.models.cuda_graphs import graph_bytes
 from sdvar.models.protocol import NextScaleModel
@@ -21,6 +23,7 @@ LARGEST_BATCH = 256  # that "auto" tries
 # Bytes per number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
 # both branches, the guided ones, their copies in the filters, and the generator's 64-bit words. Measured, rounded up.
 PICK_BYTES = 128
+GUIDANCE_COPIES = 3  # of the guided logits, while they are made
 # Feature maps at full resolution and width in the tokenizer's decoder at once, its convolutions' workspace counted.
 TOKENIZER_MAPS = 10
 _STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -37,19 +40,32 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
     """
     plain, models = isinstance(strategy, sdvar.Baseline), strategy.models_of(pair)
     pyramid, rows, vocabulary = pair.pyramid, 2 * batch, pair.target.codebook_size
+    kept, passing = _sampling_bytes(pair, strategy, batch)
     widest = max(pyramid.tokens) if plain else pyramid.length
     number = models[-1].logits_dtype.itemsize
     costs = [model.cost() for model in models]
     caches = sum(cost.cache_bytes(rows, pyramid.length) for cost in costs)
     hidden = max(cost.activation_bytes(rows, widest) for cost in costs)
     raw = rows * widest * vocabulary * number
-    picked = batch * max(pyramid.tokens) * vocabulary * PICK_BYTES
-    noise = 0 if plain else batch * pyramid.length * vocabulary * number  # kept for later rounds
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
     copies = sum(model.pending_bytes() for model in models) + (pending_bytes(pair.tokenizer.decoder) if images else 0)
     graphs = sum(graph_bytes(model, batch, guided=True) for model in models if model.graphs)
     prefixes = sum(map(_prefix_bytes, models)) + rows * sum(cost.class_prefix_bytes() for cost in costs)
-    return caches + copies + graphs + prefixes + noise + max(hidden + raw, raw + picked, decoder)
+    return caches + copies + graphs + prefixes + kept + max(hidden + raw, raw + passing, decoder)
+
+
+def _sampling_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int) -> tuple[int, int]:
+    """Bytes between the logits and the tokens: those that are kept from pass to pass, and those of one pass at most."""
+    pyramid, model = pair.pyramid, strategy.models_of(pair)[-1]
+    whole = batch * pyramid.length * model.codebook_size * model.logits_dtype.itemsize
+    widest = batch * max(pyramid.tokens) * model.codebook_size * PICK_BYTES
+    if not fused_pick(pair.device, model.logits_dtype, model.codebook_size):
+        return 0 if isinstance(strategy, sdvar.Baseline) else whole, widest  # noise is kept for later rounds
+    rule = getattr(strategy, "acceptance", None)
+    exact = type(rule) is sdvar.Coupled and not is_auto(strategy)  # "auto" reads logits to measure agreement
+    if exact or isinstance(strategy, sdvar.Baseline | sdvar.Handoff):
+        return 0, 0  # the kernel reads the model's own logits and writes tokens
+    return whole if getattr(rule, "needs_draft_distribution", True) else 0, GUIDANCE_COPIES * whole + widest
 
 
 def _prefix_bytes(model: NextScaleModel) -> int:

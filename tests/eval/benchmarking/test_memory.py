@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdvar
-from eval.benchmarking import measuring
+from eval.benchmarking import measuring, memory
 from eval.benchmarking.measuring import strategy_runner
 from eval.benchmarking.memory import (
     check_batch,
@@ -81,6 +81,26 @@ def test_the_estimate_knows_the_memory_of_graphs():
     graphs = sum(graph_bytes(model, 8, guided=True) for model in models)
     assert 0 < graphs < 2**30
     assert decode_bytes(pair, sdvar.Speculative(), 8) == without + graphs
+
+
+STRATEGIES = [
+    (sdvar.Baseline(), 0, 0), (sdvar.Handoff(2), 0, 0), (sdvar.Speculative(2), 0, 0), (sdvar.Speculative(), 0, 3),
+    (sdvar.Speculative(2, sdvar.Top1(0.1)), 0, 3), (sdvar.Speculative(2, sdvar.KL(1.0)), 1, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy, kept, made", STRATEGIES, ids=repr)
+def test_where_the_kernel_picks_only_what_a_rule_reads_is_made(strategy, kept, made, monkeypatch):
+    """Neither noise nor guided logits are, of 30 positions with 32 entries; the widest scale has 16 positions."""
+    pair = close_pair(dtype=torch.float32)
+    whole, widest = 5 * 30 * 32 * 4, 5 * 16 * 32 * memory.PICK_BYTES
+    assert memory._sampling_bytes(pair, strategy, 5) == (0 if strategy == sdvar.Baseline() else whole, widest)
+    eager = decode_bytes(pair, strategy, 5, images=False)
+    monkeypatch.setattr(memory, "fused_pick", lambda *of_logits: print)
+    expected = kept * whole, made * whole + (widest if made else 0)
+    assert memory._sampling_bytes(pair, strategy, 5) == expected
+    if not made:
+        assert decode_bytes(pair, strategy, 5, images=False) < eager
 
 
 def test_nothing_is_captured_in_runs_that_are_timed(cuda):
