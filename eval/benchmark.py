@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.benchmarking.options import parse
+from eval.cli.groups import printed_config
 from sdvar.atomic import write_atomically
 from sdvar.command_line import stop
 
@@ -16,7 +17,11 @@ from sdvar.command_line import stop
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/benchmark.py --help`."""
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        if shown := printed_config(given, parse):
+            print(shown, end="")
+            return
+        options = parse(given)
 
         from eval.benchmarking import job
         from eval.benchmarking.printing import print_tables

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 
+from eval.cli.groups import printed_config
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
-from eval.cli.options import parse
+from eval.cli.options import effective_config, parse
 from sdvar.command_line import stop
 
 
@@ -38,7 +39,11 @@ def run(
     """
     started = time.perf_counter()
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        if shown := printed_config(given, parse, effective_config):
+            print(shown, end="")
+            return None
+        options = parse(given)
         # heavy: only once the options are known to be valid
         from eval.cli.job import out_of_memory, prepare
         from lightning_modules.stopping import end_with_parent

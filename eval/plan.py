@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from eval.cli.groups import printed_config
 from eval.planning.options import parse
 from sdvar.command_line import check_output, stop
 
@@ -20,7 +21,11 @@ from sdvar.command_line import check_output, stop
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/plan.py --help`."""
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        if shown := printed_config(given, parse):
+            print(shown, end="")
+            return
+        options = parse(given)
         check_output(options.out)
 
         from eval.planning import planner

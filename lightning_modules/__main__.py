@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ from sdvar.command_line import stop
 PROG = "python -m lightning_modules"
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
 PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in ("Posix", "Windows")]  # of our options
+OF_THE_MAIN_JOB = re.compile(r"does not accept option '(pair|strategy|grid|labels|sampling|metrics|reference)\b")
+MAIN_JOB = "the main job: python eval/fid.py --config FILE, or eval/sweep.py where it has a grid"
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer come from a config file; options on the command line override it."""
 EXAMPLES = """examples:
@@ -28,6 +31,10 @@ EXAMPLES = """examples:
 
 class Parser(PlainErrors, LightningArgumentParser):
     """Lightning's, but options have no abbreviations and an invalid command line is reported in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        key = OF_THE_MAIN_JOB.search(message)
+        super().error(f"config: {key[1]} belongs to the config of {MAIN_JOB}" if key else message, ex)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ours = {"formatter_class": HelpFormatter, "allow_abbrev": False}

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor, nn
 
 import sdvar
@@ -21,7 +21,6 @@ from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
-from lightning_modules.run.png import rounded
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
@@ -29,6 +28,7 @@ from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.engine import tf32_allowed
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
+from sdvar.pictures import rounded
 
 log = logging.getLogger("sdvar.predictor")
 
@@ -96,6 +96,7 @@ class SDVARPredictor(LightningModule):
         self.arms = list(arms(scales) if callable(arms) else arms)
         _check_names(self.arms)
         self.sampling.check_scales(scales)
+        self._say_what_is_off()
         for arm in self.arms:
             with _named(arm):
                 check_fit(arm.decoding, arm.sampling or self.sampling, scales)
@@ -105,6 +106,14 @@ class SDVARPredictor(LightningModule):
                     self.pairs[arm.draft] = pair_source.with_draft(self.pair, arm.draft, precision)
         self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in self.arms)
         self._warm: set[str] = set()  # arms that have decoded
+
+    def _say_what_is_off(self) -> None:
+        """Logs a top_k that keeps everything: most likely it was meant for a larger codebook."""
+        tokens = self.pair.target.codebook_size
+        given = {"": self.sampling} | {f"strategy {arm.name!r}: ": arm.sampling for arm in self.arms if arm.sampling}
+        for where, sampling in given.items():
+            if sampling.top_k > tokens and rank_zero_only.rank == 0:
+                log.warning("%ssampling.top_k: %d keeps all %d tokens of the codebook", where, sampling.top_k, tokens)
 
     def settings(self) -> dict:
         """What the images depend on, in plain values."""

@@ -82,6 +82,13 @@ def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
     return {**value, "class_path": import_path(cls), "init_args": arguments}
 
 
+def shipped(base: type | tuple[type, ...] = BASES) -> dict[str, type]:
+    """The classes of `sdvar` that derive from a base, by name."""
+    public = ((word, getattr(sdvar, word)) for word in sorted(sdvar.__all__))
+    classes = {word: cls for word, cls in public if isinstance(cls, type) and issubclass(cls, base)}
+    return {word: cls for word, cls in classes.items() if not inspect.isabstract(cls)}
+
+
 def _with_arguments(text: str, base: type) -> tuple[type, dict[str, Any]]:
     """A class and the arguments that are given with it, `Spans((3, 1))`, by name."""
     if not is_call(text):
@@ -110,13 +117,11 @@ def find_class(class_path: str, base: type | tuple[type, ...] = BASES) -> type:
     """
     module, _, name = class_path.rpartition(".")
     if module in ("", "sdvar"):
-        public = ((word, getattr(sdvar, word)) for word in sorted(sdvar.__all__))
-        shipped = {word: cls for word, cls in public if isinstance(cls, type) and issubclass(cls, base)}
-        shipped = {word: cls for word, cls in shipped.items() if not inspect.isabstract(cls)}
-        if name not in shipped:
-            expected = f"expected one of {', '.join(shipped)}" + ("" if module else ", or module.Class")
-            raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, shipped)}")
-        return shipped[name]
+        classes = shipped(base)
+        if name not in classes:
+            expected = f"expected one of {', '.join(classes)}" + ("" if module else ", or module.Class")
+            raise ValueError(f"{expected}, got {class_path!r}{did_you_mean(name, classes)}")
+        return classes[name]
     if not CLASS_PATH.fullmatch(class_path):
         raise ValueError(f"expected module.Class, got {class_path!r}")
     found = getattr(_import(module, class_path), name, None)

@@ -28,6 +28,7 @@ from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
+from sdvar.pictures import save_images
 from sdvar.planning.tuning import tune
 from sdvar.prototype import SDVAR
 from sdvar.pyramid import ScalePyramid
@@ -76,5 +77,6 @@ __all__ = [
     "load_tokenizer",
     "load_var",
     "of_tokens",
+    "save_images",
     "tune",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
+
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
@@ -36,3 +38,23 @@ def check_share(name: str, value: object) -> None:
 
 def check_non_negative(name: str, value: object) -> None:
     check_number(name, value, lambda x: 0 <= x < math.inf, "a number >= 0")
+
+
+def check_device(device: object) -> torch.device:
+    """The device of that name, if this machine has it."""
+    try:
+        found = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device: expected a device such as 'cpu' or 'cuda:0', got {device!r}") from None
+    if found.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (found.index or 0) >= count:
+            raise ValueError(
+                f"device: expected one of this machine, which has {count} CUDA devices; got {str(found)!r}"
+            )
+    elif found.type not in ("cpu", "meta"):
+        try:
+            torch.empty(0, device=found)
+        except Exception:  # each backend has its own
+            raise ValueError(f"device: expected one of this machine, such as 'cpu'; got {str(found)!r}") from None
+    return found

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from sdvar.arguments import check_device
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.pyramid import ScalePyramid
 
+if TYPE_CHECKING:
+    from sdvar.decoding.result import DecodeResult
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ModelPair:
     """The models of a decode, in eval mode on one device.
 
@@ -53,6 +59,31 @@ class ModelPair:
             if isinstance(model, nn.Module):
                 model.eval()
 
+    def __repr__(self) -> str:
+        models = ", ".join(f"{name} {_size(getattr(self, name))}" for name in ("draft", "target", "tokenizer"))
+        sides = "-".join(map(str, self.pyramid.patch_nums))
+        return f"ModelPair({models}, scales {sides}, {self.num_classes} classes, on {self.device})"
+
+    def to(self, device: str | torch.device) -> ModelPair:
+        """Move the models to a device, in place as `torch.nn.Module.to` does, and return the pair.
+
+        The dtype is that of loading: a VAR in bfloat16 keeps parts of it in float32, see `sdvar.load_var`.
+
+        Raises:
+            ValueError: this machine has no such device.
+        """
+        place = check_device(device)
+        for model in (self.draft, self.target, self.tokenizer):
+            model.to(place)  # type: ignore[union-attr]
+        return self
+
+    @staticmethod
+    def save_images(images: DecodeResult | torch.Tensor, folder: str | os.PathLike) -> list[Path]:
+        """Write images as PNG files, see `sdvar.save_images`."""
+        from sdvar.pictures import save_images  # decoding imports this module
+
+        return save_images(images, folder)
+
     @staticmethod
     def _same(what: str, values: dict[str, object]) -> None:
         if len(set(values.values())) > 1:
@@ -70,3 +101,13 @@ class ModelPair:
     @property
     def device(self) -> torch.device:
         return self.target.device
+
+
+def _size(model: Any) -> str:
+    """A model in a few words: VAR of depth 16, bfloat16, 310.3M parameters."""
+    if not isinstance(model, nn.Module):
+        return type(model).__name__
+    depth = f" of depth {model.depth}" if hasattr(model, "depth") else ""
+    millions = sum(weights.numel() for weights in model.parameters()) / 1e6
+    dtype = str(getattr(model, "dtype", "")).removeprefix("torch.")
+    return f"{type(model).__name__}{depth} ({f'{dtype}, ' if dtype else ''}{millions:,.1f}M parameters)"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli.arms import split_arguments
 from eval.cli.precision import resolve
+from lightning_modules import plain_yaml
 from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import available_cores
@@ -22,7 +26,6 @@ from sdvar.models.class_prefix import MOST_BYTES
 
 Count = number("int >= 1", int, (">=", 1))
 Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))
-Devices = number("int from 1 to 128", int, (">=", 1), ("<=", 128))
 Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
 Bytes = number("int from 0 to 10^15", int, (">=", 0), ("<=", 10**15))
 Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
@@ -30,6 +33,16 @@ Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
 ENGINE = tuple(field.name for field in dataclasses.fields(Engine))
 BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
+SHORT = {f"--{name}": f"--sampling.{name}" for name in BUNDLED_SAMPLING}
+HELP, PRINT = "--strategy.help", "--print_config"
+BELONGS = {  # keys of configs of other commands
+    "grid": "the config of a sweep: python eval/sweep.py --config FILE",
+    **dict.fromkeys(
+        ("model", "data", "trainer", "return_predictions"),
+        "a config of Lightning's commands: python -m lightning_modules predict --config FILE",
+    ),
+    "sdvar_run": "a run's settings.yaml: give the config.yaml beside it",
+}
 RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
 
 
@@ -58,15 +71,60 @@ def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, d
 
     Raises:
         ValueError: with one line that says what is wrong.
+        SystemExit: after --help or --strategy.help.
     """
+    if HELP in (word.partition("=")[0] for word in arguments):
+        from eval.cli.strategy_help import describe
+
+        print(describe())
+        raise SystemExit(0)
     others, arms = split_arguments(arguments)
     configs, rest = [], []
     for before, word in zip(("", *others), others):  # config files come first, so that the command line wins
-        (configs if "--config" in (before, word.partition("=")[0]) else rest).append(word)
+        (configs if "--config" in (before, word.partition("=")[0]) else rest).append(_long(word))
     try:
         return parser.parse_args(configs + rest), arms
     except ArgumentError as error:
-        raise ValueError(str(error)) from None
+        key = re.match(r"unknown key (\w+)", str(error))
+        belongs = f"config: {key[1]} belongs to {BELONGS[key[1]]}" if key and key[1] in BELONGS else error
+        raise ValueError(str(belongs)) from None
+
+
+def _long(word: str) -> str:
+    """An option in its long form: --cfg is --sampling.cfg."""
+    name, equals, value = word.partition("=")
+    return SHORT.get(name, name) + equals + value
+
+
+def printed_config(
+    arguments: Sequence[str],
+    parse: Callable[[Sequence[str]], Namespace],
+    effective: Callable[[Namespace], dict[str, Any]] | None = None,
+) -> str | None:
+    """The config that a command line with --print_config stands for, with all defaults; None without that option.
+
+    Args:
+        arguments: the command line.
+        parse: of the command.
+        effective: its options as a config states them; `plain_options` if None.
+    """
+    rest = [word for word in arguments if word.partition("=")[0] != PRINT]
+    if len(rest) == len(arguments):
+        return None
+    with redirect_stdout(sys.stderr):  # what is said of a choice is not part of the config
+        return plain_yaml.dump((effective or plain_options)(parse(rest)))
+
+
+def plain_options(options: Namespace, **resolved: Any) -> dict[str, Any]:
+    """The options as a config file states them: plain values, without those that belong to one call alone.
+
+    Args:
+        options: of the command.
+        resolved: values in place of some of them.
+    """
+    of_one_call = ("config", "overwrite", "quiet")
+    config = options.as_dict() | resolved
+    return {name: value for name, value in config.items() if value is not None and name not in of_one_call}
 
 
 def complete(given: Namespace, processes: int = 1, kept_precision: str | None = None, **completed: Any) -> Options:
@@ -135,7 +193,7 @@ def add_models(parser: ArgumentParser) -> None:
 def add_sampling(parser: ArgumentParser) -> None:
     """Adds guidance, filters and temperature; their defaults depend on the models."""
     add = parser.add_argument
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5)")
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5); short: --cfg, and so for the next three")
     add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
     add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
     add(

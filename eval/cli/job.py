@@ -18,6 +18,7 @@ import sdvar
 from eval.benchmarking.memory import decode_bytes, free_bytes, is_out_of_memory, smaller_batch
 from eval.cli.arms import default_arms
 from eval.cli.batch_one import speculation_at_batch_one
+from eval.cli.devices import count
 from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
@@ -155,8 +156,9 @@ def _trainer(options: Namespace, accelerator: str, writer: ImageWriter) -> Train
 def _accelerator(options: Namespace) -> str:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     accelerator = options.accelerator.replace("gpu", "cuda").replace("auto", "cuda" if available else "cpu")
-    if accelerator == "cuda" and available < options.devices:
-        raise ValueError(f"devices: {options.devices} GPUs asked for, {available} found; --accelerator cpu needs none")
+    if accelerator == "cuda" and available < count(options.devices):
+        asked = count(options.devices)
+        raise ValueError(f"devices: {asked} GPUs asked for, {available} found; --accelerator cpu needs none")
     return accelerator
 
 

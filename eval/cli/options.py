@@ -7,13 +7,16 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+import sdvar
 from eval.cli import groups
-from eval.cli.arms import NOISE_FLOOR, RESEEDED
+from eval.cli.arms import NOISE_FLOOR, RESEEDED, default_arms
+from eval.cli.devices import count, read_devices
 from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
 from eval.cli.precision import precision_of
 from eval.metrics import networks, registry
 from eval.metrics.images import formats
+from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
 
@@ -59,6 +62,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         metavar="[NAME=]CLASS",
         help="an arm beside the baseline, in place of the default arms; repeatable, its parameters follow it: "
         "--strategy fast=Speculative --strategy.gamma 2 --strategy.acceptance Match --strategy.acceptance.tau 0.5; "
+        'or with its arguments: "Speculative(gamma=Spans((3, 1, 1, 1)))"; --strategy.help lists them; '
         "gamma auto, the default, measures what is fastest before the run (docs/planning.md); "
         "--strategy.reseed true decodes it with other seeds, --strategy.draft FILE with another draft, "
         "a checkpoint or target:int8 as for --draft, "
@@ -77,7 +81,12 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--repeats", type=groups.Count, default=1, help=REPEATS_HELP)
     add("--seed", type=int, default=0, help="the run's seed")
     add("--batch_size", type=int, default=50, help="images decoded together")
-    add("--devices", type=groups.Devices, default=1, help="processes on this node, each with its device")
+    add(
+        "--devices",
+        type=int | list[int] | str,
+        default=1,
+        help="processes on this node, each with its device; or auto, every GPU; or the numbers of GPUs, 0,1",
+    )
     add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
     groups.add_engine(parser, graphs=False)
     add("--reference", type=str | None, help=formats.HELP)
@@ -111,7 +120,8 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     Raises:
         ValueError: with one line that says which option is wrong.
     """
-    check_launcher(given.devices, given.num_nodes)
+    devices = read_devices(given.devices, given.accelerator)
+    check_launcher(count(devices), given.num_nodes)
     defaults = OTHER_DEFAULTS if given.target else BUNDLED_DEFAULTS
     completed = {name: value for name, value in defaults.items() if given[name] is None}
     if _gives_images(given):
@@ -122,7 +132,7 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     completed["metrics"] = registry.parse_metrics(given.metrics)
     # threads are a setting of the run: given by hand they stay, whatever the number of devices
     kept = None if given.overwrite else precision_of(given.out)
-    return groups.complete(given, given.devices, kept, **completed)
+    return groups.complete(given, count(devices), kept, devices=devices, **completed)
 
 
 def _gives_images(given: Namespace) -> bool:
@@ -140,7 +150,7 @@ def _arms(strategy: dict[str, Any] | None, noise_floor: bool) -> dict[str, Any] 
     if strategy is None or not noise_floor:
         return strategy
     floor = strategy.get(NOISE_FLOOR, RESEEDED)
-    if not floor.get("reseed"):
+    if not (isinstance(floor, dict) and floor.get("reseed")):
         raise ValueError(f"--noise_floor: another arm is called {NOISE_FLOOR!r}; give that one another name")
     return {**strategy, NOISE_FLOOR: floor}
 
@@ -152,6 +162,17 @@ def as_config(options: Namespace, **resolved: Any) -> dict[str, Any]:
         options: of the command.
         resolved: values in place of some of them.
     """
-    config = options.as_dict() | {"reference": options.reference or "none"} | resolved
-    of_one_call = ("config", "overwrite", "quiet")
-    return {name: value for name, value in config.items() if value is not None and name not in of_one_call}
+    return groups.plain_options(options, **{"reference": options.reference or "none"} | resolved)
+
+
+def effective_config(options: Namespace) -> dict[str, Any]:
+    """The same with every argument of every arm, and with the classes of a bundled pair: what a run would store."""
+    pair = sdvar.load_pair(options.pair) if options.pair else None
+    arms = default_arms(len(pair.pyramid)) if options.strategy is None and pair else options.strategy
+    resolved: dict[str, Any] = {}
+    if arms is not None:  # the default ones depend on the models
+        built = build_arms(arms, sdvar.Sampling(**options.sampling.as_dict()))
+        resolved["strategy"] = {arm.name: arm.config() for arm in built}
+    if options.labels is None and pair:
+        resolved["labels"] = f"0-{pair.num_classes - 1}"
+    return as_config(options, **resolved)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sdvar
-from lightning_modules.run.png import rounded
+from sdvar.pictures import rounded
 
 
 class Decoded(NamedTuple):

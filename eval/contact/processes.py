@@ -16,7 +16,7 @@ from PIL import Image
 
 import sdvar
 from eval.contact.step import FAILED, Outcome, Place, judged
-from lightning_modules.run.png import rounded
+from sdvar.pictures import rounded
 from sdvar.sampling import Sampling
 
 ARMS = {"baseline": sdvar.Baseline(), "speculative": sdvar.Speculative(2)}

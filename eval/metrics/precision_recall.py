@@ -26,7 +26,7 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
 
     name = next((name for name in (REFERENCE, BASELINE) if name in others and others[name].images is not None), None)
     if name is None:
-        return {}, []
+        return {}, ["no precision and recall: they compare with a reference's images, and there is no such reference"]
     other = others[name]
     least = SETTINGS["prc_neighborhood"] + 1
     fewest, most = sorted((ours.images, other.images))

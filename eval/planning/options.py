@@ -63,7 +63,11 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    given, _ = groups.read(build_parser(), arguments)
+    given, arms = groups.read(build_parser(), arguments)
+    if arms:
+        raise ValueError(
+            "--strategy: expected none, this command finds the strategy; eval/benchmark.py times given ones"
+        )
     out = given.out if given.acceptance else given.out or OUT
     options = groups.complete(given, out=out, **complete_simulation(given))
     if options.acceptance:

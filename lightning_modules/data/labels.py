@@ -111,7 +111,7 @@ class ClassLabelDataModule(LightningDataModule):
         if self.classes.fixed:
             index, label, seed = self._listed(self.images)
             listed = {"images": self.images, "index": as_ranges(index.tolist())}
-            listed |= {"label_sha256": _digest(label), "seed_sha256": _digest(seed)}
+            listed |= {"label_sha256": digest(label), "seed_sha256": digest(seed)}
             return {"labels": listed, "seed": self.seed, "batch_size": self.batch_size}
         return {
             "labels": self.classes.labels,
@@ -134,8 +134,13 @@ class ClassLabelDataModule(LightningDataModule):
         from datasets import Dataset as Table
 
         rows = max(self.batches, least_batches) * self.batch_size
-        index, label, seed = self._listed(rows) if self.classes.fixed else self._shuffled(rows)
+        index, label, seed = self.listed(rows)
         return Table.from_dict({"index": index, "label": label, "seed": seed, "mask": np.arange(rows) < self.images})
+
+    def listed(self, rows: int | None = None) -> tuple[np.ndarray, ...]:
+        """Index, label and seed of the run's images, each int64 (images,), by index; or of so many rows, filled up."""
+        rows = self.images if rows is None else rows
+        return self._listed(rows) if self.classes.fixed else self._shuffled(rows)
 
     def _shuffled(self, rows: int) -> tuple[np.ndarray, ...]:
         """Index, label and seed of images 0 to rows - 1, each int64 (rows,).
@@ -162,7 +167,7 @@ class ClassLabelDataModule(LightningDataModule):
         return DataLoader(batches, batch_size=1, collate_fn=_only_item)
 
 
-def _digest(numbers: Iterable[int]) -> str:
+def digest(numbers: Iterable[int]) -> str:
     """SHA-256 of the numbers, one per line."""
     return hashlib.sha256("".join(f"{number}\n" for number in numbers).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from lightning_modules import plain_yaml
 from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
 from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new, read_settings, survey
+from lightning_modules.run.growth import OF_IMAGES, Growth
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, SETTINGS
 from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
@@ -81,13 +82,16 @@ class RunFolder:
     def _tokens(self, arm: str, batch: int) -> Path:
         return self.path / arm / "tokens" / f"{batch:06d}.zlib"
 
-    def check(self, settings: Mapping, overwrite: bool = False, extend: bool = False) -> None:
+    def check(
+        self, settings: Mapping, overwrite: bool = False, extend: bool = False, growth: Growth | None = None
+    ) -> None:
         """Refuses a folder that this run must not write to; changes nothing.
 
         Args:
             settings: of the run that is to write.
             overwrite: it removes an earlier run.
             extend: it may have other arms than the earlier run, but none of the same name that is something else.
+            growth: how it grows by further images.
 
         Raises:
             ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
@@ -113,6 +117,9 @@ class RunFolder:
             return
         if not overwrite:
             settings = plain_yaml.load(plain_yaml.dump(dict(settings)))
+            if growth:
+                earlier |= {name: settings[name] for name in OF_IMAGES if name in settings}
+                self._check_all_grow(settings["arms"])
             if extend:
                 earlier["arms"] = {**settings["arms"], **self.arms()}
                 settings["arms"] = {**earlier["arms"], **settings["arms"]}
@@ -123,13 +130,27 @@ class RunFolder:
                     + "; ".join(differing)
                 )
 
-    def open(self, settings: Mapping, arms: Iterable[str], overwrite: bool = False, extend: bool = False) -> None:
+    def _check_all_grow(self, arms: Iterable[str]) -> None:
+        if others := sorted(self.arms().keys() - set(arms)):
+            raise ValueError(
+                f"out: {self.path} holds arms that are not asked for ({', '.join(others)}), which would lack the "
+                "further images; ask for them too, or remove their folders to give them up"
+            )
+
+    def open(
+        self,
+        settings: Mapping,
+        arms: Iterable[str],
+        overwrite: bool = False,
+        extend: bool = False,
+        growth: Growth | None = None,
+    ) -> None:
         """Makes the folder ready for writing; one process does this before the others look.
 
         Takes over what an interrupted run left, or removes the earlier run's files if ``overwrite``. The folder is this
         run's alone from here on. With ``extend`` arms that it holds already stay in its settings.
         """
-        self.check(settings, overwrite, extend)
+        self.check(settings, overwrite, extend, growth)
         try:
             self.lock.acquire(rank=0)
         except OSError as error:
@@ -141,6 +162,8 @@ class RunFolder:
             if overwrite:
                 self._remove_run()
             self.path.mkdir(parents=True, exist_ok=True)
+            if growth:  # before the settings: a run that is killed here has what it had, or can grow again
+                self._drop_batches(growth.stale)
             self.write(SETTINGS, MARKER | dict(settings))
             for arm in arms:
                 (self.path / arm).mkdir(exist_ok=True)
@@ -148,6 +171,13 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"out: {error.filename or self.path} cannot be written: {error.strerror}") from None
         self.merge(arms)
+
+    def _drop_batches(self, stale: Collection[int]) -> None:
+        """Removes the rows of batches that are to be decoded again, with further images."""
+        arms = self.arms()
+        self.merge(arms)
+        for table in map(self.batches, arms if stale else ()):
+            table.replace(row for row in table.read() if int(row["batch"]) not in stale)
 
     def _survey(self, settings: Mapping | None) -> Contents:
         """What lies in the folder; ValueError if a link or a pipe is where the run has a file or a folder."""

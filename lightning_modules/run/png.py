@@ -6,18 +6,12 @@ import hashlib
 import io
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from sdvar.atomic import write_atomically
 
 WHOLE, MISSING, DAMAGED, REPLACED = "whole", "missing", "damaged", "replaced"
-
-
-def rounded(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] as the uint8 (B, H, W, 3) of their files, on the same device."""
-    return images.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def write_png(path: Path, image: Tensor) -> str:

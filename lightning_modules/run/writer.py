@@ -19,6 +19,7 @@ from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.predictor import SDVARPredictor
 from lightning_modules.run.contents import read_settings
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.growth import Growth, growth_of
 from lightning_modules.run.plan import RunPlan
 from lightning_modules.run.png import write_png
 from lightning_modules.run.room import check_room
@@ -34,7 +35,8 @@ class ImageWriter(BasePredictionWriter):
 
     What the folder lacks is known before anything is decoded: `setup` gives the data module the plan, which travels
     with each batch. A batch that is complete is not decoded again; of an incomplete one only what is missing is
-    written. All processes share the folder; each image is written by one of them.
+    written. All processes share the folder; each image is written by one of them. A run grows by further images where
+    those that it has would be the same.
 
     Args:
         out: the run's folder.
@@ -58,6 +60,7 @@ class ImageWriter(BasePredictionWriter):
         self.workers = workers
         self.waited = 0.0
         self._opened = False
+        self._growth: Growth | None = None
         self._pool: WritePool | None = None
         self._appending = threading.Lock()
         self._arms: list[str] = []
@@ -69,10 +72,10 @@ class ImageWriter(BasePredictionWriter):
             ValueError: a label is no class of the models, or the folder holds something else.
         """
         data.check_classes(predictor.pair.num_classes)
-        if not self.overwrite:
-            earlier = read_settings(self.folder.path) or {}
+        if not self.overwrite and (earlier := read_settings(self.folder.path)):
             predictor.arms = take_over(predictor.arms, earlier.get("arms", {}))
-        self.folder.check(self.settings(trainer, predictor, data), self.overwrite, self.extend)
+            self._growth = growth_of(earlier, data)
+        self.folder.check(self.settings(trainer, predictor, data), self.overwrite, self.extend, self._growth)
 
     def open(self, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule) -> None:
         """Makes the run's folder ready and checks the images in it; one process does this, once.
@@ -89,7 +92,10 @@ class ImageWriter(BasePredictionWriter):
         predictor.tune(trainer.strategy.root_device, data, trainer.world_size)
         arms = [arm.name for arm in predictor.arms]
         try:
-            self.folder.open(self.settings(trainer, predictor, data), arms, self.overwrite, self.extend)
+            settings = self.settings(trainer, predictor, data)
+            self.folder.open(settings, arms, self.overwrite, self.extend, self._growth)
+            if growth := self._growth:
+                print(f"out: {self.folder.path} grows from {growth.before:,} to {growth.after:,} images per arm")
             self.folder.verify(arms)
             absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
             check_room(self.folder.path, absent, predictor.pair.tokenizer.image_size)

@@ -10,6 +10,7 @@ from typing import Generic, Literal
 
 import torch
 
+from sdvar.arguments import check_device
 from sdvar.checkpoints.choosing import choose
 from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
@@ -50,8 +51,9 @@ def load_var(
 
     Raises:
         CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``.
-        ValueError, TypeError: for another dtype, or arguments of the wrong kind.
+        ValueError, TypeError: for another dtype, a device that this machine lacks, or arguments of the wrong kind.
     """
+    device = check_device(device)
     dtype = as_dtype(dtype, device)
     return _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads)).fill(device, dtype)
 
@@ -71,8 +73,9 @@ def load_tokenizer(
 
     Raises:
         CheckpointError: if the source cannot be read, is not a tokenizer, or ``patch_nums`` is missing or does not fit.
-        ValueError, TypeError: for another dtype, or arguments of the wrong kind.
+        ValueError, TypeError: for another dtype, a device that this machine lacks, or arguments of the wrong kind.
     """
+    device = check_device(device)
     dtype = as_dtype(dtype, device)
     pyramid = given_pyramid(patch_nums)
     if pyramid is None:
@@ -106,9 +109,10 @@ def load_pair(
         heads: attention heads of "draft" and "target" where the files do not hold them; see `load_var`.
 
     Raises:
-        ValueError: for an unknown pair, or arguments that do not belong together.
+        ValueError: for an unknown pair, arguments that do not belong together, or a device that this machine lacks.
         CheckpointError: if a checkpoint cannot be read or does not fit the others.
     """
+    device = check_device(device)
     dtype = as_dtype(dtype, device)
     given = {"draft": draft, "target": target, "tokenizer": tokenizer}
     sources = {name: source for name, source in given.items() if source is not None}
@@ -128,7 +132,7 @@ def load_pair(
     big = _opened_var(sources["target"], pyramid, _checked_heads(given_heads.get("target")))
     small = _opened_var(sources["draft"], pyramid, _checked_heads(given_heads.get("draft"))) if own is None else None
     if own is not None:
-        check_draft(own, big.model.depth, dtype, torch.device(device))
+        check_draft(own, big.model.depth, dtype, device)
     images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
     drafted = small.name if small else own
     try:

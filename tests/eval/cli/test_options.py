@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eval import fid
 from eval.cli.options import parse
 from lightning_modules.arm import build_arm
 from sdvar import Spans, Speculative
@@ -68,12 +69,15 @@ def test_a_wrong_shared_option_gets_the_same_line_from_every_command(module, arg
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("--devices 0", "devices: expected an int from 1 to 128, got 0"),
-        ("--devices 100000", "devices: expected an int from 1 to 128, got 100000"),
+        ("--devices 0", "devices: expected an int from 1 to 128, auto, or numbers of GPUs such as 0,1, got 0"),
+        (
+            "--devices 1000",
+            "devices: expected an int from 1 to 128, auto, or numbers of GPUs such as 0,1, got 1000",
+        ),
         ("--num_nodes 1000000", "num_nodes: expected an int from 1 to 10000, got 1000000"),
         ("--repeats 0", "repeats: expected an int >= 1, got 0"),
         ("--seed x", "seed: expected an int, got 'x'"),
-        ("--config CONFIG", "unknown key grid"),
+        ("--config CONFIG", "config: grid belongs to the config of a sweep: python eval/sweep.py --config FILE"),
     ],
 )
 def test_a_wrong_option_of_the_main_job_gets_one_line(arguments, error, tmp_path):
@@ -128,6 +132,52 @@ def test_a_reseeded_arm_and_a_temperature_a_scale():
         "a": {"class_path": "Baseline", "reseed": True},
         "b": {"class_path": "Baseline", "sampling": {"temperature": [1.1, 1, 1, 1, 1]}},
     }
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        (
+            "model: {pair: tiny}",
+            "config: model belongs to a config of Lightning's commands: python -m lightning_modules predict",
+        ),
+        ("sdvar_run: 1", "config: sdvar_run belongs to a run's settings.yaml: give the config.yaml beside it"),
+    ],
+)
+def test_the_config_of_another_command_is_said_to_be_one(config, error, tmp_path):
+    (tmp_path / "c.yaml").write_text(config)
+    with pytest.raises(ValueError) as raised:
+        parse(["--config", str(tmp_path / "c.yaml")])
+    assert str(raised.value).startswith(error)
+
+
+@pytest.mark.parametrize("module", PARSERS)
+def test_sampling_has_short_forms(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = import_module(module).parse(["--cfg", "2", "--top_k=7", "--top_p", "0.5", "--temperature", "1.1"])
+    assert options.sampling.as_dict() == {"cfg": 2.0, "top_k": 7, "top_p": 0.5, "temperature": 1.1}
+
+
+def test_the_strategies_and_their_parameters_are_listed(capsys):
+    for arguments in (["--strategy.help"], ["--strategy", "Speculative", "--strategy.help"]):
+        with pytest.raises(SystemExit) as stop:
+            parse(arguments)
+        shown = capsys.readouterr().out
+        assert not stop.value.code and max(map(len, shown.splitlines())) <= 120
+        for line in ("Handoff(entry, first='draft'", "Spans(scales)", "Match(tau=0.5, keep='draft')", "Baseline("):
+            assert f"  {line}" in shown
+
+
+def test_the_config_that_is_printed_is_the_one_that_runs(tmp_path, capsys):
+    assert fid.main(["--print_config", "--seed", "3", "--strategy", "Handoff", "--strategy.entry", "2"]) is None
+    shown = capsys.readouterr().out
+    config = yaml.safe_load(shown)
+    assert (config["seed"], config["labels"], config["images_per_class"]) == (3, "0-9", 100)
+    assert config["strategy"]["handoff"]["init_args"] == {"entry": 2, "first": "draft", "prefix": "block_causal"}
+    assert config["sampling"]["top_k"] == 60 and config["reference"] == "bundled" and config["threads"] >= 1
+    (tmp_path / "c.yaml").write_text(shown)
+    fid.main(["--config", str(tmp_path / "c.yaml"), "--print_config"])
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("module", PARSERS)

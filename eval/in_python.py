@@ -1,0 +1,72 @@
+"""`eval.run`: the main job in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+
+import sdvar
+from eval.cli.devices import count
+from eval.cli.groups import BUNDLED_SAMPLING, Options
+from eval.cli.job import prepare
+from eval.cli.options import build_parser, complete
+from eval.metrics.measuring import Measurement, measure_run
+from eval.report.page import write_report
+from lightning_modules.run.finished import end_session, read_run
+from lightning_modules.strategies import as_config
+from sdvar.command_line import expand_home
+
+
+def run(config: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """See `eval.run`."""
+    started = time.perf_counter()
+    options = read_options(config, given)
+    if count(options.devices) * options.num_nodes > 1:
+        raise ValueError("devices: expected 1 from Python; for more processes run python eval/fid.py")
+    job = prepare(options, started)
+    prepared = time.perf_counter()
+    job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
+    decoded = time.perf_counter()
+    with job.folder.lock.held():
+        end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
+        metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
+        write_report(job.folder.path)
+    return metrics
+
+
+def read_options(config: str | None, given: Mapping[str, Any]) -> Options:
+    """The options of the main job from a config file and what overrides it.
+
+    Raises:
+        ValueError: with one line that says which option is wrong.
+    """
+    parser = build_parser("eval.run")
+    if config is not None and not Path(expand_home(config)).is_file():
+        raise ValueError(f"config: no such file: {config}")
+    try:
+        base = None if config is None else parser.parse_path(expand_home(str(config)))
+        parsed = expand_home(parser.parse_object(_plain(given), base))
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
+    return complete(parsed, parsed.strategy)
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a config states them: strategies, samplings and paths in plain values."""
+    options = {name: value for name, value in given.items() if value is not None}
+    if isinstance(arms := options.get("strategy"), Mapping):
+        options["strategy"] = {
+            name: as_config(arm) if isinstance(arm, sdvar.Strategy) else arm for name, arm in arms.items()
+        }
+    if isinstance(sampling := options.get("sampling"), sdvar.Sampling):
+        if sampling.more_smooth:
+            raise ValueError("sampling.more_smooth: expected False, its images are not for measuring; got True")
+        options["sampling"] = {name: getattr(sampling, name) for name in BUNDLED_SAMPLING}
+    return {name: value if isinstance(value, _YAML) else str(value) for name, value in options.items()}
+
+
+_YAML = str | bool | int | float | list | dict

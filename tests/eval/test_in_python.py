@@ -1,0 +1,49 @@
+"""The main job from Python."""
+
+import json
+
+import pytest
+
+import eval
+import sdvar
+from eval.in_python import read_options
+
+OPTIONS = {"labels": "0-2", "images_per_class": 1, "batch_size": 3, "threads": 1, "accelerator": "cpu"}
+
+
+def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, capsys):
+    strategy = {"fast": sdvar.Speculative(2, sdvar.Match(0.5)), "late": "Handoff(2)"}
+    options = {**pair_files, **OPTIONS, "strategy": strategy, "sampling": sdvar.Sampling(cfg=2.0), "metrics": "pairs"}
+    metrics = eval.run(**options, out=tmp_path / "run")
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["arms"]) == ["baseline", "fast", "late"] and (tmp_path / "run" / "report.html").is_file()
+    assert metrics["arms"]["fast"]["strategy"] == str(strategy["fast"])
+    assert metrics["config"]["sampling"] == {"cfg": 2.0, "top_k": 0, "top_p": 0.0, "temperature": 1.0}
+    again = eval.run(**options, out=tmp_path / "run")  # it is finished: measured anew
+    assert again["arms"].keys() == metrics["arms"].keys()
+    assert capsys.readouterr().out == ""
+
+
+def test_arguments_override_a_config(tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 3\nlabels: 0-4\nsampling: {cfg: 3.0}\n")
+    options = read_options(str(tmp_path / "c.yaml"), {"seed": 4, "sampling": {"top_k": 7}})
+    assert (options.seed, options.labels, options.sampling.cfg, options.sampling.top_k) == (4, "0-4", 3.0, 7)
+    assert options.images_per_class == 100 and options.pair == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"devices": 2}, "devices: expected 1 from Python; for more processes run python eval/fid.py"),
+        ({"seed": "x"}, "seed: expected an int, got 'x'"),
+        ({"sed": 1}, "unknown key sed; did you mean seed?"),
+        ({"strategy": {"a": 3}}, "strategy 'a': expected a mapping with class_path and init_args, got 3"),
+        ({"sampling": sdvar.Sampling(more_smooth=True)}, "sampling.more_smooth: expected False"),
+        ({"config": "nowhere.yaml"}, "config: no such file: nowhere.yaml"),
+        ({"quiet": "yes"}, "quiet: expected true or false, got 'yes'"),
+    ],
+)
+def test_a_mistake_is_a_value_error_of_one_line(options, error):
+    with pytest.raises(ValueError) as raised:
+        eval.run(**options)
+    assert error in str(raised.value) and "\n" not in str(raised.value)
