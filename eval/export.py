@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
     add("--seed", type=int, default=0, help="of the order of the images")
     add("--statistics", type=bool, default=False, help="write mu and sigma of the images' features, for FID alone")
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP + " (that of the run)")
-    add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
+    add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     return parser
 
 

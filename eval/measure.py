@@ -37,7 +37,7 @@ def build_parser() -> ArgumentParser:
     add("--resize", type=bool | None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
+    add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     return parser
 
 

@@ -93,7 +93,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--resize", type=bool, default=False, help=RESIZE_HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=str | None, help="its weights file, instead of a download")
+    add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
     add("--quiet", type=bool, default=False, help="no progress line; without a terminal there is none anyway")

@@ -13,7 +13,7 @@ import torch
 
 from eval.metrics.feature_metrics import measure_images, measure_parts
 from eval.metrics.features import Features, extract
-from eval.metrics.images.formats import class_names
+from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
 from eval.metrics.metric import BASELINE, REFERENCE, ArmTables
 from eval.metrics.networks import (
@@ -135,7 +135,7 @@ def measure_run(
         "measured_on": _measured_on(measurement),
         "config": dict(config),
         "wall_seconds": wall,
-        "class_names": _class_names(measurement.reference, record.num_classes),
+        "class_names": _class_names(measurement.reference, record),
         "batch_size": record.batch_size,
         "patch_nums": record.patch_nums,
     }
@@ -229,9 +229,10 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
-def _class_names(reference: str | None, num_classes: int | None) -> list[str] | None:
-    """Names of the classes: those of the reference if it has as many, else ImageNet's for 1,000 classes."""
-    names = class_names(reference) if reference else []
-    if len(names) == num_classes:
-        return names
-    return imagenet_names() if num_classes == IMAGENET_CLASSES else None
+def _class_names(reference: str | None, record: FinishedRun) -> list[str] | None:
+    """Names of the classes: the reference's if it has as many, a bundled pair's own, ImageNet's for 1,000 classes."""
+    bundled = isinstance(record.source, str) or "pair" in (record.source or {})
+    for source in (reference, BUNDLED if bundled else None):
+        if source and len(names := class_names(source)) == record.num_classes:
+            return names
+    return imagenet_names() if record.num_classes == IMAGENET_CLASSES else None

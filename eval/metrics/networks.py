@@ -18,14 +18,18 @@ BUNDLED_EXTRACTOR = "fashion-mnist-128"
 BUNDLED_IMAGE_SIZE = 32  # it takes no other
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "bundled" / "feature_net.safetensors"
 INCEPTION = "inception-v3-compat"  # the network whose Fréchet distance is called FID
+DOWNLOAD = "download"  # in place of a weights file
 METRIC_NAMES = ("isc", "fid", "kid", "prc")  # as torch-fidelity calls the metrics that have a layer
 
 
 def check_feature_extractor(feature_extractor: str, feature_extractor_weights: Path | str | None = None) -> Path | None:
     """Checks a feature extractor's name and weights file without loading anything.
 
+    Nothing is downloaded unasked: where no file is given, torch's cache must have the weights, or the word `DOWNLOAD`
+    stands for them.
+
     Returns:
-        The weights file that will be read; None where torch-fidelity downloads them itself.
+        The weights file that will be read; None where torch-fidelity finds or downloads them itself.
 
     Raises:
         ValueError: the name is unknown, or the file is missing.
@@ -36,8 +40,15 @@ def check_feature_extractor(feature_extractor: str, feature_extractor_weights: P
     if feature_extractor not in FEATURE_EXTRACTORS_REGISTRY:
         names = [BUNDLED_EXTRACTOR, *(name for name in FEATURE_EXTRACTORS_REGISTRY if name != BUNDLED_EXTRACTOR)]
         raise ValueError(f"feature_extractor: got {feature_extractor!r}; allowed: {', '.join(names)}")
-    if feature_extractor_weights is None:
-        return BUNDLED_WEIGHTS if feature_extractor == BUNDLED_EXTRACTOR else None
+    if feature_extractor == BUNDLED_EXTRACTOR and feature_extractor_weights in (None, DOWNLOAD):
+        return BUNDLED_WEIGHTS
+    if feature_extractor_weights is None and _would_download(feature_extractor):
+        raise ValueError(
+            f"feature_extractor_weights: the weights of {feature_extractor} are not on this machine; give "
+            f"{_file_to_get(feature_extractor)}, or the word {DOWNLOAD}, which lets torch-fidelity fetch them"
+        )
+    if feature_extractor_weights in (None, DOWNLOAD):
+        return None
     weights = Path(feature_extractor_weights)
     if not weights.is_file():
         raise ValueError(
@@ -136,6 +147,17 @@ def _safe_copy(weights: Path) -> Iterator[Path]:
         copy = Path(folder) / "weights.pth"
         torch.save(tensors, copy)
         yield copy
+
+
+def _would_download(feature_extractor: str) -> bool:
+    """Whether it is a network of torch-fidelity's own whose weights torch's cache is not known to have."""
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    file = Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rpartition("/")[2])
+    own = FEATURE_EXTRACTORS_REGISTRY[feature_extractor].__module__.startswith("torch_fidelity.")
+    return own and not (feature_extractor == INCEPTION and file.is_file())
 
 
 def _file_to_get(feature_extractor: str) -> str:

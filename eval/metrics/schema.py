@@ -128,6 +128,7 @@ def _environment() -> Schema:
     }
     properties = {
         "command": _described("what was called", TEXT),
+        "date": _described("when it was called, YYYY-MM-DD", TEXT),
         "python": _described("version", TEXT),
         "versions": TEXTS,
         "device": {"type": "string", "enum": ["cpu", "cuda"]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -54,6 +55,23 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list
 def name_row(axes: Axes, name: str) -> None:
     """Writes an arm's name above its plot."""
     axes.set_title(name, loc="left", color=INK, size=11, pad=3)
+
+
+def add_legend(figure: Figure, *entries: Sequence, most: int = 3, **options: object) -> None:
+    """A legend above the plots in as many columns as fit into the figure's width.
+
+    Args:
+        figure: with its plots.
+        entries: handles and texts; none for those of the plots.
+        most: columns.
+        options: of `matplotlib.figure.Figure.legend`.
+    """
+    for columns in range(most, 0, -1):
+        legend = figure.legend(*entries, **LEGEND | options, ncols=columns)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.patches import Rectangle
 
-from eval.report.plots import ACCENT, INK, LEGEND, LINES, MARKERS, name_row, new_figure, to_svg
+from eval.report.plots import ACCENT, INK, LINES, MARKERS, add_legend, name_row, new_figure, to_svg
 from eval.report.run import Run
 from eval.report.tradeoff import shown_arms
 from eval.report.words import compared_arms, is_reseeded_baseline, share
@@ -99,7 +99,7 @@ def _lines_svg(run: Run, lines: dict[str, list[float | None]], ylabel: str, key:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel(SIDE)
     axes.set_ylabel(ylabel)
-    figure.legend(**LEGEND, ncols=2)
+    add_legend(figure, most=2)
     return to_svg(figure, key.replace("_", "-"))
 
 
@@ -219,5 +219,5 @@ def _times_svg(stacks: dict[str, dict[str, list[float]]], sides: list[int], unit
     rows[-1].set_xlabel(SIDE)
     order = [part for part in PARTS if part in handles]
     handles = [handles[part] for part in order]
-    figure.legend(handles, order, **LEGEND, ncols=3, handlelength=1.4, columnspacing=1.2)
+    add_legend(figure, handles, order, handlelength=1.4, columnspacing=1.2)
     return to_svg(figure, "times")

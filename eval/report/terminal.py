@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.metrics.registry import columns
-from eval.report.words import real_images, which
+from eval.report.words import is_reseeded_baseline, real_images, which
 
 WIDTH = 150  # of the page where stdout is not a terminal
 
@@ -26,7 +26,8 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         report: its file.
     """
     arms = metrics["arms"]
-    shown = [column for column in columns() if column.terminal and any(column.key in arm for arm in arms.values())]
+    having = {key for arm in arms.values() for key, value in arm.items() if value is not None}
+    shown = [column for column in columns() if column.terminal and column.key in having]
     images = next(iter(arms.values()))["images"]
     table = Table(title=f"{images:,} images per arm", caption=_caption(metrics))
     table.add_column("arm", no_wrap=True)
@@ -65,8 +66,10 @@ def _caption(metrics: dict[str, Any]) -> str:
     environment = metrics["environment"]
     reference = real_images(metrics)
     real = f"Reference: {reference}. " if reference else ""
-    features = f"Distances and Inception Score by {extractor}; kernel distance to the reference. " if extractor else ""
+    features = f"Distances and Inception Score by {extractor}. " if extractor else ""
+    reseeded = [name for name in metrics["arms"] if is_reseeded_baseline(metrics["arms"], name)]
+    floor = f"{reseeded[0]}: the baseline with other seeds, at the noise floor. " if reseeded else ""
     return (
-        f"{real}{features}speed: the baseline's time over the arm's, median of batches of {metrics['batch_size']}, on "
-        f"{environment['device']}, threads {environment['threads']}"
+        f"{real}{features}{floor}speed: the baseline's time over the arm's, median of batches of "
+        f"{metrics['batch_size']}, on {environment['device']}, threads {environment['threads']}"
     )

@@ -21,6 +21,7 @@ from eval.report.words import (
     noise_floor,
     sameness,
     shown,
+    too_few_images,
 )
 
 NAMED = 8  # with more points than this they are numbered instead of named
@@ -77,6 +78,7 @@ def section(run: Run) -> dict | None:
         "alt": f"{label} to the baseline against speed: {summary}; noise floor {shown(FAR, floor)}. On the frontier: "
         f"{', '.join(best)}.",
         "floor": floor,
+        "few": too_few_images(run.arms),
         "rows": rows,
         "best": best,
         "plain": [name for name in plain if name != BASELINE],
@@ -137,7 +139,10 @@ def _label_points(figure: Figure, axes: Axes, found: Points, texts: Mapping[str,
     places = [(9, 0, "left"), (-9, 0, "right"), *((0, dy, "center") for dy in heights)]
     places += [(dx, dy, align) for dy in heights for dx, align in ((18, "left"), (-18, "right"))]
     for name, point in found.items():
-        text = axes.annotate(texts[name], point, (0, 0), textcoords="offset points", va="center", color=INK, size=11)
+        text = axes.annotate(
+            texts[name], point, (0, 0), textcoords="offset points", va="center", color=INK, size=11, zorder=3,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},  # no line strikes it out
+        )  # fmt: skip
         for dx, dy, align in places:
             text.set(position=(dx, dy), ha=align)
             box = text.get_window_extent()

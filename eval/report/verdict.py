@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 
 from eval.report.run import Run
 from eval.report.tradeoff import frontier, points
@@ -13,11 +14,14 @@ from eval.report.words import (
     SPEED,
     compared_arms,
     images,
+    is_plain,
     metric_names,
     noise_floor,
+    place,
     sameness,
     share,
     shown,
+    too_few_images,
 )
 
 GAIN = 1.02  # times the baseline's speed, from which an arm is called faster at the page's head
@@ -43,6 +47,7 @@ def section(run: Run) -> dict:
     order = sorted(compared, key=lambda name: (name != first, name not in best))
     return {
         "compared": _compared(run, compared),
+        "facts": _facts(run),
         "verdict": verdict,
         "first": first,
         "tiles": _tiles(run, first) if first else _tiles_of_one_arm(run),
@@ -52,10 +57,21 @@ def section(run: Run) -> dict:
 
 
 def _first(run: Run, verdict: list[dict[str, str]]) -> str | None:
-    """The arm of the key metrics, the best that the run found: one at fault, else the first that gains."""
+    """The arm of the key metrics, the best that the run found: one at fault, else the first that gains.
+
+    A lossy arm is none of the best where its distance says nothing, nor is one model alone.
+    """
     named = [sentence for sentence in verdict if sentence["arm"]]
-    gaining = (one for one in named if one["title"] == "Fault" or _gains(run.arms[one["arm"]]))
+    unclear = {one["arm"] for one in named if one["title"] == "Lossy" and _unclear(run, one["arm"])}
+    gaining = (
+        one for one in named if one["title"] == "Fault" or (one["arm"] not in unclear and _gains(run.arms[one["arm"]]))
+    )
     return next(gaining, next(iter(named), {"arm": None}))["arm"]
+
+
+def _unclear(run: Run, name: str) -> bool:
+    arm = run.arms[name]
+    return is_plain(arm) or (arm.get(FAR) is not None and too_few_images(run.arms) is not None)
 
 
 def _gains(arm: dict) -> bool:
@@ -77,6 +93,28 @@ def _compared(run: Run, compared: list[str]) -> dict[str, str]:
     one = compared[0] if len(compared) == 1 else ""
     those = f"the baseline, the target model alone, on {count} with the same classes and seeds."
     return {"arm": one, "text": f"{'is' if one else f'{len(compared)} arms are'} compared with {those}"}
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What the page is about, at its head: models, sampling, machine, date, images."""
+    config, environment = run.metrics.get("config") or {}, run.metrics.get("environment") or {}
+    files = ", ".join(PurePath(str(config[name])).name for name in ("target", "draft", "tokenizer") if config.get(name))
+    pair, sampling = f"the bundled pair {config['pair']}" if config.get("pair") else "", config.get("sampling") or {}
+    measured = (run.metrics.get("measured_on") or {}).get("date") or environment.get("date")
+    facts = {
+        "Models": " with ".join(filter(None, (pair, files))),
+        "Sampling": ", ".join(f"{name} {_number(value)}" for name, value in sampling.items()),
+        "Decoded on": environment.get("gpu") or environment.get("processor") or environment.get("device", ""),
+        "Measured": measured or "",
+        "Images": f"{next(iter(run.arms.values()))['images']:,} per arm",
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _number(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_number, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _best(run: Run, names: list[str], metric: str, best: Callable) -> str:
@@ -128,25 +166,38 @@ def _simulated(run: Run, names: list[str]) -> tuple[str, str]:
 
 
 def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
-    """The fastest arm within the noise floor, else the closest one; without a floor or distances the fastest."""
+    """The fastest arm not above the noise floor, else the closest one; without a floor or distances the fastest.
+
+    One model alone is no speculation: it is named where there is nothing else, and never said to be close enough. With
+    few images no arm is chosen by its distance.
+    """
+    names = [name for name in names if not is_plain(run.arms[name])] or names[:1]
     floor, count = noise_floor(run.arms), len(names)
     far = {name: run.arms[name].get(FAR) for name in names}
-    within = [name for name, value in far.items() if None not in (floor, value) and value <= floor]
+    if is_plain(run.arms[names[0]]):
+        distance = f", with {_article(run)} of {shown(FAR, far[names[0]])} to the baseline" if far[names[0]] else ""
+        return names[0], f"is one model alone and {_speed(run.arms[names[0]])}{distance}"
+    if far[names[0]] is not None and (why := too_few_images(run.arms)):
+        arm = _best(run, names, SPEED, max)
+        text = f"{_speed(run.arms[arm])}, with {_article(run)} of {shown(FAR, far[arm])} to the baseline; {why}"
+        return arm, text + (f", so the {count} lossy arms are compared by their speed alone" if count > 1 else "")
+    within = [name for name, value in far.items() if None not in (floor, value) and place(value, floor) != "above"]
     above = floor is not None and any(value is not None for value in far.values()) and not within
     arm = _best(run, names, FAR, min) if above else _best(run, within or names, SPEED, max)
     speed, of_floor = _speed(run.arms[arm]), f"the noise floor of {shown(FAR, floor)}"
     near = f"{_article(run)} of {shown(FAR, far[arm])} to the baseline"
     if above:
-        text, place = f"has {near}, above {of_floor}, and {speed}", f"the closest of {count} lossy arms, none within it"
+        text, rank = f"has {near}, above {of_floor}, and {speed}", f"the closest of {count} lossy arms, all above it"
     elif within:
         ones = "the only one" if len(within) == 1 else f"the fastest of the {len(within)}"
-        text, place = f"{speed}, with {near}, within {of_floor}", f"{ones} within it, of {count} lossy arms"
+        beside = "below" if place(far[arm], floor) == "below" else "not clearly different from"
+        text, rank = f"{speed}, with {near}, {beside} {of_floor}", f"{ones} not above it, of {count} lossy arms"
     elif far[arm] is None:
-        text, place = f"{speed}; this run measures no distance", f"the fastest of {count} lossy arms"
+        text, rank = f"{speed}; this run measures no distance", f"the fastest of {count} lossy arms"
     else:
         text = f"{speed}, with {near}; this run has no noise floor to compare it with"
-        place = f"the fastest of {count} lossy arms"
-    return arm, text + (f"; it is {place}" if count > 1 else "")
+        rank = f"the fastest of {count} lossy arms"
+    return arm, text + (f"; it is {rank}" if count > 1 else "")
 
 
 def _kept(arm: dict) -> str:

@@ -10,6 +10,9 @@ from lightning_modules.strategies import import_path
 
 BASELINE = "baseline"
 INCEPTION = "inception-v3-compat"
+WIDTHS = {"fashion-mnist-128": 128, INCEPTION: 2048}  # features of which the Fréchet distance is taken
+ENOUGH = 10  # images per feature, for a claim about distances
+NEAR = 0.1  # of the noise floor: two estimates of it differ by as much
 ORIGINAL = {"fid": "FID", "kid": "KID"}  # names that are the original network's alone
 DASH = "\N{EN DASH}"
 SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
@@ -44,6 +47,24 @@ def noise_floor(arms: dict[str, dict]) -> float | None:
     """Distance between two baseline runs that differ in nothing but the seeds, if the run measured it."""
     floors = [arm.get(FAR) for name, arm in arms.items() if is_reseeded_baseline(arms, name)]
     return next((floor for floor in floors if floor is not None), None)
+
+
+def too_few_images(arms: dict[str, dict]) -> str | None:
+    """Why nothing can be claimed about distances, in words; None where there are enough images.
+
+    A covariance of C features from fewer than some 10 C images is mostly noise, and so is a distance's place among
+    others.
+    """
+    count = next(iter(arms.values()))["images"]
+    needed = ENOUGH * WIDTHS.get(other_network(arms) or INCEPTION, WIDTHS[INCEPTION])
+    return f"{images(count)} are too few to rank distances ({needed:,} are needed)" if count < needed else None
+
+
+def place(far: float, floor: float) -> str:
+    """A distance beside the noise floor: "below", "near" or "above". Near it there is no clear difference."""
+    if abs(far - floor) <= NEAR * floor:
+        return "near"
+    return "below" if far < floor else "above"
 
 
 def compared_arms(arms: dict[str, dict]) -> list[str]:

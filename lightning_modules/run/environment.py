@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PACKAGES = ("torch", "torchao", "lightning", "torchmetrics", "torch-fidelity", "datasets", "numpy", "pillow")
@@ -26,6 +27,7 @@ def describe_environment(device: str, threads: int, weights: dict[str, str]) -> 
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     environment = {
         "command": _command(sys.argv),
+        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": versions,
         "device": device,

@@ -282,7 +282,7 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         ),
         (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
         (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
-        (["OPTIONS", "--feature_extractor", "inception-v3-compat"], "could not be downloaded"),
+        (["OPTIONS", "--feature_extractor", "vgg16"], "the weights of vgg16 are not on this machine; give FILE, as"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["OPTIONS", "--attention", "efficient"], "attention: efficient does not run on cpu"),
     ],

@@ -14,7 +14,15 @@ from eval.metrics import frechet_distance, inception_score, kernel_distance, pre
 from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features import Features, extract
 from eval.metrics.images.formats import open_images
-from eval.metrics.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network, register_bundled_extractor, weights_digest
+from eval.metrics.networks import (
+    BUNDLED_EXTRACTOR,
+    DOWNLOAD,
+    INCEPTION,
+    check_feature_extractor,
+    load_network,
+    register_bundled_extractor,
+    weights_digest,
+)
 from lightning_modules.training.feature_net import FeatureNet
 
 LAYERS = {"128": 128, "logits": 10}
@@ -340,7 +348,19 @@ def test_without_a_network_the_error_says_how_to_get_the_weights(monkeypatch):
     with pytest.raises(
         ValueError, match=r"could not be downloaded .*--feature_extractor_weights weights-inception.*https:"
     ):
-        load_network(INCEPTION)
+        load_network(INCEPTION, DOWNLOAD)
+
+
+def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    for name in (INCEPTION, "vgg16"):
+        with pytest.raises(ValueError, match=f"the weights of {name} are not on this machine; give .*, or the word"):
+            check_feature_extractor(name)
+        assert check_feature_extractor(name, DOWNLOAD) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").touch()
+    assert check_feature_extractor(INCEPTION) is None
+    assert check_feature_extractor(BUNDLED_EXTRACTOR, DOWNLOAD) == check_feature_extractor(BUNDLED_EXTRACTOR)
 
 
 def test_any_registered_extractor_works_by_name(tmp_path):

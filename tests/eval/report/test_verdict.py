@@ -22,10 +22,16 @@ def some(*names, **more):
     return {name: arms()[name] for name in ("baseline", *names)} | more
 
 
+def many(*names, **more):
+    """Enough images to compare distances of 128 features."""
+    return {name: arm | {"images": 1280} for name, arm in some(*names, **more).items()}
+
+
 def lossy(**changes):
     return arms()["lossy"] | changes
 
 
+DRAFT = {"kind": "draft", "frechet_distance_to_baseline": 0.05, "speed_relative_to_baseline": 2.85}
 EXACT = arms()["speculative"]
 REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "images_differing_from_baseline": 40}
 
@@ -39,29 +45,54 @@ REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "imag
          "times its speed)."],
     ),
     (
-        some("lossy", "baseline_reseeded"),
+        many("lossy", "baseline_reseeded"),
         "lossy is compared",
         [f"Lossy: lossy has {FAR} 0.261 to the baseline, above the noise floor of 0.104, and is faster than the "
          "baseline (1.31 times its speed)."],
     ),
     (
-        some("baseline_reseeded", a=lossy(frechet_distance_to_baseline=0.05), b=lossy(frechet_distance_to_baseline=0.09,
+        many("baseline_reseeded", a=lossy(frechet_distance_to_baseline=0.05), b=lossy(frechet_distance_to_baseline=0.09,
              speed_relative_to_baseline=1.5), c=lossy(speed_relative_to_baseline=9.0)),
         "3 arms are compared",
-        [f"Lossy: b is faster than the baseline (1.50 times its speed), with {FAR} 0.090 to the baseline, within the "
-         "noise floor of 0.104; it is the fastest of the 2 within it, of 3 lossy arms."],
+        [f"Lossy: b is faster than the baseline (1.50 times its speed), with {FAR} 0.090 to the baseline, below the "
+         "noise floor of 0.104; it is the fastest of the 2 not above it, of 3 lossy arms."],
+    ),
+    (
+        many("lossy", "handoff", "baseline_reseeded"),
+        "2 arms are compared",
+        [f"Lossy: handoff has {FAR} 0.118 to the baseline, above the noise floor of 0.104, and is faster than the "
+         "baseline (1.12 times its speed); it is the closest of 2 lossy arms, all above it."],
+    ),
+    (
+        many("lossy"),
+        "lossy is compared",
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.261 to the baseline; this run "
+         "has no noise floor to compare it with."],
+    ),
+    (
+        many("lossy", "baseline_reseeded", near=lossy(frechet_distance_to_baseline=0.108)),
+        "2 arms are compared",
+        [f"Lossy: near is faster than the baseline (1.31 times its speed), with {FAR} 0.108 to the baseline, not "
+         "clearly different from the noise floor of 0.104; it is the only one not above it, of 2 lossy arms."],
     ),
     (
         some("lossy", "handoff", "baseline_reseeded"),
         "2 arms are compared",
-        [f"Lossy: handoff has {FAR} 0.118 to the baseline, above the noise floor of 0.104, and is faster than the "
-         "baseline (1.12 times its speed); it is the closest of 2 lossy arms, none within it."],
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.261 to the baseline; 40 "
+         "images are too few to rank distances (1,280 are needed), so the 2 lossy arms are compared by their speed "
+         "alone."],
     ),
     (
-        some("lossy"),
-        "lossy is compared",
-        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.261 to the baseline; this run "
-         "has no noise floor to compare it with."],
+        many("lossy", "baseline_reseeded", draft=lossy(**DRAFT)),
+        "2 arms are compared",
+        [f"Lossy: lossy has {FAR} 0.261 to the baseline, above the noise floor of 0.104, and is faster than the "
+         "baseline (1.31 times its speed)."],
+    ),
+    (
+        many("baseline_reseeded", draft=lossy(**DRAFT)),
+        "draft is compared",
+        [f"Lossy: draft is one model alone and is faster than the baseline (2.85 times its speed), with {FAR} 0.050 to "
+         "the baseline."],
     ),
     (
         some("speculative", "baseline_reseeded", quick=EXACT | {"speed_relative_to_baseline": 1.4}, other=REJECTION),
@@ -91,7 +122,8 @@ REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "imag
         "This run has 40 images per arm and no baseline to compare them with.",
         [],
     ),
-], ids=["lossless", "lossy", "within", "none within", "no floor", "all lossless", "distribution", "simulated", "alone",
+], ids=["lossless", "lossy", "within", "none within", "no floor",
+        "near", "few images", "beside the draft", "the draft", "all lossless", "distribution", "simulated", "alone",
         "no baseline"])  # fmt: skip
 def test_the_verdict_says_what_the_metrics_say(run, compared, verdict):
     context = section(run_of(run))
@@ -141,17 +173,19 @@ def test_the_key_metrics_are_those_of_the_best_arm():
     gaining = EXACT | {"speed_relative_to_baseline": 1.1}
     faulty = EXACT | {"images_differing_from_baseline": 3}
     assert section(run_of(some("lossy", speculative=gaining)))["first"] == "speculative"
-    assert section(run_of(some("lossy", speculative=NOTHING_DRAFTED)))["first"] == "lossy"
-    assert section(run_of(some("lossy", "speculative")))["first"] == "lossy"
+    assert section(run_of(many("lossy", speculative=NOTHING_DRAFTED)))["first"] == "lossy"
+    assert section(run_of(some("lossy", speculative=NOTHING_DRAFTED)))["first"] == "speculative"  # too few images
+    assert section(run_of(many(draft=lossy(**DRAFT), speculative=NOTHING_DRAFTED)))["first"] == "speculative"
+    assert section(run_of(many("lossy", "speculative")))["first"] == "lossy"
     assert section(run_of(some("lossy", speculative=faulty)))["first"] == "speculative"
     slow = lossy(speed_relative_to_baseline=0.9)
     assert section(run_of(some("speculative", slow=slow)))["first"] == "speculative"
 
 
 def test_of_many_arms_the_frontiers_have_sentences():
-    many = {f"arm_{index}": lossy(speed_relative_to_baseline=0.5) for index in range(20)}
-    many["best"] = lossy(speed_relative_to_baseline=2.0)
-    context = section(run_of(some("speculative", "baseline_reseeded", **many)))
+    arms_ = {f"arm_{index}": lossy(speed_relative_to_baseline=0.5) for index in range(20)}
+    arms_["best"] = lossy(speed_relative_to_baseline=2.0)
+    context = section(run_of(some("speculative", "baseline_reseeded", **arms_)))
     assert [line["arm"] for line in context["lines"]] == ["speculative", "best", "arm_0", "arm_1", "arm_2"]
     assert context["more"] == 17
 
@@ -169,3 +203,18 @@ def test_points_are_of_arms_whose_images_are_meaningful():
         "baseline": (1.0, 0.0), "speculative": (0.874, 0.0), "lossy": (1.31, 0.261), "handoff": (1.12, 0.118),
     }  # fmt: skip
     assert points({"alone": arm_metrics()}) == {}
+
+
+def test_the_head_says_what_was_run():
+    run = run_of(some("lossy"))
+    run.metrics["config"] = {"pair": "tiny", "draft": "target:int8", "sampling": {"cfg": 1.5, "top_k": 60}}
+    run.metrics["environment"] = {"device": "cpu", "processor": "A CPU", "date": "2026-01-02"}
+    assert section(run)["facts"] == {
+        "Models": "the bundled pair tiny with target:int8",
+        "Sampling": "cfg 1.5, top_k 60",
+        "Decoded on": "A CPU",
+        "Measured": "2026-01-02",
+        "Images": "40 per arm",
+    }
+    run.metrics["config"] = {"target": "/a/var_d30.pth", "draft": "var_d16.pth", "tokenizer": "vae.pth"}
+    assert section(run)["facts"]["Models"] == "var_d30.pth, var_d16.pth, vae.pth"
