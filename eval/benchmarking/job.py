@@ -14,12 +14,14 @@ from eval.benchmarking import measuring
 from eval.benchmarking.measuring import Runner, strategy_runner
 from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
-from eval.benchmarking.options import strategies_of
+from eval.benchmarking.options import arms_of
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
 from eval.benchmarking.roofline import Roofline, dtype_name, measure_ceilings
 from eval.benchmarking.simulated import with_simulated
 from eval.benchmarking.summary import summarise
+from eval.cli.groups import engine_of
 from lightning_modules.arm import build_arms
+from lightning_modules.pair_source import with_draft
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit
 from sdvar.engine import tf32_allowed
@@ -58,19 +60,23 @@ def prepare(options: Namespace) -> Job:
     build_arms(options.strategy or {})  # what is wrong with one of them is said before the models are loaded
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     pair, weights = load(options, device)
-    strategies = strategies_of(options, len(pair.pyramid))
+    arms = arms_of(options, len(pair.pyramid))
+    strategies = {arm.name: arm.strategy for arm in arms}
     if options.acceptance is not None:
         strategies = with_simulated(strategies, options.acceptance, len(pair.pyramid))
-    for strategy in strategies.values():
-        check_fit(strategy, sampling, len(pair.pyramid))
-    runners = [strategy_runner(name, one, pair, sampling, options.images) for name, one in strategies.items()]
+    pairs, runners = {None: pair}, []  # by an arm's own draft
+    for arm in arms:
+        check_fit(strategies[arm.name], arm.sampling or sampling, len(pair.pyramid))
+        if arm.draft not in pairs:
+            pairs[arm.draft] = engine_of(options).apply(with_draft(pair, arm.draft, options.precision))
+        runners.append(strategy_runner(arm, strategies[arm.name], pairs[arm.draft], sampling, options.images))
     original = load_original(options.original, pair) if options.original is not None else None
     pair.tokenizer.drop_encoder()
     if original:
         runners += original_runners(original, sampling, device, pair.target.dtype)
 
     def needed(batch: int) -> int:
-        ours = max(decode_bytes(pair, strategy, batch, options.images) for strategy in strategies.values())
+        ours = max(decode_bytes(pairs[arm.draft], strategies[arm.name], batch, options.images) for arm in arms)
         # the original runs while our caches are kept, and keeps its numbers in float32
         wider = torch.float32.itemsize // pair.target.dtype.itemsize
         return ours + (wider * decode_bytes(pair, sdvar.Baseline(), batch) if original else 0)
@@ -91,9 +97,11 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
     pair, device, dtype = job.pair, job.pair.device, job.pair.tokenizer.decoder_dtype
     with tf32_allowed(options.tf32):
         log.info("measuring what the machine reaches")
-        ceilings = measure_ceilings(device, (pair.target.dtype, dtype))
-        roofline = Roofline(pair, ceilings)
-        results = [entry for batch in job.batch_sizes for entry in _measure(options, job, batch, roofline)]
+        pairs = [pair, *(runner.pair for runner in job.runners if runner.pair)]
+        dtypes = [model.dtype for each in pairs for model in (each.target, each.draft)]
+        ceilings = measure_ceilings(device, (*dtypes, dtype))
+        rooflines = {id(each): Roofline(each, ceilings) for each in pairs}
+        results = [entry for batch in job.batch_sizes for entry in _measure(options, job, batch, rooflines)]
         original_tokens = _compare(options, job) if job.original else None
     chosen = ("attention", "tf32", "images", "warmup", "repeats")
     return {
@@ -116,12 +124,15 @@ def run(options: Namespace, job: Job) -> dict[str, Any]:
     }
 
 
-def _measure(options: Namespace, job: Job, batch: int, roofline: Roofline) -> list[dict[str, Any]]:
+def _measure(options: Namespace, job: Job, batch: int, rooflines: dict[int, Roofline]) -> list[dict[str, Any]]:
     pair = job.pair
     with naming_the_batch(batch, job.needed):
         measured = measuring.measure(job.runners, batch, pair.num_classes, pair.device, options.warmup, options.repeats)
     baseline = measured[job.runners[0].name]
-    return [summarise(one, measured[one.name], baseline, batch, roofline, options.images) for one in job.runners]
+    return [
+        summarise(one, measured[one.name], baseline, batch, rooflines[id(one.pair or pair)], options.images)
+        for one in job.runners
+    ]
 
 
 def _compare(options: Namespace, job: Job) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import sdvar
 from eval.benchmarking.memory import peak_bytes
+from lightning_modules.arm import Arm
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.models.cost import shared_bytes, weight_bytes
@@ -37,6 +39,8 @@ class Runner:
         weight_bytes: bytes of the models that it runs, with the copies that its runs have made.
         strategy: None for the original code.
         models: those of sdvar that it runs, each once.
+        pair: the models of its strategy, if it has one.
+        own: the draft and the sampling that it has in place of the others', in plain values.
         resolved: by the batch size what decodes where the strategy's gamma is "auto"; None where it is not.
     """
 
@@ -45,14 +49,24 @@ class Runner:
     weight_bytes: Callable[[], int]
     strategy: sdvar.Strategy | None = None
     models: Collection[NextScaleModel] = ()
+    pair: sdvar.ModelPair | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
     resolved: Callable[[int], sdvar.Strategy | None] = lambda batch: None
 
 
 def strategy_runner(
-    name: str, strategy: sdvar.Strategy, pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: bool
+    arm: Arm, strategy: sdvar.Strategy, pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: bool
 ) -> Runner:
-    """A strategy as it is compared; ``images`` says whether the tokenizer's decoder runs."""
-    models = set(strategy.models_of(pair))
+    """An arm as it is compared.
+
+    Args:
+        arm: with a draft of its own, if it has one, in the pair.
+        strategy: what decodes.
+        pair, sampling: what it decodes with; the arm may have its own sampling.
+        images: whether the tokenizer's decoder runs.
+    """
+    models, sampling = set(strategy.models_of(pair)), arm.sampling or sampling
+    own = {name: value for name, value in arm.config().items() if name in ("draft", "sampling")}
 
     def run(labels: Tensor, seeds: Tensor, clock: Clock | None = None) -> sdvar.DecodeStats:
         return sdvar.decode(pair, labels, seeds, strategy, sampling, images, clock).stats
@@ -63,7 +77,7 @@ def strategy_runner(
     def resolved(batch: int) -> sdvar.Strategy | None:
         return pair.tuned.get(tuned_key(strategy, pair, sampling, batch))  # decode keeps it there
 
-    return Runner(name, run, weights, strategy, models, resolved)
+    return Runner(arm.name, run, weights, strategy, models, pair, own, resolved)
 
 
 @dataclass

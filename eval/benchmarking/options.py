@@ -20,7 +20,7 @@ from eval.cli.groups import (
     complete,
     read,
 )
-from lightning_modules.arm import build_arms
+from lightning_modules.arm import Arm, build_arms
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import check_output
 
@@ -89,14 +89,14 @@ def parse(arguments: Sequence[str]) -> Options:
     return options
 
 
-def strategies_of(options: Namespace, scales: int) -> dict[str, sdvar.Strategy]:
-    """The strategies by name, the baseline first; the default ones depend on the number of scales.
+def arms_of(options: Namespace, scales: int) -> list[Arm]:
+    """The arms, the baseline first; the default ones depend on the number of scales.
 
     Raises:
         ValueError: as `lightning_modules.arm.build_arm`.
     """
     defaults = {name: arm for name, arm in default_arms(scales).items() if name in ARMS}
-    return {arm.name: arm.strategy for arm in build_arms(options.strategy or defaults)}
+    return build_arms(options.strategy or defaults, sdvar.Sampling(**options.sampling.as_dict()))
 
 
 def add_simulation(parser: ArgumentParser, scales: str) -> None:

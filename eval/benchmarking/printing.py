@@ -47,12 +47,17 @@ def print_tables(report: dict[str, Any]) -> None:
 
 def _table(title: str, entries: list[dict[str, Any]], cells: Callable[[dict[str, Any]], Cells]) -> Table:
     table = Table(title=title, title_justify="left")
-    rows = [[("batch", str(one["batch_size"])), ("strategy", one["name"]), *cells(one)] for one in entries]
+    rows = [[("batch", str(one["batch_size"])), ("strategy", _name(one)), *cells(one)] for one in entries]
     for column, _ in rows[0]:
         table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(text for _, text in row))
     return table
+
+
+def _name(entry: dict[str, Any]) -> str:
+    """With the draft that it has of its own."""
+    return f"{entry['name']} ({entry['draft']})" if "draft" in entry else entry["name"]
 
 
 def _main_cells(entry: dict[str, Any]) -> Cells:

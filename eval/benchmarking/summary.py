@@ -34,6 +34,7 @@ def summarise(
         "batch_size": batch,
         "name": runner.name,
         "strategy": as_config(runner.strategy),
+        **runner.own,
         **({"resolved": as_config(resolved)} if (resolved := runner.resolved(batch)) else {}),
         "latency_seconds": {"median": median, "p10": p10, "p90": p90, "runs": measured.seconds},
         "images_per_second": batch / median,

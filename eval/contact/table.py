@@ -39,10 +39,12 @@ TAILS = " ".join(
 )
 HANDOFF = "--strategy handoff=Handoff --strategy.entry 6 --strategy.first target"
 ROUNDED = "--strategy target_int8=Baseline --strategy.model draft --strategy auto=Speculative"
+EIGHT_BITS = "--strategy target_fp8=Baseline --strategy.model draft"
 GROUPS = (
     Group("d16", "--random_weights d16", "--strategy Baseline", original=True),
     Group("d30, draft d16", "--random_weights d30,d16", f"{TAILS} {HANDOFF}", original=True),
     Group("d30, draft target:int8", "--random_weights d30 --draft target:int8", ROUNDED),
+    Group("d30, draft target:fp8-dynamic", "--random_weights d30 --draft target:fp8-dynamic", EIGHT_BITS),
 )
 BATCHES = (1, 8, 64)
 TINY_TAIL = "--strategy tail_4=Speculative --strategy.gamma 1 --strategy.verify_scales 4"

@@ -142,6 +142,30 @@ def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, t
     assert steps["draft"] > 0
 
 
+def test_an_arm_has_a_draft_and_a_sampling_of_its_own(pair_files, tmp_path, monkeypatch, capsys):
+    """Each model with its own memory, weights and dtype beside the roofline."""
+    monkeypatch.setattr("eval.benchmarking.roofline.MATRIX_SIDE", {"cpu": 64})
+    out, files = (
+        tmp_path / "results.json",
+        [text for name, file in pair_files.items() for text in (f"--{name}", str(file))],
+    )
+    arms = ["--strategy", "int8=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:int8"]
+    arms += ["--strategy", "half=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:bf16"]
+    arms += ["--strategy", "cold=Baseline", "--strategy.sampling.top_k", "1"]
+    few = ["--batch_size", "1", "--repeats", "1", "--images", "false", "--out", str(out)]
+    benchmark.main([*files, *SIZE, *arms, *few])
+    report = json.loads(out.read_text())
+    rows = {row["name"]: row for row in report["results"]}
+    assert rows["int8"]["draft"] == "target:int8" and rows["half"]["draft"] == "target:bf16"
+    assert rows["cold"]["sampling"]["top_k"] == 1 and "draft" not in rows["baseline"]
+    weights = {name: row["memory_bytes"]["weights"] for name, row in rows.items()}
+    assert weights["int8"] < weights["half"] < weights["baseline"] == weights["cold"]
+    moved = {name: rows[name]["passes_of_the_first_run"][1]["bytes"] for name in rows}
+    assert moved["int8"] < moved["half"] < moved["baseline"]
+    assert {"float32", "bfloat16"} == set(report["ceilings"]["operations_per_second"])
+    assert "int8 (target:int8)" in capsys.readouterr().out
+
+
 def test_a_simulated_speed_is_named_so_everywhere(measured):
     report, result = measured
     for entry in report["results"]:

@@ -14,6 +14,7 @@ from eval.benchmarking.memory import (
     largest_batch,
     naming_the_batch,
 )
+from lightning_modules.arm import Arm
 from sdvar.models.cuda_graphs import graph_bytes
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import moved
@@ -105,7 +106,9 @@ def test_where_the_kernel_picks_only_what_a_rule_reads_is_made(strategy, kept, m
 
 def test_nothing_is_captured_in_runs_that_are_timed(cuda):
     pair = sdvar.Engine(graphs=True).apply(moved(close_pair((1, 2, 3)), "cuda:0"))
-    runner = strategy_runner("ours", sdvar.Speculative(2), pair, sdvar.Sampling(), images=False)
+    runner = strategy_runner(
+        Arm("ours", sdvar.Speculative(2)), sdvar.Speculative(2), pair, sdvar.Sampling(), images=False
+    )
     counts, timed = [], measuring._timed
 
     def noted(*arguments):
