@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics import registry
-from lightning_modules.run.records import expect, read_record
+from lightning_modules.run.records import REPAIR, expect, read_record
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -15,10 +15,17 @@ def read_config(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, or a value is of another type.
     """
+    try:
+        return _read(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; {REPAIR}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
     config = read_record(file)
     optional = (str, type(None))
     expect(file, config, reference=optional, feature_extractor=optional, feature_extractor_weights=optional)
-    expect(file, {"repeats": 1} | config, repeats=int, metrics=(str, list, type(None)))
+    expect(file, {"repeats": 1, "resize": False} | config, repeats=int, resize=bool, metrics=(str, list, type(None)))
     if config.get("repeats", 1) < 1:
         raise ValueError(f"{file}: repeats: expected an int >= 1, got {config['repeats']}")
     if config.get("metrics") is not None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
-from lightning_modules.run.records import check_plain, expect, parse
+from lightning_modules.run.records import REPAIR, check_plain, expect, parse
 from lightning_modules.run.rows import IMAGES_PER_FOLDER, image_file
 from sdvar.atomic import unfinished_target
 
 MARKER = {"sdvar_run": 1}  # the first entry of settings.yaml: no other program's file has it
 TYPES = {"arms": dict, "labels": (list, dict), "seed": int, "batch_size": int, "precision": str, "device": str}
+TABLES = ("manifest", "batches")  # of each arm
+RESTORE = "put a copy of it back, or move the folder away and begin anew"
 NAMED = 3  # files that an error names
 
 
@@ -36,17 +38,65 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     if not isinstance(settings, dict) or any(settings.pop(key, None) != value for key, value in MARKER.items()):
         return None
     try:
-        check_plain(file, settings)
-        expect(file, settings, **TYPES)
-        if not (settings["batch_size"] > 0 and 0 < len(indices_of(settings)) <= IMAGES_LIMIT):
-            raise ValueError(f"{file}: batch_size or the number of images: expected an int >= 1")
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"out: {file} is damaged: {error}") from None
+        _check(file, settings)
+    except ValueError as error:
+        raise ValueError(f"out: {str(error).replace(str(file), f'{file} is damaged', 1)}; {RESTORE}") from None
     for name, made_with in settings["arms"].items():
         valid = isinstance(name, str) and ARM_NAME.fullmatch(name) and name.lower() not in FILES
         if not valid or not isinstance(made_with, dict):
-            raise ValueError(f"out: {file} is damaged: arms: {str(name)[:80]!r} cannot name an arm, or is none")
+            raise ValueError(
+                f"out: {file} is damaged: arms: {str(name)[:80]!r} cannot name an arm, or is none; {RESTORE}"
+            )
     return settings
+
+
+def _check(file: Path, settings: dict[str, Any]) -> None:
+    """Raises ValueError if the settings are not those of a run with images."""
+    check_plain(file, settings)
+    expect(file, settings, **TYPES)
+    labels = settings["labels"]
+    if isinstance(labels, dict):
+        expect(f"{file}: labels", labels, index=str)
+    else:
+        expect(file, settings, images_per_class=int)
+        if not all(type(label) is int for label in labels):
+            raise ValueError(f"{file}: labels: expected numbers of classes")
+    if settings["batch_size"] < 1:
+        raise ValueError(f"{file}: batch_size: expected an int >= 1, got {settings['batch_size']}")
+    try:
+        images = len(indices_of(settings))
+    except OverflowError:
+        images = IMAGES_LIMIT + 1
+    except ValueError as error:  # of ranges that are none
+        raise ValueError(f"{file}: {error}") from None
+    if not 0 < images <= IMAGES_LIMIT:
+        name = "labels" if isinstance(labels, dict) else "labels and images_per_class"
+        raise ValueError(f"{file}: {name}: expected 1 to {IMAGES_LIMIT:,} images")
+
+
+def why_no_run(folder: Path) -> str:
+    """Why `read_settings` finds no run in a folder."""
+    file = folder / SETTINGS
+    if file.is_symlink() or not file.is_file():
+        return f"no {SETTINGS} that this project wrote"
+    try:
+        parse(file)
+    except ValueError as error:
+        return f"{error}; {RESTORE}"
+    return f"its {SETTINGS} was not written by this project"
+
+
+def check_kinds(folder: Path, arms: Iterable[str]) -> None:
+    """Raises ValueError if a folder is where a run has a file that is read or rewritten, or a file where a folder."""
+    arms = list(arms)
+    files = (*FILES, *(f"{arm}/{table}.csv" for arm in arms for table in TABLES))
+    wrong = [name for name in files if (folder / name).exists() and not (folder / name).is_file()]
+    wrong += [name for name in (*arms, LOCKS) if (folder / name).exists() and not (folder / name).is_dir()]
+    if wrong:
+        raise ValueError(
+            f"out: {folder / wrong[0]}: expected a {'file' if wrong[0] in files else 'folder'} of the run, got "
+            f"something else; move it away, then {REPAIR}"
+        )
 
 
 def run_around(file: Path) -> Path | None:
@@ -67,6 +117,12 @@ def indices_of(settings: Mapping[str, Any]) -> Sequence[int]:
     return range(len(labels) * settings["images_per_class"])
 
 
+def image_keys(settings: Mapping[str, Any]) -> Container[int]:
+    """The same, to ask whether an image is among them."""
+    indices = indices_of(settings)
+    return indices if isinstance(indices, range) else frozenset(indices)
+
+
 def batches_of(settings: Mapping[str, Any]) -> int:
     """How many batches a run decodes."""
     return -(-len(indices_of(settings)) // settings["batch_size"])
@@ -80,12 +136,14 @@ class Contents:
         files: the run's.
         folders: the run's, those inside before those around.
         links: symbolic links where the run has a file or a folder, and pipes or devices where it has a file.
+        misplaced: folders where the run has a file, and files where it has a folder.
         foreign: everything else; a folder's name ends with a slash, and it is not entered.
     """
 
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
 
@@ -106,6 +164,8 @@ def survey(folder: Path, settings: Mapping[str, Any] | None) -> Contents:
             contents.folders.append(name)
         elif not is_folder and owned.file(name):
             contents.files.append(name)
+        elif owned.file(name) or owned.folder(name):
+            contents.misplaced.append(f"{name}/" if is_folder else name)
         else:
             contents.foreign.append(f"{name}/" if is_folder else name)
     return contents
@@ -132,7 +192,7 @@ class _Owned:
     def __init__(self, settings: Mapping[str, Any] | None) -> None:
         self.arms = settings["arms"] if settings else {}
         indices = indices_of(settings) if settings else range(0)
-        self.indices = indices if isinstance(indices, range) else frozenset(indices)
+        self.indices = image_keys(settings) if settings else range(0)
         self.batches = batches_of(settings) if settings else 0
         self.image_folders = max(indices[-1:], default=-1) // IMAGES_PER_FOLDER + 1
 

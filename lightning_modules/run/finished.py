@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_modules.arm import OWN
-from lightning_modules.run.contents import indices_of, read_settings
+from lightning_modules.columns import PER_SCALE
+from lightning_modules.run.contents import (
+    batches_of,
+    check_kinds,
+    image_keys,
+    indices_of,
+    read_settings,
+    why_no_run,
+)
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.names import SETTINGS
-from lightning_modules.run.records import expect, read_record
+from lightning_modules.run.records import REPAIR, expect, read_record
 from lightning_modules.run.tables import image_file
 
+log = logging.getLogger("sdvar.writer")
 DECODING = "decoding.json"  # the machines that decoded, and how long it took
 NAMED = 3  # missing files that an error names
 NUMBER = (int, float)
@@ -94,11 +104,10 @@ def read_run(out: Path | str) -> FinishedRun:
     folder = RunFolder(out)
     settings = read_settings(folder.path)  # also checks the names of the arms, which are read as folders
     if not settings:
-        raise ValueError(
-            f"out: {folder.path} contains no run (settings.yaml is missing, damaged, or not written by this project)"
-        )
+        raise ValueError(f"out: {folder.path} contains no run ({why_no_run(folder.path)})")
     if not settings["arms"]:
         raise ValueError(f"out: {folder.path} contains no arms")
+    check_kinds(folder.path, settings["arms"])
     lacking = missing(folder, settings, settings["arms"])
     if lacking:
         raise ValueError(
@@ -110,6 +119,8 @@ def read_run(out: Path | str) -> FinishedRun:
     expect(file, settings, patch_nums=list, num_classes=int, engine=dict, pair=(str, dict, type(None)))
     if not all(type(side) is int and side > 0 for side in settings["patch_nums"]):
         raise ValueError(f"{file}: patch_nums: expected ints >= 1, got {settings['patch_nums']}")
+    for name in settings["arms"]:
+        _check_scales(folder, name, settings["patch_nums"])
     return FinishedRun(
         folder=folder,
         arms=[_arm(file, name, described) for name, described in settings["arms"].items()],
@@ -127,6 +138,27 @@ def read_run(out: Path | str) -> FinishedRun:
         class_prefix={name: taken for session in sessions[::-1] for name, taken in session["class_prefix"].items()},
         at_batch_one=_at_batch_one(sessions),
     )
+
+
+def _check_scales(folder: RunFolder, arm: str, patch_nums: Sequence[int]) -> None:
+    """Raises ValueError if an arm's tables do not fit the scales of the settings."""
+    length, compared = sum(side * side for side in patch_nums), set()
+    for row in folder.batches(arm).read():
+        scales = len(row[PER_SCALE[0]].split())
+        if scales != len(patch_nums):
+            raise ValueError(
+                f"{folder.batches(arm).path}, batch {row['batch']}: {PER_SCALE[0]}: expected counts of "
+                f"{len(patch_nums)} scales, as many as patch_nums in {SETTINGS} has, got {scales}"
+            )
+    for row in folder.manifest(arm).read():
+        agreeing = row["agreeing_tokens"]
+        compared.add(agreeing != "")
+        if len(compared) > 1 or int(agreeing or 0) > length:
+            expected = f"an int from 0 to {length:,}" if len(compared) == 1 else "a number in all rows, or in none"
+            raise ValueError(
+                f"{folder.manifest(arm).path}, index {row['index']}: agreeing_tokens: expected {expected}, got "
+                f"{agreeing!r}"
+            )
 
 
 def _arm(file: Path, name: str, described: Mapping[str, Any]) -> FinishedArm:
@@ -157,16 +189,17 @@ def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str])
         settings: what its settings.yaml holds.
         arms: names.
     """
-    indices, lacking = indices_of(settings), []
+    indices, keys, lacking = indices_of(settings), image_keys(settings), []
     for arm in arms:
         where = folder.path / arm
         if any(where.glob("*.rank*.csv")):
             lacking.append(f"{arm} has tables that were not merged (the run is going on, or was interrupted)")
             continue
-        files = {int(row["index"]): row["file"] for row in folder.manifest(arm).read()}
+        files = {int(row["index"]): row["file"] for row in folder.manifest(arm).read(keys)}
         absent = [files.get(i) or image_file(i) for i in indices if not (i in files and (where / files[i]).is_file())]
-        batches = {int(row["batch"]) for row in folder.batches(arm).read()}
-        timed = sum(batch not in batches for batch in range(-(-len(indices) // settings["batch_size"])))
+        all_batches = range(batches_of(settings))
+        batches = {int(row["batch"]) for row in folder.batches(arm).read(all_batches)}
+        timed = len(all_batches) - len(batches)
         if absent:
             names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
             lacking.append(f"{arm} lacks {len(absent)} of {len(indices)} images ({names})")
@@ -200,7 +233,7 @@ def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, A
 
 def earlier_at_batch_one(folder: RunFolder) -> dict[str, Any] | None:
     """What an earlier session of a run measured at batch size 1, see `FinishedRun`; None if none did."""
-    return _at_batch_one(_sessions(folder))
+    return _at_batch_one(_sessions_so_far(folder))
 
 
 def _at_batch_one(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -225,7 +258,7 @@ def start_session(
     """
     if not unfinished(folder):
         return
-    sessions = [] if overwrite else _sessions(folder)
+    sessions = [] if overwrite else _sessions_so_far(folder)
     session = {"environment": dict(environment), "prepare": prepare, "decode": None}
     if at_batch_one:
         session["at_batch_one"] = dict(at_batch_one)
@@ -241,9 +274,25 @@ def end_session(folder: RunFolder, decode: float, class_prefix: Mapping[str, flo
         folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
 
 
+def _sessions_so_far(folder: RunFolder) -> list[dict[str, Any]]:
+    """The same for a run that goes on: it loses no more than times if the file is damaged."""
+    try:
+        return _sessions(folder)
+    except ValueError as error:
+        log.warning("%s; the times of earlier sessions are given up", str(error).removesuffix(f"; {REPAIR}"))
+        folder.write(DECODING, json.dumps({"sessions": []}) + "\n")
+        return []
+
+
 def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
     """Who decoded and how long, from decoding.json; none if there is no such file."""
-    file = folder.path / DECODING
+    try:
+        return _read_sessions(folder.path / DECODING)
+    except ValueError as error:
+        raise ValueError(f"{error}; {REPAIR}") from None
+
+
+def _read_sessions(file: Path) -> list[dict[str, Any]]:
     record = {"sessions": []} | read_record(file)
     expect(file, record, sessions=list)
     for session in record["sessions"]:

@@ -14,7 +14,17 @@ import numpy as np
 
 from lightning_modules import plain_yaml
 from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
-from lightning_modules.run.contents import MARKER, Contents, enumerated, is_new, read_settings, survey
+from lightning_modules.run.contents import (
+    MARKER,
+    Contents,
+    batches_of,
+    enumerated,
+    image_keys,
+    is_new,
+    read_settings,
+    survey,
+    why_no_run,
+)
 from lightning_modules.run.growth import OF_IMAGES, Growth
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, SETTINGS
@@ -104,8 +114,7 @@ class RunFolder:
         earlier = read_settings(self.path)
         if earlier is None and not is_new(self.path):
             raise ValueError(
-                f"out: {self.path} is not empty and contains no run (no {SETTINGS} that this project wrote); give a "
-                "new folder"
+                f"out: {self.path} is not empty and contains no run ({why_no_run(self.path)}); give a new folder"
             )
         found = self._survey(earlier)
         if overwrite:
@@ -180,12 +189,17 @@ class RunFolder:
             table.replace(row for row in table.read() if int(row["batch"]) not in stale)
 
     def _survey(self, settings: Mapping | None) -> Contents:
-        """What lies in the folder; ValueError if a link or a pipe is where the run has a file or a folder."""
+        """What lies in the folder; ValueError if something else is where the run has a file or a folder."""
         found = survey(self.path, settings)
         if found.links:
             raise ValueError(
                 f"out: {self.path} has links or pipes where a run has its own files: {enumerated(found.links)}; to "
                 "keep a run on another disk, give a folder there as out"
+            )
+        if found.misplaced:
+            raise ValueError(
+                f"out: {self.path} has folders where a run has its own files, or files where it has folders: "
+                f"{enumerated(found.misplaced)}; move them away, and the same command makes what was there again"
             )
         return found
 
@@ -240,10 +254,18 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def merge(self, arms: Iterable[str]) -> None:
-        """Merges the tables that the processes of a run wrote; one process does this when all are done."""
+        """Merges the tables that the processes of a run wrote; one process does this when all are done.
+
+        Rows that are not as the run wrote them are dropped, and what they stand for is made again.
+        """
+        settings = read_settings(self.path)
+        images, batches = (image_keys(settings), range(batches_of(settings))) if settings else (None, None)
         for arm in arms:
-            self.manifest(arm).merge()
-            self.batches(arm).merge()
+            for table, keys in ((self.manifest(arm), images), (self.batches(arm), batches)):
+                damaged = table.merge(keys)
+                if damaged:
+                    count = f"{len(damaged):,} lines are" if len(damaged) > 1 else "a line is"
+                    log.warning("%s: %s not the run's and made again (%s)", table.path, count, damaged[0])
 
     def arms(self) -> dict[str, str | dict]:
         """What the folder's arms were made with; those whose folder was removed have been given up."""

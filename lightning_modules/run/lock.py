@@ -61,7 +61,10 @@ class RunLock:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock of rank 0 within a block; errors as of `acquire`."""
-        self.acquire(rank=0)
+        try:
+            self.acquire(rank=0)
+        except OSError as error:
+            raise ValueError(f"out: {error.filename or self.folder} cannot be written: {error.strerror}") from None
         try:
             yield
         finally:

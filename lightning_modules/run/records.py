@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from lightning_modules import plain_yaml
+from lightning_modules.run.text import read_text
 
 MOST_BYTES = 100_000_000  # of a file
 MOST_VALUES = 2_000_000  # in a file; aliases of YAML can stand for more than any memory holds
 LARGEST = 2**64  # of a number
+REPAIR = "give the command that began the run again: it makes anew what is damaged"
 SHOWN = 60  # characters of an invalid value
 NAMES = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "an int", float: "a number"}
 NAMES |= {type(None): "nothing"}
@@ -46,7 +48,7 @@ def parse(file: Path) -> Any:
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"{file}: expected at most {MOST_BYTES:,} bytes, got {file.stat().st_size:,}")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         return json.loads(text) if file.suffix == ".json" else yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from lightning_modules.columns import PER_ROUND, PER_SCALE, ROW_DIGEST
 from lightning_modules.decoded_batch import DecodedBatch
-from lightning_modules.run.rows import image_file, problems, read_rows, row_digest
+from lightning_modules.run.records import REPAIR
+from lightning_modules.run.rows import image_file, read_rows, row_digest
 from sdvar.atomic import write_atomically
 from sdvar.decoding.timing import PARTS
 
@@ -45,39 +46,48 @@ class Table:
                 part.truncate(end)
                 raise
 
-    def read(self) -> list[dict[str, str]]:
+    def read(self, keys: Container[int] | None = None) -> list[dict[str, str]]:
         """Rows of the merged table, by key, checked; empty if there is none.
 
         Raises:
-            ValueError: as `read_rows`.
+            ValueError: as `read_rows`, and how to go on.
         """
-        return read_rows(self.path, self.columns, self._owner) if self.path.is_file() else []
+        try:
+            return read_rows(self.path, self.columns, self._owner, keys) if self.path.is_file() else []
+        except ValueError as error:
+            raise ValueError(f"{error}; {REPAIR}") from None
 
     def replace(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Writes the merged table anew, whole or not at all."""
         write_atomically(self.path, (",".join((*self.columns, ROW_DIGEST)) + "\n" + self._format(rows)).encode())
 
-    def merge(self) -> None:
-        """Moves all parts into the merged table. Only one process may do this, while no other is writing."""
-        rows = {int(row[self.columns[0]]): row for row in self.read()}
+    def merge(self, keys: Container[int] | None = None) -> list[str]:
+        """Moves all parts into the merged table. Only one process may do this, while no other is writing.
+
+        Only rows that are as they were written are kept: none that was edited, or torn by a kill or a power cut.
+
+        Args:
+            keys: of the run's rows; None for any.
+
+        Returns:
+            What is wrong with lines of the merged table, which are left out: what they stand for is to be made again.
+        """
+        damaged: list[str] = []
         parts = self.parts()
-        for row in (row for part in parts for row in self._appended(part)):
-            rows.setdefault(int(row[self.columns[0]]), row)
+        rows: dict[int, dict[str, str]] = {}
+        for file in (self.path, *parts):
+            if file.is_file():
+                found = damaged if file == self.path else []  # the last line of a part may be torn
+                for row in read_rows(file, self.columns, self._owner, keys, found):
+                    rows.setdefault(int(row[self.columns[0]]), row)
         self.replace(rows[key] for key in sorted(rows))
         for part in parts:
             part.unlink()
+        return damaged
 
     def parts(self) -> list[Path]:
         """Files of rows that are not merged yet."""
         return sorted(self.path.parent.glob(f"{self.path.stem}.rank*.csv"))
-
-    def _appended(self, part: Path) -> Iterator[dict[str, str]]:
-        """The rows of a part that are whole: not one torn by a kill or a power cut, and none that was edited."""
-        for line in part.read_text(encoding="utf-8", errors="replace").split("\n"):
-            *values, digest = line.split(",")
-            row = dict(zip(self.columns, values))
-            if digest == row_digest(self._owner, values) and len(row) == len(self.columns) and not any(problems(row)):
-                yield row
 
     def _format(self, rows: Iterable[Mapping[str, object]]) -> str:
         values = [[str(row.get(name, "")) for name in self.columns] for row in rows]
