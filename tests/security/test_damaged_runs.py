@@ -70,7 +70,16 @@ REPAIRED = {
     "any bytes": data(lambda text: bytes(range(256)) * 9),
     "missing": Path.unlink,
 }
-ALWAYS = ("foreign column", "a row twice", "UTF-16", "no header", "half", "NUL bytes", "a row twice, once edited", "empty")
+ALWAYS = (
+    "foreign column",
+    "a row twice",
+    "UTF-16",
+    "no header",
+    "half",
+    "NUL bytes",
+    "a row twice, once edited",
+    "empty",
+)
 
 
 def some(damages: dict[str, Callable[[Path], None]]) -> list:
