@@ -1,4 +1,4 @@
-"""A run's folder that somebody touched: each command ends with one line, or with the same figures; the run repairs it."""
+"""A run's folder that somebody touched: a command ends with one line or the same figures, and the run repairs it."""
 
 from __future__ import annotations
 
