@@ -14,7 +14,7 @@ from eval.contact.page import page
 from eval.contact.record import Record
 from eval.contact.step import PASSED, Place
 from eval.contact.table import Group
-from tests.eval.contact.test_steps import files
+from tests.eval.contact.test_steps import files, load
 
 
 @pytest.fixture
@@ -58,25 +58,25 @@ def test_no_batch_is_begun_that_would_not_end_in_time(tmp_path):
     assert outcome.finding.startswith("nothing was measured: tiny, batch 1: no time was left; ")
 
 
-@pytest.mark.proof
-@pytest.mark.usefixtures("quick")
-def test_the_command_from_end_to_end(cuda, tmp_path, monkeypatch, capsys):
-    """The processes run on the CPU: they cannot see a simulated device."""
-    prepare = job.prepare
+def test_the_command_runs_its_steps_and_ends_with_their_status(cuda, tmp_path, monkeypatch):
+    prepare, names = job.prepare, ("environment", "graphs")
 
-    def on_cpu(options):
+    def with_small_pair(options):
         place, record = prepare(options)
-        return dataclasses.replace(place, processes="cpu", images=8, left=lambda: 3000.0), record
+        assert place.tiny and place.device == torch.device("cuda", 0) and 500 < place.left() < 600
+        return dataclasses.replace(place, load=load), record
 
-    monkeypatch.setattr(job, "prepare", on_cpu)
-    assert first_contact.main(["--size", "tiny", "--out", str(tmp_path)]) == 0, capsys.readouterr().out
-    content = json.loads((tmp_path / "first_contact.json").read_text())
-    assert content["passed"] and [step["name"] for step in content["steps"]] == [step.name for step in job.STEPS]
-    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    monkeypatch.setattr(job, "prepare", with_small_pair)
+    monkeypatch.setattr(job, "STEPS", [step for step in job.STEPS if step.name in names])
+    assert first_contact.main(["--size", "tiny", "--out", str(tmp_path / "out")]) == 0
+    content = json.loads((tmp_path / "out" / "first_contact.json").read_text())
+    assert content["passed"] and [step["name"] for step in content["steps"]] == list(names)
+    assert (tmp_path / "out" / "first_contact.md").is_file()
 
 
 @pytest.mark.proof
-def test_a_command_that_fails_is_quoted(tmp_path, monkeypatch):
+def test_two_processes_write_what_one_decodes_and_a_command_that_fails_is_quoted(tmp_path, monkeypatch):
+    """On the CPU, where they speak by gloo: other processes cannot see a simulated device."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     place = Place(torch.device("cpu"), str(tmp_path), processes="cpu")
     outcome = processes.run(place)

@@ -4,6 +4,7 @@ The interpreter has to be asked for before Triton is imported.
 """
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import triton.language as tl
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sdvar
+from eval.contact import kernel as step
 from sdvar import Sampling, noise
 from sdvar.decoding import stepper
 from sdvar.kernels import pick as kernel
@@ -109,6 +111,19 @@ def test_the_kernel_picks_the_tokens_of_torchs_operations(sampling, vocabulary):
     raw = torch.randn(4, 5, vocabulary, generator=generator) * 3
     check(raw, positions(guidance=[0.0, 1.5], temperature=[1.3, 0.7]), sampling, seeds=SEEDS[:2])
     check(raw[:2, 1:3].round(), positions(), sampling, offset=2, seeds=SEEDS[1:])  # a part of a scale, with ties
+
+
+def test_the_first_contact_with_a_gpu_finds_a_kernel_that_picks_wrongly(monkeypatch):
+    for name, value in {"VOCABULARY": 40, "IMAGES": 2, "POSITIONS": 3, "FILTERS": FILTERS[:4]}.items():
+        monkeypatch.setattr(step, name, value)
+    assert step._on_logits(kernel, torch.device("cpu")) == (0, [])
+
+    def wrong(raw, *arguments):
+        picked = kernel.pick(raw, *arguments)
+        return picked._replace(tokens=(picked.tokens + 1) % 40)
+
+    ties, problems = step._on_logits(SimpleNamespace(Positions=kernel.Positions, pick=wrong), torch.device("cpu"))
+    assert ties and len(problems) == 4 and "falls short of torch's by a score of" in problems[0]
 
 
 def test_the_released_vocabulary():
