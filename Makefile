@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-EXTRAS := .[test,train,docs,dev]
+EXTRAS := .[eval,test,train,docs,dev]
 STAMP := $(VENV)/.installed
 ARGS ?=
 # half of the tests' time goes into starting commands: one process per core, a test file stays in one process

@@ -175,6 +175,11 @@ def check_output(out: str | None) -> None:
         raise ValueError(f"out: expected a file that can be written, got {out}") from None
 
 
+def needs(error: ModuleNotFoundError) -> str:
+    """What to do about a package that `sdvar` alone does not install."""
+    return f"needs the package {error.name}, which comes with the commands: pip install 'sdvar[eval]'"
+
+
 def stop(command: str, error: object) -> NoReturn:
     """Print ``COMMAND: error: …`` in one line on stderr and exit with status 2.
 

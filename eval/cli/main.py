@@ -54,7 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdvar: error: {_unknown(words[0])}", file=sys.stderr)
         return 2
     command = COMMANDS[words[0]]
-    module = import_module(command.module)
+    try:
+        module = import_module(command.module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("eval", "lightning_modules", "sdvar"):
+            raise
+        from sdvar.command_line import needs
+
+        print(f"sdvar: error: {words[0]} {needs(error)}", file=sys.stderr)
+        return 2
     for package in ("sdvar", "lightning_modules"):
         import_module(package)
     # The user's folder comes last, and after our packages: its rules can be imported, and an eval.py or sdvar.py in it

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from sdvar.checkpoints.converting import convert
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.inspecting import COLUMNS, inspect
-from sdvar.command_line import ArgumentParser, count
+from sdvar.command_line import ArgumentParser, count, needs
 from sdvar.dtypes import DTYPES
+
+try:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    raise SystemExit(f"python -m sdvar.checkpoints: error: {needs(error)}") from None
 
 EXAMPLES = {
     "inspect": (

@@ -9,6 +9,7 @@ from pathlib import Path
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.folders import INDEX, shard_names
 from sdvar.checkpoints.sources import split
+from sdvar.command_line import needs
 
 RELEASED_REPOSITORY = "FoundationVision/var"
 RELEASED = {f"d{depth}": f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)} | {"vae": "vae_ch160v4096z32.pth"}
@@ -63,9 +64,12 @@ def _refuse_address(name: str) -> None:
 
 def _download(source: str, repo: str, file: str, revision: str | None) -> Path:
     # imported here: it takes a second, and only hub names need it
-    from huggingface_hub import constants, errors, hf_hub_download
-
     elsewhere = f"or download {file} by other means and give its path"
+    try:
+        from huggingface_hub import constants, errors, hf_hub_download
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{source}: {needs(error)}, {elsewhere}") from None
+
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
     except errors.GatedRepoError:

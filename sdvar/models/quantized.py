@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.command_line import needs
 from sdvar.models.linear import product
 
 log = logging.getLogger("sdvar.quantized")
@@ -76,6 +77,10 @@ def check_kind(kind: str, device: torch.device, dtype: torch.dtype, others: tupl
         dtype: of the weights before they are rounded.
         others: what can be asked for instead beside the kinds that do run.
     """
+    try:
+        _torchao()
+    except ModuleNotFoundError as error:
+        raise ValueError(f"draft: target:{kind} {needs(error)}") from None
     if not _runs(kind, device.type, dtype):
         able = [f"target:{other}" for other in KINDS if other != kind and _runs(other, device.type, dtype)]
         raise ValueError(

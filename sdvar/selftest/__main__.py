@@ -14,14 +14,18 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 import sdvar
-from sdvar.command_line import ArgumentParser, count, stop
+from sdvar.command_line import ArgumentParser, count, needs, stop
 from sdvar.drafts import PREFIX
 from sdvar.dtypes import AUTO, DTYPES
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ModuleNotFoundError as error:
+    raise SystemExit(f"python -m sdvar.selftest: error: {needs(error)}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

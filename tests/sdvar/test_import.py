@@ -1,6 +1,8 @@
 """What `import sdvar` does not do."""
 
+import configparser
 import os
+import re
 import subprocess
 import sys
 
@@ -47,3 +49,52 @@ def test_only_what_decoding_needs_is_imported():
     code = "import sys, sdvar; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not unwanted & set(done.stdout.split())
+
+
+ALONE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Absent())
+{code}
+"""
+USE = """
+import sdvar
+pair = sdvar.load_pair("tiny")
+result = sdvar.decode(pair, [1], [2], sdvar.Speculative(2))
+sdvar.save_images(result, sys.argv[1])
+for use in (lambda: sdvar.draft_of(pair.target, "target:int8"), lambda: sdvar.load_var("hf://a/b/c.pth")):
+    try:
+        use()
+    except ValueError as error:
+        print(error)
+"""
+
+
+def without_extras(code, *arguments):
+    """Runs code where only the requirements of `sdvar` alone are there."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extra = {re.match(r"[\w-]+", line)[0] for line in setup["options.extras_require"]["eval"].split()}
+    names = {"pillow": "PIL", "torch-fidelity": "torch_fidelity"}
+    absent = {names.get(name, name) for name in extra} - {"filelock", "jinja2"}  # which torch itself requires
+    command = [sys.executable, "-c", ALONE.format(names=absent, code=code), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_decoding_needs_torch_numpy_and_safetensors_alone(tmp_path):
+    done = without_extras(USE, tmp_path / "pictures")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pictures" / "000000.png").is_file()
+    for name in ("torchao", "huggingface_hub"):
+        assert f"needs the package {name}, which comes with the commands: pip install 'sdvar[eval]'" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["selftest", "fid", "inspect"])
+def test_a_command_says_which_package_it_needs(command):
+    done = without_extras(f"from eval.cli.main import main; sys.exit(main(['{command}']))")
+    assert done.returncode and "pip install 'sdvar[eval]'" in done.stderr and "Traceback" not in done.stderr
