@@ -72,6 +72,7 @@ def run(
         return None
 
     from eval.metrics.measuring import Measurement, measure_run
+    from eval.metrics.target import Target
     from eval.report.page import write_report
     from eval.report.terminal import print_table
     from lightning_modules.run.finished import end_session, read_run
@@ -79,7 +80,9 @@ def run(
     try:
         with job.folder.lock.held():
             end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
-            metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
+            target = Target.of(job.predictor, options.quiet)
+            run = read_run(job.folder.path)
+            metrics = measure_run(Measurement.of(options), job.config, run, job.reference, target)
             report = write_report(job.folder.path)
     except (ValueError, OSError) as error:
         _stop(command, error)

@@ -17,12 +17,13 @@ from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
 
 COMMAND = "eval/measure.py"
-DESCRIPTION = """Measure a finished run again, from its images and tables: no model is loaded and nothing is decoded.
+DESCRIPTION = """Measure a finished run again, from its images, tokens and tables: nothing is decoded. The target is
+loaded for the metric nll alone, from the files that the run names if they are here and have not changed.
 
 What is not given is taken from the run's config.yaml. Rewrites metrics.json, report.html and, in config.yaml, the
 options given here."""
 EXAMPLES = """examples:
-  python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs
+  python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs,nll
   python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
 MEASURING = ("metrics", "reference", "resize", "repeats", "feature_extractor", "feature_extractor_weights")
 
@@ -38,6 +39,8 @@ def build_parser() -> ArgumentParser:
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
+    add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
+    add("--tokenizer", type=str | None, help="the same of its tokenizer")
     return parser
 
 
@@ -58,7 +61,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     """Measures a run and rewrites its metrics.json and report.html.
 
     Args:
-        given: `out` and the options of `MEASURING`, None where the run's own apply.
+        given: `out`, the options of `MEASURING`, None where the run's own apply, and `target` and `tokenizer`.
 
     Returns:
         The content of metrics.json.
@@ -67,6 +70,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
     from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
+    from eval.metrics.target import target_or_reason
     from eval.report.page import write_report
     from lightning_modules.run.finished import read_run
 
@@ -95,7 +99,9 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         reference = prepare_measuring(measurement, max(height, width))
         chosen = {name: value for name, value in options.items() if value is not None}
         config |= chosen | {"reference": measurement.reference or "none"}
-        metrics = measure_run(measurement, config, record, reference)
+        scored = bool(registry.metrics_that_need("scores", measurement.metrics))
+        target = target_or_reason(record, given.target, given.tokenizer) if scored else ""
+        metrics = measure_run(measurement, config, record, reference, target)
         write_report(record.folder.path)
         if of_fid and file.is_file():
             record.folder.write("config.yaml", config)

@@ -15,7 +15,7 @@ from eval.metrics.feature_metrics import measure_images, measure_parts
 from eval.metrics.features import Features, extract
 from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
-from eval.metrics.metric import BASELINE, REFERENCE, ArmTables
+from eval.metrics.metric import BASELINE, REFERENCE, ArmTables, Metric, Result
 from eval.metrics.networks import (
     BUNDLED_EXTRACTOR,
     BUNDLED_IMAGE_SIZE,
@@ -25,6 +25,7 @@ from eval.metrics.networks import (
     weights_digest,
 )
 from eval.metrics.registry import metrics_that_need
+from eval.metrics.target import Target
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
@@ -97,7 +98,11 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> Features | N
 
 
 def measure_run(
-    measurement: Measurement, config: Mapping[str, Any], record: FinishedRun, reference: Features | None
+    measurement: Measurement,
+    config: Mapping[str, Any],
+    record: FinishedRun,
+    reference: Features | None,
+    target: Target | str,
 ) -> dict[str, Any]:
     """Measures every arm and writes metrics.json.
 
@@ -106,6 +111,7 @@ def measure_run(
         config: content of the run's config.yaml.
         record: of the run.
         reference: as `prepare_measuring` returned it.
+        target: to score the tokens with; or why there is none, in words.
 
     Returns:
         The content of metrics.json.
@@ -126,6 +132,10 @@ def measure_run(
             for arm in record.arms:
                 if BASELINE in arms and arm.name != BASELINE and not arm.reseed:
                     _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name)))
+    for metric in metrics_that_need("scores", measurement.metrics):
+        with _timed(seconds, "scores"):
+            for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
+                _add(arms[arm.name], *_measure_scores(metric, target, record, arm.name))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
@@ -170,6 +180,16 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
     for metric in metrics_that_need("tables"):
         _add(values, *metric.compute(tables))
     return values
+
+
+def _measure_scores(metric: Metric, target: Target | str, record: FinishedRun, arm: str) -> Result:
+    if isinstance(target, str):
+        return {}, [f"no likelihood: {target}"]
+    scores, missing = target.score(record, arm)
+    values, warnings = metric.compute(scores) if scores else ({}, [])
+    if missing:
+        warnings.append(f"likelihood: the tokens of {missing:,} images are missing or damaged, and are left out")
+    return values, warnings
 
 
 def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> None:

@@ -34,6 +34,7 @@ class Column:
         dimensions: 1 for a list, by scale; 2 for lists by round and scale.
         fields: keys of an object whose values the above describes; empty where it is not an object.
         always: whether every arm has it.
+        interval: whether an arm may also have KEY_interval, [low, high], which covers the value in 95 % of all runs.
     """
 
     key: str
@@ -52,6 +53,12 @@ class Column:
     dimensions: int = 0
     fields: tuple[str, ...] = ()
     always: bool = False
+    interval: bool = False
+
+    @property
+    def interval_key(self) -> str:
+        """Key of the value's interval."""
+        return f"{self.key}_interval"
 
     @property
     def is_share(self) -> bool:
@@ -64,14 +71,23 @@ class Column:
         Args:
             values: of an arm.
             missing: what to show where there is no value.
-            spread: whether to add the spread, if the column has one.
+            spread: whether to add the interval, or else the spread, if there is one.
         """
         if values.get(self.key) is None:
             return missing
-        keys = [self.key, *([self.spread] if spread and self.spread in values else [])]
-        numbers = [self.scale * values[key] for key in keys]
+        text = self.number(values[self.key])
+        if spread and self.interval_key in values:
+            return f"{text} ({self.range(values[self.interval_key])})"
+        return f"{text} ± {self.number(values[self.spread])}" if spread and self.spread in values else text
+
+    def number(self, value: float) -> str:
+        """A value as a table shows it."""
         # + 0.0: no minus before a zero
-        return " ± ".join(f"{round(number, self.decimals) + 0.0:,.{self.decimals}f}" for number in numbers)
+        return f"{round(self.scale * value, self.decimals) + 0.0:,.{self.decimals}f}"
+
+    def range(self, interval: Sequence[float]) -> str:
+        """An interval as a table shows it."""
+        return " … ".join(map(self.number, interval))
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,8 @@ class Metric:
             "tables": an `ArmTables`, what the decoding of one arm wrote; always computed, never named in `--metrics`;
             "features": the `Features` of the arm's images, and a mapping with those of the "baseline" and of the
             "reference", as far as there are; a reference may have statistics alone, without images;
-            "pairs": an `ImagePairs`, the arm's images beside the baseline's of the same seeds.
+            "pairs": an `ImagePairs`, the arm's images beside the baseline's of the same seeds;
+            "scores": the `sdvar.audit.Scores` of the arm's tokens, where the models are there to make them.
         compute: returns the values by column key, and warnings. A value that cannot be computed is left out, with a
             warning.
         columns: every key that `compute` may return, in the order of the tables.
@@ -96,7 +113,7 @@ class Metric:
     name: str
     title: str
     help: str
-    needs: Literal["tables", "features", "pairs"]
+    needs: Literal["tables", "features", "pairs", "scores"]
     compute: Callable[..., Result]
     columns: tuple[Column, ...]
     default: bool = True

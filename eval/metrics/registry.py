@@ -17,6 +17,7 @@ from eval.metrics.decoding import AGREEMENT, WORK
 from eval.metrics.frechet_distance import FRECHET_DISTANCE
 from eval.metrics.inception_score import INCEPTION_SCORE
 from eval.metrics.kernel_distance import KERNEL_DISTANCE
+from eval.metrics.likelihood import LIKELIHOOD
 from eval.metrics.metric import Column, Metric
 from eval.metrics.pairs import PAIRS
 from eval.metrics.precision_recall import PRECISION_RECALL
@@ -31,6 +32,7 @@ METRICS: tuple[Metric, ...] = (
     KERNEL_DISTANCE,
     PRECISION_RECALL,
     PAIRS,
+    LIKELIHOOD,
     SCALES,
     SPEED,
 )

@@ -15,7 +15,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 SECONDS: Schema = {"type": "number", "minimum": 0}
 MAPPING: Schema = {"type": "object"}
 TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
-PHASES = ("prepare", "decode", "tables", "features", "metrics", "pairs", "measure", "total")
+PHASES = ("prepare", "decode", "tables", "features", "metrics", "pairs", "scores", "measure", "total")
 SPREAD = ("mean", "min", "max")
 
 
@@ -32,7 +32,7 @@ def metrics_schema() -> Schema:
                 "environment": {"$ref": "#/$defs/environment", "description": "the machine that decoded"},
                 "measured_on": {"$ref": "#/$defs/environment", "description": "the machine that measured"},
                 "config": _described("config.yaml", MAPPING),
-                "wall_seconds": _described("time of each phase; measure is tables to pairs", wall),
+                "wall_seconds": _described("time of each phase; measure is tables to scores", wall),
                 "class_names": {"type": ["array", "null"], "items": TEXT},
                 "batch_size": _described("images decoded together", COUNT),
                 "patch_nums": _described("sides of the scales", {"type": "array", "items": COUNT}),
@@ -102,7 +102,18 @@ def _arm() -> Schema:
         ),
     }
     required = (*always, *(column.key for column in columns() if column.always))
-    return _object(always | sometimes | {column.key: column_schema(column) for column in columns()}, required)
+    return _object(always | sometimes | _values(), required)
+
+
+def _values() -> Schema:
+    """Of every column, and of the intervals beside them."""
+    values = {column.key: column_schema(column) for column in columns()}
+    return values | {column.interval_key: _interval(column) for column in columns() if column.interval}
+
+
+def _interval(column: Column) -> Schema:
+    two = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    return _described(f"95 % interval, [low, high], of {column.key}", two)
 
 
 def _reference() -> Schema:

@@ -104,7 +104,8 @@ def shown(column: Column | str, value: object) -> str:
     column = COLUMNS[column] if isinstance(column, str) else column
     values = value if isinstance(value, dict) else {column.key: value}
     if column.is_share:
-        return share(values.get(column.key))
+        text, interval = share(values.get(column.key)), values.get(column.interval_key)
+        return f"{text} ({100 * interval[0]:.1f} … {100 * interval[1]:.1f})" if interval else text
     return column.text(values, DASH, spread=True)
 
 

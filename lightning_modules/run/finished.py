@@ -68,6 +68,8 @@ class FinishedRun:
         precision: of the models.
         patch_nums: sides of the scales.
         num_classes: of the models.
+        sampling: guidance and filters, as arguments of `sdvar.Sampling`.
+        weights: digests of the models' files by the model's name; none for models that were in memory.
         environment: the machine that decoded last, see `lightning_modules.run.environment`; device and threads alone
             for a run of `python -m lightning_modules predict`.
         class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when
@@ -84,6 +86,8 @@ class FinishedRun:
     precision: str
     patch_nums: list[int]
     num_classes: int
+    sampling: dict[str, Any]
+    weights: dict[str, str]
     environment: dict[str, Any]
     seconds: dict[str, float]
     class_prefix: dict[str, float]
@@ -117,6 +121,7 @@ def read_run(out: Path | str) -> FinishedRun:
     sessions = _sessions(folder)
     file = folder.path / SETTINGS
     expect(file, settings, patch_nums=list, num_classes=int, engine=dict, pair=(str, dict, type(None)))
+    expect(file, settings, sampling=dict, weights=(dict, type(None)))
     if not all(type(side) is int and side > 0 for side in settings["patch_nums"]):
         raise ValueError(f"{file}: patch_nums: expected ints >= 1, got {settings['patch_nums']}")
     for name in settings["arms"]:
@@ -130,6 +135,8 @@ def read_run(out: Path | str) -> FinishedRun:
         precision=settings["precision"],
         patch_nums=settings["patch_nums"],
         num_classes=settings["num_classes"],
+        sampling=settings["sampling"],
+        weights=settings.get("weights") or {},
         environment=sessions[-1]["environment"] if sessions else _bare_environment(file, settings),
         seconds={
             phase: sum(session[phase] for session in sessions if session[phase] is not None)

@@ -83,7 +83,9 @@ def test_the_run_tells_what_it_ran_on(decoded):
     assert environment["kernels"]["tokenizer_dtype"] == "float32"
     assert environment["kernels"]["cudnn_benchmark"] is False and environment["processor"]
     wall = metrics_of(decoded)["wall_seconds"]
-    assert wall["measure"] == pytest.approx(sum(wall[name] for name in ("tables", "features", "metrics", "pairs")))
+    assert wall["measure"] == pytest.approx(
+        sum(wall[name] for name in ("tables", "features", "metrics", "pairs", "scores"))
+    )
     assert wall["total"] == pytest.approx(wall["prepare"] + wall["decode"] + wall["measure"])
 
 

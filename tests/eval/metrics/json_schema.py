@@ -10,7 +10,7 @@ TYPES = {
     "null": type(None),
 }
 KNOWN = {"$schema", "$defs", "$ref", "title", "description", "type", "properties", "required", "additionalProperties",
-         "items", "enum", "minimum", "maximum"}  # fmt: skip
+         "items", "minItems", "maxItems", "enum", "minimum", "maximum"}  # fmt: skip
 
 
 def violations(value, schema, root=None, where="metrics"):
@@ -38,6 +38,8 @@ def violations(value, schema, root=None, where="metrics"):
                 found += violations(inner, properties.get(name, others), root, f"{where}.{name}")
             elif not others:
                 found.append(f"{where}: {name} is not described")
+    if isinstance(value, list) and not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+        found.append(f"{where}: {len(value)} items are too few or too many")
     if isinstance(value, list) and "items" in schema:
         for index, inner in enumerate(value):
             found += violations(inner, schema["items"], root, f"{where}[{index}]")

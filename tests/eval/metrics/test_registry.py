@@ -22,12 +22,14 @@ def test_names_and_keys_are_unique_and_every_spread_is_a_column():
     assert all(column.title for column in registry.columns() if column.terminal)
 
 
-def test_choices_are_the_metrics_that_need_images():
-    assert list(registry.CHOICES) == ["is", "fid", "kid", "prc", "pairs"]
-    assert registry.DEFAULTS == ["is", "fid", "kid", "pairs"]
+def test_choices_are_the_metrics_that_need_more_than_tables():
+    assert list(registry.CHOICES) == ["is", "fid", "kid", "prc", "pairs", "nll"]
+    assert registry.DEFAULTS == ["is", "fid", "kid", "pairs", "nll"]
     assert all(f"{name} (" in registry.HELP for name in registry.CHOICES)
     assert registry.parse_metrics("is, fid") == ["is", "fid"] and registry.parse_metrics("none") == []
-    with pytest.raises(ValueError, match="metrics: expected a list of is, fid, kid, prc, pairs, or none; got 'work'"):
+    with pytest.raises(
+        ValueError, match="metrics: expected a list of is, fid, kid, prc, pairs, nll, or none; got 'work'"
+    ):
         registry.parse_metrics("is,work")
 
 
