@@ -1,11 +1,15 @@
-"""Fréchet distance to the baseline and to the reference, by torch-fidelity: FID on the features of Inception-v3."""
+"""Fréchet distance to the baseline and to the reference, by torch-fidelity: FID on the features of Inception-v3.
+
+With intervals, the difference to the baseline's distance on the same images, and what infinitely many would have.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
+from eval.metrics.intervals import around
+from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result, Values
 from eval.metrics.networks import INCEPTION
 
 if TYPE_CHECKING:
@@ -26,7 +30,40 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
             continue
         warnings += _sample_size(ours, other, name) + _image_size(ours, other, name)
         values[f"frechet_distance_to_{name}"] = _distance(ours, other)
+        values |= _intervals(ours, other, name, others.get(BASELINE))
     return values, warnings
+
+
+def _intervals(ours: Features, other: Features, name: str, baseline: Features | None) -> Values:
+    """Of the distance to another set: its interval, its limit at infinitely many images, and its paired difference.
+
+    A reference is taken as it is. The baseline's images vary with the arm's, each with that of the same number.
+    """
+    from eval.metrics import frechet_intervals as intervals
+    from eval.metrics.frechet_intervals import Moments, device, influences
+
+    if not ours.layers:  # statistics alone
+        return {}
+    features, key = ours.of("fid").to(device()), f"frechet_distance_to_{name}"
+    own = Moments.of(features)
+    paired = name == BASELINE and bool(other.layers) and other.images == ours.images
+    theirs = other.of("fid").to(device()) if paired else None
+    moments = Moments.given(other.statistics) if theirs is None else Moments.of(theirs)
+    of_images = [influences(features, own, moments)]
+    if theirs is not None:
+        of_images.append(influences(theirs, moments, own))
+    value, error = intervals.distance(own, moments), intervals.paired_error(*of_images)
+    values: Values = {f"{key}_interval": around(value, error)}
+    infinite = intervals.extrapolate(features, moments if theirs is None else theirs, error)
+    if infinite is not None:
+        values |= {f"{key}_infinite": infinite.value, f"{key}_infinite_interval": around(*infinite)}
+    if name == REFERENCE and baseline is not None and baseline is not ours and baseline.images == ours.images:
+        base = baseline.of("fid").to(device())
+        at_base = Moments.of(base)
+        difference = value - intervals.distance(at_base, moments)
+        error = intervals.paired_error(of_images[0], -influences(base, at_base, moments))
+        values |= {f"{key}_difference": difference, f"{key}_difference_interval": around(difference, error)}
+    return values
 
 
 def _distance(ours: Features, other: Features) -> float:
@@ -62,15 +99,37 @@ FRECHET_DISTANCE = Metric(
     help="Fréchet distance",
     needs="features",
     compute=compute,
-    columns=tuple(
+    columns=(
+        *(
+            column
+            for other in (BASELINE, REFERENCE)
+            for column in (
+                Column(
+                    f"frechet_distance_to_{other}",
+                    f"Fréchet distance to the {other}; rounding may leave it slightly below 0",
+                    title=f"distance to {other}",
+                    terminal=True,
+                    decimals=3,
+                    better="lower",
+                    interval=True,
+                ),
+                Column(
+                    f"frechet_distance_to_{other}_infinite",
+                    f"extrapolated to infinitely many images: without the bias that few images have; to the {other}",
+                    title=f"to {other}, extrapolated",
+                    decimals=3,
+                    better="lower",
+                    interval=True,
+                ),
+            )
+        ),
         Column(
-            f"frechet_distance_to_{other}",
-            f"Fréchet distance to the {other}; rounding may leave it slightly below 0",
-            title=f"distance to {other}",
-            terminal=True,
+            f"frechet_distance_to_{REFERENCE}_difference",
+            "the distance to the reference minus the baseline's, on the same images: its interval is paired",
+            title="difference to baseline's",
             decimals=3,
             better="lower",
-        )
-        for other in (BASELINE, REFERENCE)
+            interval=True,
+        ),
     ),
 )

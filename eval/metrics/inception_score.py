@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from eval.metrics.intervals import around, standard_error
 from eval.metrics.metric import Column, Metric, Result
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from eval.metrics.features import Features
 
 # Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
@@ -33,7 +36,16 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
             f"fewer than {ENOUGH} for each of {classes:,} classes"
         )
     measured = isc_featuresdict_to_metric({"isc": ours.of("isc")}, "isc", **SETTINGS | {"isc_splits": splits})
-    return measured | {"inception_score_splits": splits}, warnings
+    key, value = "inception_score_mean", measured["inception_score_mean"]
+    error = value * standard_error(_divergences(ours))
+    return measured | {f"{key}_interval": around(value, error), "inception_score_splits": splits}, warnings
+
+
+def _divergences(ours: Features) -> np.ndarray:
+    """Of each image's class probabilities from their mean, in nats: its influence on the score's logarithm."""
+    log_p = ours.of("isc").double().log_softmax(1)
+    p = log_p.exp()
+    return (p * (log_p - p.mean(0).log())).sum(1).cpu().numpy()
 
 
 INCEPTION_SCORE = Metric(
@@ -52,6 +64,7 @@ INCEPTION_SCORE = Metric(
             spread="inception_score_std",
             better="higher",
             minimum=1,
+            interval=True,
         ),
         Column("inception_score_std", "spread over splits", minimum=0),
         Column("inception_score_splits", "number of splits, 10 unless there are few images", "integer", minimum=0),

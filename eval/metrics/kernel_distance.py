@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from eval.metrics.intervals import around, standard_error
 from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from eval.metrics.features import Features
 
 # Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
 SETTINGS = {"kid_subsets": 100, "kid_subset_size": 1000, "rng_seed": 2020, "verbose": False}
+MOST_COMPARED = 2000  # images of either set whose kernels to each image its influence is taken from
 
 
 def compute(ours: Features, others: Mapping[str, Features]) -> Result:
@@ -34,12 +40,33 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
             )
         layers = ({"kid": features.of("kid")} for features in (ours, other))
         measured = kid_featuresdict_to_metric(*layers, "kid", **SETTINGS | {"kid_subset_size": size})
+        mean, subsets = measured[KEY_METRIC_KID_MEAN], measured[KEY_METRIC_KID_STD] / math.sqrt(SETTINGS["kid_subsets"])
+        error = math.hypot(standard_error(_influences(ours, other, paired=name == BASELINE)), subsets)
         values |= {
-            f"kernel_inception_distance_to_{name}_mean": measured[KEY_METRIC_KID_MEAN],
+            f"kernel_inception_distance_to_{name}_mean": mean,
+            f"kernel_inception_distance_to_{name}_mean_interval": around(mean, error),
             f"kernel_inception_distance_to_{name}_std": measured[KEY_METRIC_KID_STD],
             f"kernel_inception_distance_to_{name}_subset_size": size,
         }
     return values, warnings
+
+
+def _influences(ours: Features, other: Features, paired: bool) -> np.ndarray:
+    """What each image adds to MMD² times their number, (N,), from its mean kernel to some images of either set.
+
+    The other set is taken as it is, unless its images vary with those of the same number.
+    """
+    sets = [features.of("kid").double() for features in (ours, other)]
+    some = [features[:MOST_COMPARED] for features in sets]
+
+    def witness(features: Tensor) -> Tensor:
+        mine, theirs = ((features @ each.T / features.shape[1] + 1).pow(3).mean(1) for each in some)
+        return 2 * (mine - theirs)
+
+    found = witness(sets[0])
+    if paired and len(sets[1]) == len(sets[0]):
+        found = found - witness(sets[1])
+    return found.cpu().numpy()
 
 
 def _columns(other: str) -> tuple[Column, ...]:
@@ -55,6 +82,7 @@ def _columns(other: str) -> tuple[Column, ...]:
             scale=1000,
             spread=f"{key}_std",
             better="lower",
+            interval=True,
         ),
         Column(f"{key}_std", "spread over the subsets", minimum=0),
         Column(f"{key}_subset_size", "images in a subset", "integer", minimum=0),

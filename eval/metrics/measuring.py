@@ -30,6 +30,8 @@ from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
 
+REFUTED = 1e-3  # p-value of the audit below which an arm is not what it promises
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -135,7 +137,7 @@ def measure_run(
     for metric in metrics_that_need("scores", measurement.metrics):
         with _timed(seconds, "scores"):
             for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
-                _add(arms[arm.name], *_measure_scores(metric, target, record, arm.name))
+                _add(arms[arm.name], *_measure_scores(metric, target, record, arm))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
@@ -182,11 +184,16 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
     return values
 
 
-def _measure_scores(metric: Metric, target: Target | str, record: FinishedRun, arm: str) -> Result:
+def _measure_scores(metric: Metric, target: Target | str, record: FinishedRun, arm: FinishedArm) -> Result:
     if isinstance(target, str):
         return {}, [f"no likelihood: {target}"]
-    scores, missing = target.score(record, arm)
+    scores, missing = target.score(record, arm.name)
     values, warnings = metric.compute(scores) if scores else ({}, [])
+    if arm.lossless and values.get("likelihood_smallest_p_value", 1) < REFUTED:
+        warnings.append(
+            f"likelihood: the tokens are not draws from the target (p = {values['likelihood_smallest_p_value']:.1e}): "
+            "the arm is not lossless here"
+        )
     if missing:
         warnings.append(f"likelihood: the tokens of {missing:,} images are missing or damaged, and are left out")
     return values, warnings

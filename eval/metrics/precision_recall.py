@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eval.metrics.intervals import of_share
 from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     measured = prc_features_to_metric(_subset(ours.of("prc")), _subset(other.of("prc")), **SETTINGS)
     return {
         "precision": measured["precision"],
+        "precision_interval": of_share(measured["precision"], min(ours.images, MOST_IMAGES)),
         "recall": measured["recall"],
+        "recall_interval": of_share(measured["recall"], min(other.images, MOST_IMAGES)),
         "precision_recall_against": name,
         "precision_recall_images": min(most, MOST_IMAGES),
     }, warnings
@@ -75,6 +78,7 @@ PRECISION_RECALL = Metric(
             better="higher",
             minimum=0,
             maximum=1,
+            interval=True,
         ),
         Column(
             "recall",
@@ -84,6 +88,7 @@ PRECISION_RECALL = Metric(
             better="higher",
             minimum=0,
             maximum=1,
+            interval=True,
         ),
         Column("precision_recall_against", "the other images", "string", choices=(BASELINE, REFERENCE)),
         Column("precision_recall_images", "most images taken of either set", "integer", minimum=0),

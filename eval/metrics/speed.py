@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from statistics import median
 
-from eval.metrics.metric import ArmTables, Column, Metric, Result
+import numpy as np
+
+from eval.metrics.intervals import bootstrap
+from eval.metrics.metric import ArmTables, Column, Metric, Result, Values
 
 FEW_BATCHES = 5  # a median of fewer says little on a machine that does other work too
 
 
 def compute(tables: ArmTables) -> Result:
-    """Medians over batches; the baseline decodes each batch in turn with the arm."""
-    batches = tables.batches
-    seconds = median(float(row["seconds"]) for row in batches)
-    values = {"seconds_per_batch_median": seconds, "images_per_second": tables.batch_size / seconds}
+    """Medians over batches, with intervals by bootstrap; the baseline decodes each batch in turn with the arm."""
+    batches, size = tables.batches, tables.batch_size
+    of_batches = [float(row["seconds"]) for row in batches]
+    seconds, (low, high) = median(of_batches), bootstrap(of_batches, _medians)
+    values: Values = {
+        "seconds_per_batch_median": seconds,
+        "seconds_per_batch_median_interval": [low, high],
+        "images_per_second": size / seconds,
+        "images_per_second_interval": [size / high, size / low],
+    }
     relative = [float(row["baseline_seconds"]) / float(row["seconds"]) for row in batches if row["baseline_seconds"]]
     if relative:
         values["speed_relative_to_baseline"] = median(relative)
+        values["speed_relative_to_baseline_interval"] = bootstrap(relative, _medians)
     count = len(relative or batches)
     return values, [f"speed: too few batches to quote it ({count})"] if count < FEW_BATCHES else []
+
+
+def _medians(drawn: np.ndarray) -> np.ndarray:
+    return np.median(drawn, axis=-1)
 
 
 SPEED = Metric(
@@ -37,6 +51,7 @@ SPEED = Metric(
             better="higher",
             minimum=0,
             always=True,
+            interval=True,
         ),
         Column(
             "seconds_per_batch_median",
@@ -46,6 +61,7 @@ SPEED = Metric(
             better="lower",
             minimum=0,
             always=True,
+            interval=True,
         ),
         Column(
             "speed_relative_to_baseline",
@@ -55,6 +71,7 @@ SPEED = Metric(
             decimals=2,
             better="higher",
             minimum=0,
+            interval=True,
         ),
     ),
 )

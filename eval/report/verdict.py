@@ -9,10 +9,13 @@ from eval.report.run import Run
 from eval.report.tradeoff import frontier, points
 from eval.report.words import (
     BASELINE,
+    COLUMNS,
     DASH,
+    DIFFERENCE,
     FAR,
     SPEED,
     compared_arms,
+    difference,
     images,
     is_plain,
     metric_names,
@@ -21,6 +24,7 @@ from eval.report.words import (
     sameness,
     share,
     shown,
+    signed,
     too_few_images,
 )
 
@@ -28,6 +32,7 @@ GAIN = 1.02  # times the baseline's speed, from which an arm is called faster at
 LINES = 5  # arms that have a sentence of their own; the table lists all
 LOSSLESS = ("exact", "rounded", "distribution")
 LOSSY = ("lossy", "plain")
+REFUTED = 1e-3  # p-value of the audit below which a lossless arm is not what it promises
 PROMISES = {
     "exact": "lossless, as promised",
     "rounded": "rounding in reduced precision",
@@ -197,6 +202,8 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     else:
         text = f"{speed}, with {near}; this run has no noise floor to compare it with"
         rank = f"the fastest of {count} lossy arms"
+    if DIFFERENCE in run.arms[arm]:
+        text += f"; distance to the reference against the baseline's: {difference(run.arms[arm])}"
     return arm, text + (f"; it is {rank}" if count > 1 else "")
 
 
@@ -204,11 +211,21 @@ def _kept(arm: dict) -> str:
     """What a lossless arm kept of the baseline, in words that complete "this arm …"."""
     kind, differing = sameness(arm)["kind"], arm["images_differing_from_baseline"]
     if kind == "distribution":
-        return "keeps the baseline's distribution, with its own random draws,"
+        return f"keeps the baseline's distribution, with its own random draws{_audited(arm)},"
     if kind == "rounded":
         return f"keeps {share(arm['token_agreement_with_baseline'])} of the baseline's tokens in reduced precision"
     ties = f", up to near-ties in {differing:,} of them," if differing else ""
     return f"keeps the baseline's tokens in all {images(arm['images'])}{ties}"
+
+
+def _audited(arm: dict) -> str:
+    """What the likelihood audit of a lossless arm says, in brackets; empty where there was none."""
+    p_value, interval = (arm.get(key) for key in ("likelihood_smallest_p_value", "excess_nats_per_token_interval"))
+    if p_value is None:
+        return ""
+    seen = "no departure from the target seen" if p_value >= REFUTED else "the likelihood audit contradicts it"
+    low, high = (signed(COLUMNS["excess_nats_per_token"].number(bound)) for bound in interval)
+    return f" ({seen}: p = {p_value:.2g}, excess of {low} … {high} nats per token)"
 
 
 def _article(run: Run) -> str:

@@ -16,6 +16,7 @@ NEAR = 0.1  # of the noise floor: two estimates of it differ by as much
 ORIGINAL = {"fid": "FID", "kid": "KID"}  # names that are the original network's alone
 DASH = "\N{EN DASH}"
 SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
+DIFFERENCE = "frechet_distance_to_reference_difference"
 SIMULATED = import_path(Simulated)
 COLUMNS = {column.key: column for column in columns()}
 
@@ -103,10 +104,27 @@ def shown(column: Column | str, value: object) -> str:
     """
     column = COLUMNS[column] if isinstance(column, str) else column
     values = value if isinstance(value, dict) else {column.key: value}
+    if column.key == DIFFERENCE and column.interval_key in values:
+        return difference(values)
     if column.is_share:
         text, interval = share(values.get(column.key)), values.get(column.interval_key)
         return f"{text} ({100 * interval[0]:.1f} … {100 * interval[1]:.1f})" if interval else text
     return column.text(values, DASH, spread=True)
+
+
+def difference(arm: dict) -> str:
+    """How the arm's distance to the reference compares with the baseline's, by the interval of their difference."""
+    column = COLUMNS[DIFFERENCE]
+    interval = arm[column.interval_key]
+    words = "better" if interval[1] < 0 else "worse" if interval[0] > 0 else "no difference seen"
+    low, high = (signed(column.number(bound)) for bound in interval)
+    return f"{words} (95 % interval {low} … {high})"
+
+
+def signed(number: str) -> str:
+    """A number with its sign."""
+    negative, zero = number.startswith("-"), not number.strip("-0.,")
+    return number if zero else f"\N{MINUS SIGN}{number[1:]}" if negative else f"+{number}"
 
 
 def share(value: float | None) -> str:
