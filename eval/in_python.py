@@ -15,6 +15,7 @@ from eval.cli.groups import BUNDLED_SAMPLING, Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.metrics.measuring import Measurement, measure_run
+from eval.metrics.target import Target
 from eval.report.page import write_report
 from lightning_modules.run.finished import end_session, read_run
 from lightning_modules.strategies import as_config
@@ -33,7 +34,8 @@ def run(config: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     decoded = time.perf_counter()
     with job.folder.lock.held():
         end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
-        metrics = measure_run(Measurement.of(options), job.config, read_run(job.folder.path), job.reference)
+        target, run = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
+        metrics = measure_run(Measurement.of(options), job.config, run, job.reference, target)
         write_report(job.folder.path)
     return metrics
 

@@ -118,7 +118,7 @@ def _interval(column: Column) -> Schema:
 
 def _reference() -> Schema:
     """The reference has the metrics that compare with nothing else."""
-    score = {column.key: column_schema(column) for column in columns() if column.key.startswith("inception_score")}
+    score = {key: schema for key, schema in _values().items() if key.startswith("inception_score")}
     own = {"source": _described("as --reference has it", TEXT), "images": _described("number of images", COUNT)}
     return _object(own | _network() | score, required=())
 

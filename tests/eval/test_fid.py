@@ -275,7 +275,7 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
         (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one per scale"),
         (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
-        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, or none"),
+        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, nll, or none"),
         (
             ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
             "--noise_floor: another arm is called 'baseline_reseeded'",
