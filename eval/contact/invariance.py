@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 import sdvar
+from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch
 from eval.benchmarking.models import random_pair
 from eval.contact.batches import decode
 from eval.contact.step import LARGE_SAMPLING, SAMPLING, Outcome, Place, judged
@@ -16,23 +17,37 @@ SIZE, LAYERS = "d16", 8
 
 def run(place: Place) -> Outcome:
     """Passed where tokens and pixels are equal to the bit."""
-    problems = _check(place.pair(torch.bfloat16), SAMPLING, place.images)
+    pair = place.pair(torch.bfloat16)
+    sizes = [_fitting(pair, place.images)]
+    problems = _check(pair, SAMPLING, sizes[0])
     names = "the bundled pair"
     if not place.tiny:
         large = random_pair([SIZE], torch.bfloat16, place.device)
         large.tokenizer.drop_encoder()
-        draft = sdvar.draft_of(large.target, f"target:first={LAYERS}")
-        problems += _check(sdvar.ModelPair(draft, large.target, large.tokenizer), LARGE_SAMPLING, place.images)
+        pair = sdvar.ModelPair(sdvar.draft_of(large.target, f"target:first={LAYERS}"), large.target, large.tokenizer)
+        sizes.append(_fitting(pair, place.images))
+        problems += _check(pair, LARGE_SAMPLING, sizes[1])
         names += f" and of {SIZE} with random weights"
-    finding = (
-        f"images of {names} are the same in batches of 1, {ODD} and {place.images}, and by Coupled as by Baseline, "
-        "in bfloat16"
-    )
+    batches = f"1, {ODD} and {' or '.join(map(str, dict.fromkeys(sizes)))}"
+    finding = f"images of {names} are the same in batches of {batches}, and by Coupled as by Baseline, in bfloat16"
     return judged(problems, finding)
 
 
-def _check(pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: int) -> list[str]:
+def _fitting(pair: sdvar.ModelPair, images: int) -> int:
+    """So many images, or fewer on a small GPU; ValueError if not even one fits."""
     sdvar.Engine(graphs=True).apply(pair)
+
+    def needed(batch: int) -> int:
+        return decode_bytes(pair, sdvar.Speculative(2), batch)
+
+    free = free_bytes(pair.device)
+    if needed(images) > free:
+        images = largest_batch(needed, free)
+        check_batch(max(1, images), needed, free)
+    return images
+
+
+def _check(pair: sdvar.ModelPair, sampling: sdvar.Sampling, images: int) -> list[str]:
     name = f"depth {pair.target.depth}"
     whole = decode(pair, images, sdvar.Baseline(), sampling, images=True)
     others = {

@@ -73,6 +73,15 @@ def test_a_batch_that_changes_its_images_is_found(place, monkeypatch):
     assert "batches of 7: 7 of 8 images have other tokens than a batch of 8" in outcome.finding
 
 
+def test_a_small_gpu_decodes_fewer_images(place, monkeypatch):
+    monkeypatch.setattr(invariance, "decode_bytes", lambda pair, strategy, batch: 100 * batch)
+    monkeypatch.setattr(invariance, "free_bytes", lambda device: 399)
+    assert invariance._fitting(place.pair(torch.bfloat16), 8) == 2
+    monkeypatch.setattr(invariance, "free_bytes", lambda device: 99)
+    with pytest.raises(ValueError, match="not even 1 fits"):
+        invariance._fitting(place.pair(torch.bfloat16), 8)
+
+
 def test_a_second_device_that_differs_is_found(place, monkeypatch):
     wrong_tokens(monkeypatch, lambda state: state.seeds.device.index == 1)
     assert "cuda:1, replayed: 4 of 4 images have other tokens" in devices.run(place).finding
