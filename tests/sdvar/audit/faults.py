@@ -1,6 +1,6 @@
 """Faults that a speculative decoder may have, planted into one of the bundled pair; the images it takes to see them.
 
-`python -m tests.sdvar.audit.faults` measures the table of docs/evaluation.md.
+`python -m tests.sdvar.audit.faults 800` measures the table of docs/evaluation.md.
 """
 
 from __future__ import annotations
