@@ -12,8 +12,10 @@ from eval.benchmarking.options import parse
 from eval.cli.groups import printed_config
 from sdvar.atomic import write_atomically
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 
+@well_behaved("eval/benchmark.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/benchmark.py --help`."""
     try:
@@ -31,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             logging.getLogger(name).addHandler(logging.StreamHandler())
         logging.getLogger("eval.benchmark").setLevel(logging.INFO)
         report = job.run(options, prepared)
-        print_tables(report)
         if options.out:
             write_atomically(Path(options.out), (json.dumps(report, indent=2) + "\n").encode())
+        print_tables(report)
     except (ValueError, TypeError, OSError) as error:
         stop("eval/benchmark.py", error)
 

@@ -12,6 +12,7 @@ from eval.cli import options as fid_options
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/export.py"
 DESCRIPTION = """Write an arm of a finished run as .npz: arr_0, the images as uint8 (N, H, W, 3), arr_1, their labels,
@@ -38,6 +39,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+@well_behaved(COMMAND, "no file was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/export.py --help`."""
     try:

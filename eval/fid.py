@@ -13,8 +13,10 @@ from eval.cli.groups import printed_config
 from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import effective_config, parse
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 
+@well_behaved("eval/fid.py", "what is finished is kept, and the same command continues")
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Runs the command, see `python eval/fid.py --help`; returns what metrics.json holds, None but on rank 0."""
     return run("eval/fid.py", parse, arguments)

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 
 from eval.contact.options import parse
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 PROG = "eval/first_contact.py"
 
 
+@well_behaved(PROG, "the steps so far are printed above, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python eval/first_contact.py --help`."""
     try:

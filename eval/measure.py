@@ -15,6 +15,7 @@ from eval.metrics.images import formats
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/measure.py"
 DESCRIPTION = """Measure a finished run again, from its images, tokens and tables: nothing is decoded. The target is
@@ -44,6 +45,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+@well_behaved(COMMAND, "no image is changed, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/measure.py --help`."""
     try:

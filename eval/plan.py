@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from eval.cli.groups import printed_config
 from eval.planning.options import parse
 from sdvar.command_line import check_output, stop
+from sdvar.interrupts import well_behaved
 
 
+@well_behaved("eval/plan.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/plan.py --help`."""
     try:

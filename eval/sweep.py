@@ -11,6 +11,7 @@ from eval.cli.grid import expand, refuse_twins
 from eval.cli.groups import Options, read
 from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
+from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/sweep.py"
 DESCRIPTION = """Decode a grid of strategies over one baseline, measure each as eval/fid.py does, write one report.
@@ -56,6 +57,7 @@ def parse(arguments: Sequence[str]) -> Options:
     return options
 
 
+@well_behaved(COMMAND, "what is finished is kept, and the same command continues")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/sweep.py --help`."""
     fid.run(COMMAND, parse, arguments, extend=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdvar.command_line import ArgumentParser
+from sdvar.interrupts import well_behaved
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
+@well_behaved("examples/compare.py", "no picture was drawn, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
     options = build_parser().parse_args(arguments)

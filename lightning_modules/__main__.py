@@ -15,6 +15,7 @@ from lightning_modules.command_line import HelpFormatter, PlainErrors
 from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
 PROG = "python -m lightning_modules"
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
@@ -117,6 +118,7 @@ class CommandLine(LightningCLI):
         )
 
 
+@well_behaved(PROG, "what is finished is kept: predict continues with the same command, fit with --ckpt_path last")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sub-command of the command line; `model` and `data` are given in the config by their `class_path`."""
     end_with_parent()

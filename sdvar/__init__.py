@@ -1,5 +1,6 @@
 """SDVAR: speculative decoding for visual autoregressive models (VAR, next-scale prediction)."""
 
+import sdvar.openmp  # noqa: F401  before torch
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
 from sdvar.decoding import decode
 from sdvar.decoding.acceptance import (

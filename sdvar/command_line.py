@@ -187,6 +187,8 @@ def stop(command: str, error: object) -> NoReturn:
         command: as the user calls it, such as "eval/fid.py".
         error: an exception or a text; the traceback of an exception goes to the logger "sdvar" at level DEBUG.
     """
+    if isinstance(error, BrokenPipeError):  # nobody reads the output, see `sdvar.interrupts`
+        raise error
     if isinstance(error, BaseException):
         logging.getLogger("sdvar").debug("stopped", exc_info=error)
     print(f"{command}: error: {' '.join(line.strip() for line in str(error).splitlines())}", file=sys.stderr)

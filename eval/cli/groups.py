@@ -16,7 +16,7 @@ from eval.cli.precision import resolve
 from lightning_modules import plain_yaml
 from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.pair_source import PRECISIONS
-from lightning_modules.run.write_pool import available_cores
+from lightning_modules.run.write_pool import default_threads
 from sdvar import Engine
 from sdvar.drafts import of_target
 from sdvar.dtypes import AUTO
@@ -144,7 +144,7 @@ def complete(given: Namespace, processes: int = 1, kept_precision: str | None = 
         given,
         pair=pair,
         sampling=_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING),
-        threads=given.threads or max(1, available_cores() // processes),
+        threads=given.threads or default_threads(processes),
         precision=resolve(given.precision, given.accelerator, kept_precision),
         **completed,
     )
@@ -214,7 +214,11 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
         help="of the models; auto is bf16-true where the device multiplies it in hardware, else 32-true; a run that is "
         "continued keeps its own",
     )
-    add("--threads", type=Threads | None, help="CPU threads per process (the available cores, shared by the processes)")
+    add(
+        "--threads",
+        type=Threads | None,
+        help="CPU threads per process (OMP_NUM_THREADS, or its share of the cores)",
+    )
     add("--attention", type=Literal[KERNELS], default="auto", help="kernel of all attention")
     add("--graphs", type=bool, default=graphs, help="replay passes as CUDA graphs; a CPU has none")
     add(

@@ -7,10 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 WAITING = 2  # batches: one is being written, one may be waiting while the next is decoded
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of a period's microseconds
+MOST_THREADS = 1024
 MOST_WORKERS = 8  # a core encodes 70 to 90 images of 256 px per second
 
 
@@ -68,6 +71,24 @@ def default_workers(processes: int) -> int:
     return max(1, min(MOST_WORKERS, available_cores() // processes))
 
 
+def default_threads(processes: int) -> int:
+    """CPU threads of each process where none are given: OMP_NUM_THREADS, else its share of the cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if given.isdecimal() and 0 < int(given) <= MOST_THREADS:
+        return int(given)
+    return max(1, available_cores() // processes)
+
+
 def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: by its affinity and, in a container, by the time that it is allotted."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _allotted(QUOTA) or cores))
+
+
+def _allotted(file: Path) -> int | None:
+    """Cores by the quota of a control group, rounded up; None without one."""
+    try:
+        quota, period = file.read_text().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # none, or "max"
+        return None

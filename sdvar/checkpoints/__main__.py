@@ -16,6 +16,7 @@ from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.inspecting import COLUMNS, inspect
 from sdvar.command_line import ArgumentParser, count, needs
 from sdvar.dtypes import DTYPES
+from sdvar.interrupts import well_behaved
 
 try:
     from rich.console import Console
@@ -40,6 +41,7 @@ TEXT_COLUMNS = ("file", "kind", "pyramid", "dtype")
 WIDTH = 140  # of the table if stdout is not a terminal
 
 
+@well_behaved(PROG, "no file was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status is 0 if all went well, 2 if the arguments or a file are wrong."""
     options = build_parser().parse_args(arguments)

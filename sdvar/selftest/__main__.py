@@ -19,6 +19,7 @@ import sdvar
 from sdvar.command_line import ArgumentParser, count, needs, stop
 from sdvar.drafts import PREFIX
 from sdvar.dtypes import AUTO, DTYPES
+from sdvar.interrupts import well_behaved
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
 
 try:
@@ -28,6 +29,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"python -m sdvar.selftest: error: {needs(error)}") from None
 
 
+@well_behaved("python -m sdvar.selftest", "give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python -m sdvar.selftest --help`."""
     options = build_parser().parse_args(arguments)

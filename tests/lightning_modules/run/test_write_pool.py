@@ -1,5 +1,6 @@
 """The pool by itself: when decoding waits, when it does not, and what becomes of errors."""
 
+import os
 import threading
 
 import pytest
@@ -73,3 +74,21 @@ def test_closing_finishes_what_was_submitted():
 def test_workers_are_a_share_of_the_cores(monkeypatch):
     monkeypatch.setattr(write_pool, "available_cores", lambda: 64)
     assert [default_workers(processes) for processes in (1, 8, 16, 100)] == [8, 8, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "quota", "expected"),
+    [
+        ("3", "max 100000", 3),
+        ("4,2", "max 100000", 4),
+        ("", "150000 100000", 1),
+        ("no", "100000 100000", 1),
+        ("0", "", 2),
+    ],
+)
+def test_threads_are_those_that_the_process_may_use(given, quota, expected, monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(write_pool, "QUOTA", tmp_path / "cpu.max")
+    write_pool.QUOTA.write_text(quota)
+    assert write_pool.default_threads(processes=2) == expected

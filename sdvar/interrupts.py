@@ -1,0 +1,58 @@
+"""What every command does when it is interrupted, or when nobody reads its output."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates the ``main`` of a command.
+
+    Ctrl-C ends it with one line and status 130. A stdout that cannot show a character shows another in its place, and
+    one that was closed, as by ``| head -1``, is no failure.
+
+    Args:
+        command: as the user calls it, such as "eval/fid.py".
+        advice: what is kept, and how to go on.
+    """
+
+    def decorate(main: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(main)
+        def behaved(*arguments: P.args, **keywords: P.kwargs) -> R:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")
+            try:
+                result = main(*arguments, **keywords)
+                if sys.stdout:
+                    sys.stdout.flush()
+                return result
+            except KeyboardInterrupt:
+                _leave(command, advice)
+            except SystemExit as stopped:
+                if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning's, with status 1
+                    _leave(command, advice)
+                raise
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(0)
+
+        return behaved
+
+    return decorate
+
+
+def _leave(command: str, advice: str) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever presses it twice gets the line once
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"\n{command}: interrupted; {advice}", file=sys.stderr, flush=True)
+    raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,93 @@
+"""Ctrl-C ends every command with one line and status 130; an output that nobody reads is no failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+import pytest
+
+from sdvar.interrupts import well_behaved
+from tests.paths import ROOT
+
+COMMANDS = {
+    "eval.fid": ("eval.cli.job.prepare", []),
+    "eval.sweep": ("eval.cli.job.prepare", ["--strategy", "Speculative"]),
+    "eval.measure": ("eval.measure.measure_again", ["--out", "run"]),
+    "eval.export": ("eval.export.export", ["a.npz", "--out", "run", "--arm", "baseline"]),
+    "eval.benchmark": ("eval.benchmarking.job.prepare", []),
+    "eval.plan": ("eval.planning.planner.prepare", []),
+    "sdvar.selftest.__main__": ("sdvar.load_pair", []),
+    "sdvar.checkpoints.__main__": ("sdvar.checkpoints.__main__.inspect", ["inspect", "a.pth"]),
+    "examples.compare": ("sdvar.load_pair", []),
+}
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_ctrl_c_is_one_line(module, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    place, line = COMMANDS[module]
+    monkeypatch.setattr(place, interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        import_module(module).main(line)
+    error = capsys.readouterr().err.strip()
+    assert stopped.value.code == 130
+    assert "\n" not in error and ": interrupted; " in error
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_while_decoding_keeps_what_is_finished(presses, pair_files, tmp_path):
+    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    line += ["--labels", "0-4", "--images_per_class", "20", "--batch_size", "2", "--threads", "1", "--metrics", "none"]
+    line += [
+        "--accelerator",
+        "cpu",
+        "--strategy",
+        "Speculative",
+        "--strategy.gamma",
+        "2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command = [sys.executable, str(ROOT / "eval/fid.py"), *line]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "run/baseline/manifest.rank0.csv"
+    while process.poll() is None and not part.exists():
+        time.sleep(0.05)
+    for _ in range(presses):
+        process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=300)
+    expected = "eval/fid.py: interrupted; what is finished is kept, and the same command continues"
+    assert (process.returncode, error.strip()) == (130, expected)
+    assert part.read_text().count("\n") >= 2
+
+
+def test_a_closed_pipe_is_no_failure():
+    script = "import sys; from sdvar.interrupts import well_behaved\n"
+    script += "well_behaved('x', 'y')(lambda: [print('\\u2500' * 99) for _ in range(9999)])()"
+    line = ["bash", "-c", 'set -o pipefail; "$@" | head -1', "bash", sys.executable, "-c", script]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(line, capture_output=True, text=True, timeout=300, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "?" * 99 + "\n", "")
+
+
+def test_another_process_of_the_run_is_silent(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit) as stopped:
+        well_behaved("x", "y")(interrupt)()
+    assert stopped.value.code == 130 and capsys.readouterr().err == ""
