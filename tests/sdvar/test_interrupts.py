@@ -50,6 +50,7 @@ def test_ctrl_c_is_one_line(module, monkeypatch, tmp_path, capsys):
     assert "\n" not in error and ": interrupted; " in error
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_while_decoding_keeps_what_is_finished(presses, pair_files, tmp_path):
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
