@@ -108,7 +108,8 @@ def make_decoder(images: Tensor, rate: float | None):
             shapes = {PER_IMAGE: (size,), PER_SCALE: (1,), PER_ROUND: (1, 1)}
             counts = [{n: torch.zeros(shape, dtype=torch.int64) for n in names} for names, shape in shapes.items()]
             pictures, parts = images[batch["index"] % len(images)], {part: [0.0, 0.0] for part in PARTS}
-            return {"pictures": DecodedBatch(pictures, batch["seed"], [], *counts, seconds, parts)}
+            tokens = [torch.zeros(size, 1, dtype=torch.int64)]
+            return {"pictures": DecodedBatch(pictures, batch["seed"], tokens, *counts, seconds, parts)}
 
     return Decoder()
 

@@ -154,7 +154,7 @@ def test_arms_are_read_from_what_settings_says_and_no_class_of_a_users_own_is_im
         (lambda out: (out / "lossy/batches.csv").unlink(), "lossy/batches.csv lacks 4 batches"),
         (lambda out: (out / "lossy/manifest.rank1.csv").write_text(""), "lossy has tables that were not merged"),
         (lambda out: (out / "settings.yaml").unlink(), "contains no run"),
-        (lambda out: (out / "settings.yaml").write_text("{"), "settings.yaml is missing, damaged"),
+        (lambda out: (out / "settings.yaml").write_text("{"), "settings.yaml cannot be read"),
         (lambda out: (out / "lossy/000/000003.png").write_bytes(b"half"), "000003.png cannot be read"),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_point_that_is_added_is_decoded_alone_and_compared_with_the_baseline_t
     metrics = run(with_handoff(config), copied)
     after = times(copied)
     assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + IMAGES
+    assert len(after) == len(before) + IMAGES + BATCHES  # and the tokens of each batch
     assert set(decodes) == {sdvar.Handoff(2), sdvar.Baseline()}
     assert decodes.count(sdvar.Handoff(2)) == BATCHES + 1  # one decode to warm up
     assert decodes.count(sdvar.Baseline()) == predicting.TIMED_AGAIN + 1  # for the speed: seconds of one session

@@ -89,7 +89,7 @@ def test_help_shows_defaults(run, command):
         ("eval/benchmark_loading.py --dept 3", "unknown option --dept; did you mean --depth?"),
         ("eval/benchmark_loading.py --depth 0", "--depth: expected an int from 1 to 999999999, got '0'"),
         ("-m sdvar.selftest --dtyp float64", "unknown option --dtyp; did you mean --dtype?"),
-        ("-m sdvar.selftest --dtype float", "expected one of float64, float32, bfloat16, float16, got 'float'; did"),
+        ("-m sdvar.selftest --dtype float", "expected one of float64, float32, bfloat16, float16, auto, got 'float'"),
         ("-m sdvar.checkpoints inspekt a.pth", "got 'inspekt'; did you mean inspect?"),
         ("-m sdvar.checkpoints convert a.pth b.safetensors --dtpe float16", "did you mean --dtype?"),
         ("-m sdvar.checkpoints convert nowhere.pth b.safetensors", "nowhere.pth: no such file"),

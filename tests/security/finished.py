@@ -39,6 +39,7 @@ def write_run(out, **arms):
         "labels": [0, 1],
         "images_per_class": 2,
         "batch_size": 4,
+        "sampling": {"cfg": 1.5, "top_k": 60},
     }
     settings |= {"precision": "32-true", "patch_nums": [1, 2, 3], "num_classes": 2, "device": "cpu"}
     settings |= {"engine": {"threads": 1}}

@@ -177,7 +177,9 @@ def test_a_damaged_record_is_written_again(name, change, line, finished, run, ca
     assert figures(run) == figures(finished)
 
 
-@pytest.mark.parametrize("change", [data(lambda text: text[: len(text) // 2]), data(lambda text: b"\xff" + text)])
+@pytest.mark.parametrize(
+    "change", [data(lambda text: text[: len(text) // 2] + b"\n: ["), data(lambda text: b"\xff" + text)]
+)
 def test_settings_that_cannot_be_read_say_why(change, line, run, capsys):
     change(run / "settings.yaml")
     for said in (outcome(measure.main, capsys, "--out", run), outcome(fid.main, capsys, *line, run)):
