@@ -21,7 +21,7 @@ PER_CLASS, BATCH = 12, 3
 IMAGES = 5 * PER_CLASS  # of an arm
 ARMS = 2
 TIMINGS = ("images_per_second", "seconds_per_batch_median", "speed_relative_to_baseline")
-TIMINGS += ("speed_relative_to_baseline_interval",)
+TIMINGS += tuple(f"{name}_interval" for name in TIMINGS)
 TIMINGS += ("seconds_per_scale", "seconds_of_no_scale", "seconds_of_class_prefix")
 
 
