@@ -34,7 +34,7 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
     if not choice.measured:
         return None
     pays = not drafts_nothing(choice.strategy)
-    words = "speculation pays" if pays else "it does not pay either"
+    words = "speculation pays" if pays else "it was not found to pay"
     print(f"{arm.name} at batch size 1: {words}: {choice.reason}", flush=True)
     return {
         "batch_size": 1,
