@@ -73,19 +73,11 @@ def run(
     if not job.trainer.is_global_zero:
         return None
 
-    from eval.metrics.measuring import Measurement, measure_run
-    from eval.metrics.target import Target
-    from eval.report.page import write_report
+    from eval.cli.outcome import measure_job
     from eval.report.terminal import print_table
-    from lightning_modules.run.finished import end_session, read_run
 
     try:
-        with job.folder.lock.held():
-            end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
-            target = Target.of(job.predictor, options.quiet)
-            run = read_run(job.folder.path)
-            metrics = measure_run(Measurement.of(options), job.config, run, job.reference, target)
-            report = write_report(job.folder.path)
+        metrics, report = measure_job(job, options, decoded - prepared)
     except (ValueError, OSError) as error:
         _stop(command, error)
     print_table(metrics, report)

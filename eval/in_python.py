@@ -14,10 +14,7 @@ from eval.cli.devices import count
 from eval.cli.groups import BUNDLED_SAMPLING, Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
-from eval.metrics.measuring import Measurement, measure_run
-from eval.metrics.target import Target
-from eval.report.page import write_report
-from lightning_modules.run.finished import end_session, read_run
+from eval.cli.outcome import measure_job
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home
 
@@ -31,12 +28,7 @@ def run(config: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     job = prepare(options, started)
     prepared = time.perf_counter()
     job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
-    decoded = time.perf_counter()
-    with job.folder.lock.held():
-        end_session(job.folder, decoded - prepared, job.predictor.prefix_seconds())
-        target, run = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
-        metrics = measure_run(Measurement.of(options), job.config, run, job.reference, target)
-        write_report(job.folder.path)
+    metrics, _ = measure_job(job, options, time.perf_counter() - prepared)
     return metrics
 
 

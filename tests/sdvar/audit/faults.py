@@ -19,6 +19,7 @@ import sdvar
 from sdvar import noise
 from sdvar.audit import Scores, score
 from sdvar.decoding.rounds import Rounds
+from tests.faulty_rules import DrawsFromTheTarget
 
 SAMPLING = sdvar.Sampling(cfg=1.5, top_k=60)  # of the bundled pair's runs
 LEVEL = 1e-3  # of the tests together
@@ -45,18 +46,6 @@ class Fault:
     change: Callable[[sdvar.ModelPair], None] | None = None
     claimed_change: Callable[[sdvar.ModelPair], None] | None = None
     patched: Callable[[], AbstractContextManager] = nullcontext
-
-
-@dataclasses.dataclass(frozen=True)
-class DrawsFromTheTarget(sdvar.Acceptance):
-    """Rejection, but what is rejected is drawn from p, not from max(p - q, 0)."""
-
-    needs_draft_distribution = True
-
-    def judge(self, proposal):
-        verdict = sdvar.Rejection().judge(proposal)
-        drawn = (proposal.p.log() + proposal.residual_noise()).argmax(-1)
-        return verdict._replace(tokens=torch.where(verdict.agreed, proposal.drafted, drawn))
 
 
 class LateGuidance(sdvar.Sampling):

@@ -18,6 +18,7 @@ import sdvar
 from sdvar import noise
 from sdvar.models.kv_cache import LayerCache
 from tests.enumeration import SAMPLES, Tiny, chi_square, exact_probabilities, sampled_counts
+from tests.faulty_rules import DrawsFromTheTarget
 
 log = logging.getLogger(__name__)
 
@@ -115,18 +116,6 @@ class CommitsWhatFell(sdvar.Acceptance):
     def judge(self, proposal):
         agreed = proposal.drafted == proposal.picked
         return sdvar.Verdict(proposal.drafted, agreed.all(1), agreed)
-
-
-@dataclasses.dataclass(frozen=True)
-class DrawsFromTheTarget(sdvar.Acceptance):
-    """Rejection, but what is rejected is drawn from p, not from max(p - q, 0)."""
-
-    needs_draft_distribution = True
-
-    def judge(self, proposal):
-        verdict = sdvar.Rejection().judge(proposal)
-        drawn = (proposal.p.log() + proposal.residual_noise()).argmax(-1)
-        return verdict._replace(tokens=torch.where(verdict.agreed, proposal.drafted, drawn))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""From the images that a job has decoded to its metrics and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from eval.cli.job import Job
+from eval.metrics.measuring import Measurement, measure_run
+from eval.metrics.target import Target
+from eval.report.page import write_report
+from lightning_modules.run.finished import end_session, read_run
+
+
+def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, Any], Path]:
+    """Ends the session, measures the run and writes its report; on rank 0.
+
+    Args:
+        job: whose trainer has predicted.
+        options: of the command.
+        decode: seconds that this took.
+
+    Returns:
+        The content of metrics.json, and the file of the report.
+
+    Raises:
+        ValueError, OSError: the images cannot be measured, or the folder cannot be written.
+    """
+    with job.folder.lock.held():
+        end_session(job.folder, decode, job.predictor.prefix_seconds())
+        target, record = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
+        metrics = measure_run(Measurement.of(options), job.config, record, job.reference, target)
+        return metrics, write_report(job.folder.path)
