@@ -10,9 +10,8 @@ from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
 from eval.cli.groups import Count
-from eval.metrics import registry
+from eval.metrics import registry, run_config
 from eval.metrics.images import formats
-from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
@@ -26,7 +25,15 @@ options given here."""
 EXAMPLES = """examples:
   python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs,nll
   python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
-MEASURING = ("metrics", "reference", "resize", "repeats", "feature_extractor", "feature_extractor_weights")
+MEASURING = (
+    "metrics",
+    "reference",
+    "resize",
+    "repeats",
+    "likelihood_images",
+    "feature_extractor",
+    "feature_extractor_weights",
+)
 
 
 def build_parser() -> ArgumentParser:
@@ -38,6 +45,7 @@ def build_parser() -> ArgumentParser:
     add("--reference", type=str | None, help=formats.HELP)
     add("--resize", type=bool | None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
+    add("--likelihood_images", type=Count | None, help=fid_options.LIKELIHOOD_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
@@ -79,19 +87,16 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     asked = None if given.metrics is None else registry.parse_metrics(given.metrics)
     record = read_run(given.out)
     file = record.folder.path / "config.yaml"
-    config = read_config(file)
+    config = run_config.read_config(file)
     of_fid = "model" not in config  # lightning_modules predict writes another kind of config
     config = config if of_fid else {}
     bundled = isinstance(record.source, str)
-    defaults = (
-        (fid_options.BUNDLED_DEFAULTS if bundled else fid_options.OTHER_DEFAULTS)
-        | {"repeats": 1, "resize": False}
-        | config
-    )
+    defaults = (fid_options.BUNDLED_DEFAULTS if bundled else fid_options.OTHER_DEFAULTS) | run_config.DEFAULTS | config
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
     options["metrics"] = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
     repeats = options["repeats"] = int(options["repeats"])
+    options["likelihood_images"] = int(options["likelihood_images"])
     if record.images % repeats:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]

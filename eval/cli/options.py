@@ -14,7 +14,7 @@ from eval.cli.devices import count, read_devices
 from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
 from eval.cli.precision import precision_of
-from eval.metrics import networks, registry
+from eval.metrics import likelihood, networks, registry
 from eval.metrics.images import formats
 from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
@@ -43,6 +43,7 @@ EXAMPLES = """examples:
 
 # also those of eval/measure.py
 REPEATS_HELP = "decode the images this many times, each time with other seeds; report mean and range of the metrics"
+LIKELIHOOD_HELP = "images of each arm that nll scores at most, evenly spaced"
 RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
 
@@ -92,6 +93,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--reference", type=str | None, help=formats.HELP)
     add("--resize", type=bool, default=False, help=RESIZE_HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
+    add("--likelihood_images", type=groups.Count, default=likelihood.IMAGES, help=LIKELIHOOD_HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     add("--out", type=str, default="runs/fid", help="the run's folder")

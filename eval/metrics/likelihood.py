@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from eval.metrics.metric import Column, Metric, Result
 
+IMAGES = 250  # of each arm, where nothing else is asked for: they cost little, and show most faults
+
 if TYPE_CHECKING:
     from sdvar.audit import Scores
 
@@ -14,6 +16,7 @@ def compute(scores: Scores) -> Result:
     """Tests and means of an arm's scores."""
     outside = int(scores.outside.sum())
     values = {
+        "likelihood_images": scores.images,
         "outside_support_tokens": outside,
         "outside_support_share": outside / (scores.images * int(scores.tokens.sum())),
         "unfiltered_nats_per_token": scores.unfiltered_nats_per_token,
@@ -77,6 +80,7 @@ LIKELIHOOD = Metric(
             decimals=3,
             minimum=0,
         ),
+        Column("likelihood_images", "images that were scored", "integer", minimum=0),
         Column(
             "outside_support_tokens",
             "tokens that the baseline cannot pick, p = 0; the above are without them",

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from eval.metrics import likelihood
 from eval.metrics.feature_metrics import measure_images, measure_parts
 from eval.metrics.features import Features, extract
 from eval.metrics.images.formats import BUNDLED, class_names
@@ -42,6 +43,7 @@ class Measurement:
         reference: see `eval.metrics.images.formats.open_source`; None without.
         feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
         repeats: equal parts to measure on their own too.
+        likelihood_images: of each arm to score at most.
         resize: bring the reference's images to the size of the run's.
     """
 
@@ -50,6 +52,7 @@ class Measurement:
     feature_extractor: str | None
     feature_extractor_weights: str | None
     repeats: int = 1
+    likelihood_images: int = likelihood.IMAGES
     resize: bool = False
 
     @classmethod
@@ -137,7 +140,7 @@ def measure_run(
     for metric in metrics_that_need("scores", measurement.metrics):
         with _timed(seconds, "scores"):
             for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
-                _add(arms[arm.name], *_measure_scores(metric, target, record, arm))
+                _add(arms[arm.name], *_measure_scores(metric, target, record, arm, measurement.likelihood_images))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
@@ -184,10 +187,12 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
     return values
 
 
-def _measure_scores(metric: Metric, target: Target | str, record: FinishedRun, arm: FinishedArm) -> Result:
+def _measure_scores(
+    metric: Metric, target: Target | str, record: FinishedRun, arm: FinishedArm, at_most: int
+) -> Result:
     if isinstance(target, str):
         return {}, [f"no likelihood: {target}"]
-    scores, missing = target.score(record, arm.name)
+    scores, missing = target.score(record, arm.name, at_most)
     values, warnings = metric.compute(scores) if scores else ({}, [])
     if arm.lossless and values.get("likelihood_smallest_p_value", 1) < REFUTED:
         warnings.append(

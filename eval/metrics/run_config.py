@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import registry
+from eval.metrics import likelihood, registry
 from lightning_modules.run.records import REPAIR, expect, read_record
+
+DEFAULTS = {"repeats": 1, "likelihood_images": likelihood.IMAGES, "resize": False}  # of a config that has none
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -25,9 +27,10 @@ def _read(file: Path) -> dict[str, Any]:
     config = read_record(file)
     optional = (str, type(None))
     expect(file, config, reference=optional, feature_extractor=optional, feature_extractor_weights=optional)
-    expect(file, {"repeats": 1, "resize": False} | config, repeats=int, resize=bool, metrics=(str, list, type(None)))
-    if config.get("repeats", 1) < 1:
-        raise ValueError(f"{file}: repeats: expected an int >= 1, got {config['repeats']}")
+    expect(file, DEFAULTS | config, repeats=int, likelihood_images=int, resize=bool, metrics=(str, list, type(None)))
+    for name in ("repeats", "likelihood_images"):
+        if config.get(name, 1) < 1:
+            raise ValueError(f"{file}: {name}: expected an int >= 1, got {config[name]}")
     if config.get("metrics") is not None:
         metrics = config["metrics"]
         config["metrics"] = registry.parse_metrics(metrics if isinstance(metrics, str) else list(map(str, metrics)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,8 +50,8 @@ class Target:
         """The models that have decoded just now."""
         return cls(predictor.pair, predictor.sampling, predictor.engine.tf32, quiet)
 
-    def score(self, run: FinishedRun, arm: str) -> tuple[Scores | None, int]:
-        """Scores of an arm's images; None where the run has kept no tokens.
+    def score(self, run: FinishedRun, arm: str, at_most: int) -> tuple[Scores | None, int]:
+        """Scores of an arm's images, of every n-th one if there are more than asked for; None where no tokens are kept.
 
         A batch with the tokens of the baseline, as that of an exact arm, is not scored again.
 
@@ -59,7 +61,7 @@ class Target:
         parts, missing = [], 0
         with tf32_allowed(self.tf32):
             for rows, recorded in tqdm(
-                list(_batches(run, arm)), f"likelihood of {arm}", unit=" batches", delay=LATE, leave=False,
+                list(_batches(run, arm, at_most)), f"likelihood of {arm}", unit=" batches", delay=LATE, leave=False,
                 file=sys.stderr, disable=True if self.quiet else None,
             ):  # fmt: skip
                 batch = len(rows), *(tuple(int(row[name]) for row in rows) for name in ("label", "seed")), recorded
@@ -80,18 +82,19 @@ class Target:
         kept = run.folder.read_tokens(arm, number, (run.batch_size, run.length), recorded)
         if kept is None or kept.max() >= self.pair.target.codebook_size:
             return None
-        tokens: Sequence[Tensor] = self.pair.pyramid.split(torch.from_numpy(kept[: len(rows)]))
+        tokens: Sequence[Tensor] = self.pair.pyramid.split(torch.from_numpy(kept[[int(row["row"]) for row in rows]]))
         labels, seeds = ([int(row[name]) for row in rows] for name in ("label", "seed"))
         return score(self.pair, labels, seeds, tokens, self.sampling)
 
 
-def _batches(run: FinishedRun, arm: str) -> Iterator[tuple[list[dict[str, str]], str]]:
-    """By batch the rows of its images, with its number in ``batch``, and the digest of its tokens."""
+def _batches(run: FinishedRun, arm: str, at_most: int) -> Iterator[tuple[list[dict[str, str]], str]]:
+    """By batch the rows of its images, with its number in ``batch`` and theirs in ``row``, and its tokens' digest."""
     rows = sorted(run.folder.manifest(arm).read(), key=lambda row: int(row["index"]))
     digests = {int(row["batch"]): row["tokens_sha256"] for row in run.folder.batches(arm).read()}
-    for number, first in enumerate(range(0, len(rows), run.batch_size)):
-        of_batch = rows[first : first + run.batch_size]
-        yield [row | {"batch": str(number)} for row in of_batch], digests.get(number, "")
+    places = ((row, *divmod(place, run.batch_size)) for place, row in enumerate(rows))
+    some = itertools.islice(places, 0, None, math.ceil(len(rows) / at_most))
+    for number, of_batch in itertools.groupby(some, lambda place: place[1]):
+        yield [row | {"batch": str(number), "row": str(at)} for row, _, at in of_batch], digests.get(number, "")
 
 
 def target_or_reason(run: FinishedRun, target: str | None, tokenizer: str | None) -> Target | str:

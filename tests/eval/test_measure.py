@@ -54,7 +54,10 @@ def test_the_same_command_line_measures_the_same(decoded, copied_run):
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "lossy" in result.stdout and "report: " in result.stdout
-    ours, theirs = metrics_of(copied_run), metrics_of(decoded)
+    ours, theirs = (
+        json.loads((run / "metrics.json").read_text(), parse_float=lambda value: round(float(value), 5))
+        for run in (copied_run, decoded)
+    )  # another number of threads adds in another order
     for part in ("arms", "reference", "environment", "config", "class_names", "batch_size", "patch_nums"):
         assert ours[part] == theirs[part], part
     for phase in ("prepare", "decode"):

@@ -61,6 +61,20 @@ def test_every_arm_has_them_and_a_second_measurement_gives_the_same(copied_run):
         assert {"nats_per_token", "likelihood_z", "excess_nats_per_token_interval"} <= likelihood(after[name]).keys()
 
 
+def test_of_many_images_every_nth_is_scored(copied_run, pair_files):
+    """The first ones alone would be of the first classes alone."""
+    run = read_run(copied_run)
+    rows = sorted(run.folder.manifest("lossy").read(), key=lambda row: int(row["index"]))[::3]  # 20 images, 7 at most
+    labels, seeds = ([int(row[column]) for row in rows] for column in ("label", "seed"))
+    pair, sampling = sdvar.load_pair(**pair_files), sdvar.Sampling(**run.sampling)
+    tokens = sdvar.decode(pair, labels, seeds, sdvar.Speculative(2, sdvar.Match(0.5)), sampling, images=False).tokens
+    found = measured(copied_run, "--likelihood_images", "7")["lossy"]
+    assert found["likelihood_images"] == len(rows) == 7
+    expected = score(pair, labels, seeds, tokens, sampling)
+    assert found["nats_per_token"] == pytest.approx(expected.nats_per_token[0], rel=1e-5)
+    assert measured(copied_run)["lossy"]["likelihood_images"] == 7  # as the run has it now
+
+
 def test_a_target_that_has_moved_is_missed_and_can_be_given(copied_run, pair_files, tmp_path):
     moved = shutil.copy(pair_files["target"], tmp_path / "moved.pth")
     file = copied_run / "settings.yaml"
@@ -115,4 +129,4 @@ def test_tokens_of_no_codebook_are_not_scored(copied_run, monkeypatch):
     run = read_run(copied_run)
     models = target.load_target(run)
     monkeypatch.setattr(type(models.pair.target), "codebook_size", 2)
-    assert models.score(run, "lossy") == (None, run.images)
+    assert models.score(run, "lossy", run.images) == (None, run.images)
