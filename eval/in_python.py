@@ -11,10 +11,11 @@ from jsonargparse import ArgumentError
 
 import sdvar
 from eval.cli.devices import count
-from eval.cli.groups import BUNDLED_SAMPLING, Options
+from eval.cli.groups import Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.cli.outcome import measure_job
+from lightning_modules.sampling_options import BUNDLED_SAMPLING
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home
 

@@ -11,17 +11,16 @@ from jsonargparse import Namespace
 import sdvar
 from eval.cli.arms import default_arms
 from eval.cli.groups import (
-    RELEASED_SAMPLING,
     Count,
     Options,
     add_engine,
     add_models,
-    add_sampling,
     complete,
     read,
 )
 from lightning_modules.arm import Arm, build_arms
 from lightning_modules.command_line import ArgumentParser
+from lightning_modules.sampling_options import RELEASED_SAMPLING, add_sampling
 from sdvar.command_line import check_output
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")

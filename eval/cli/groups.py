@@ -17,6 +17,13 @@ from lightning_modules import plain_yaml
 from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import default_threads
+from lightning_modules.sampling_options import (
+    BUNDLED_SAMPLING,
+    RELEASED_SAMPLING,
+    complete_sampling,
+    in_long_form,
+)
+from lightning_modules.sampling_options import add_sampling as add_sampling
 from sdvar import Engine
 from sdvar.drafts import of_target
 from sdvar.dtypes import AUTO
@@ -32,8 +39,6 @@ Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
 
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
 ENGINE = tuple(field.name for field in dataclasses.fields(Engine))
-BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
-SHORT = {f"--{name}": f"--sampling.{name}" for name in BUNDLED_SAMPLING}
 HELP, PRINT = "--strategy.help", "--print_config"
 BELONGS = {  # keys of configs of other commands
     "grid": "the config of a sweep: python eval/sweep.py --config FILE",
@@ -43,7 +48,6 @@ BELONGS = {  # keys of configs of other commands
     ),
     "sdvar_run": "a run's settings.yaml: give the config.yaml beside it",
 }
-RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
 
 
 class Options(Namespace):
@@ -81,19 +85,13 @@ def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, d
     others, arms = split_arguments(arguments)
     configs, rest = [], []
     for before, word in zip(("", *others), others):  # config files come first, so that the command line wins
-        (configs if "--config" in (before, word.partition("=")[0]) else rest).append(_long(word))
+        (configs if "--config" in (before, word.partition("=")[0]) else rest).append(in_long_form(word))
     try:
         return parser.parse_args(configs + rest), arms
     except ArgumentError as error:
         key = re.match(r"unknown key (\w+)", str(error))
         belongs = f"config: {key[1]} belongs to {BELONGS[key[1]]}" if key and key[1] in BELONGS else error
         raise ValueError(str(belongs)) from None
-
-
-def _long(word: str) -> str:
-    """An option in its long form: --cfg is --sampling.cfg."""
-    name, equals, value = word.partition("=")
-    return SHORT.get(name, name) + equals + value
 
 
 def printed_config(
@@ -140,10 +138,11 @@ def complete(given: Namespace, processes: int = 1, kept_precision: str | None = 
         ValueError: with one line that says which option is wrong.
     """
     pair = _pair(given)
+    sampling = complete_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING)
     return Options(
         given,
         pair=pair,
-        sampling=_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING),
+        sampling=Options(Namespace(**sampling)),
         threads=given.threads or default_threads(processes),
         precision=resolve(given.precision, given.accelerator, kept_precision),
         **completed,
@@ -164,21 +163,6 @@ def _pair(given: Namespace) -> str | None:
     return given.pair if named or files else "tiny"
 
 
-def _sampling(given: Any, defaults: dict[str, float]) -> Options:
-    """The sampling with the defaults where nothing is given, and a temperature in text as numbers."""
-    if not isinstance(given, Namespace):
-        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given!r}")
-    sampling = defaults | {name: value for name, value in vars(given).items() if value is not None}
-    temperature = sampling["temperature"]
-    if isinstance(temperature, str):
-        try:
-            sampling["temperature"] = [float(part) for part in temperature.split(",")]
-        except ValueError:
-            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
-            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
-    return Options(Namespace(**sampling))
-
-
 def add_models(parser: ArgumentParser) -> None:
     """Adds the config file and the pair."""
     parser.add_argument("--config", action="config", help="YAML file of options; the command line overrides it")
@@ -188,19 +172,6 @@ def add_models(parser: ArgumentParser) -> None:
         if name == "draft":
             text += "; or made of the target, of any pair: target:int8 and others, see docs/checkpoints.md"
         parser.add_argument(f"--{name}", type=str | None, help=text)
-
-
-def add_sampling(parser: ArgumentParser) -> None:
-    """Adds guidance, filters and temperature; their defaults depend on the models."""
-    add = parser.add_argument
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5); short: --cfg, and so for the next three")
-    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
-    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
-    add(
-        "--sampling.temperature",
-        type=float | list[float] | str | None,
-        help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
-    )
 
 
 def add_engine(parser: ArgumentParser, graphs: bool) -> None:

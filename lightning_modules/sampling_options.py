@@ -1,0 +1,51 @@
+"""The options that say how tokens are drawn, and what is taken where nothing is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lightning_modules.command_line import ArgumentParser
+
+BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
+RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
+SHORT = {f"--{name}": f"--sampling.{name}" for name in BUNDLED_SAMPLING}
+
+
+def add_sampling(parser: ArgumentParser) -> None:
+    """Adds guidance, filters and temperature; their defaults depend on the models."""
+    add = parser.add_argument
+    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5); short: --cfg, and so for the next three")
+    add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
+    add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
+    add(
+        "--sampling.temperature",
+        type=float | list[float] | str | None,
+        help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
+    )
+
+
+def in_long_form(word: str) -> str:
+    """A word of a command line; --cfg is --sampling.cfg."""
+    name, equals, value = word.partition("=")
+    return SHORT.get(name, name) + equals + value
+
+
+def complete_sampling(given: Any, defaults: dict[str, float]) -> dict[str, Any]:
+    """The sampling with the defaults where nothing is given, and a temperature in text as numbers.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+    if not isinstance(given, Namespace):
+        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given!r}")
+    sampling = defaults | {name: value for name, value in vars(given).items() if value is not None}
+    temperature = sampling["temperature"]
+    if isinstance(temperature, str):
+        try:
+            sampling["temperature"] = [float(part) for part in temperature.split(",")]
+        except ValueError:
+            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
+            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
+    return sampling
