@@ -30,22 +30,70 @@ def as_config(value: Any) -> Any:
     return list(map(as_config, value)) if isinstance(value, list | tuple) else value
 
 
+def from_config(config: Any, own: Mapping[str, type] | None = None) -> sdvar.Strategy:
+    """A strategy from what `as_config` made of it. The config may come from anybody: nothing is imported for it.
+
+    Args:
+        config: class_path and init_args, complete.
+        own: classes beside those of `sdvar` that it may name, by their import paths.
+
+    Raises:
+        ValueError: it names another class, or arguments that the class does not take.
+    """
+    try:
+        built = _built(config, {f"sdvar.{name}": cls for name, cls in shipped().items()} | dict(own or {}))
+    except RecursionError:
+        raise ValueError("expected a class and its arguments, got lists or mappings far too deep") from None
+    if not isinstance(built, sdvar.Strategy):
+        raise ValueError(f"expected class_path and init_args of a strategy, got {config!r:.100}")
+    return built
+
+
+def _built(config: Any, classes: Mapping[str, type]) -> Any:
+    if isinstance(config, list):
+        return tuple(_built(one, classes) for one in config)
+    if not isinstance(config, Mapping):
+        return config
+    class_path, arguments = config.get("class_path"), config.get("init_args", {})
+    cls = classes.get(class_path) if isinstance(class_path, str) else None
+    if cls is None:
+        raise ValueError(f"expected classes of sdvar, got {class_path!s:.100}")
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        raise ValueError(f"{class_path}: init_args: expected a mapping of names, got {arguments!r:.100}")
+    if unknown := [*(config.keys() - {"class_path", "init_args"}), *(arguments.keys() - _arguments(cls))]:
+        raise ValueError(f"{class_path}: unknown argument {unknown[0]!s:.100}")
+    try:
+        return cls(**{name: _built(value, classes) for name, value in arguments.items()})
+    except TypeError as error:
+        raise ValueError(f"{class_path}: {error}") from None
+
+
+def _arguments(cls: type) -> set[str]:
+    return {part.name for part in dataclasses.fields(cls) if part.init}
+
+
 def import_path(cls: type) -> str:
     """Where a class is imported from: `sdvar.Coupled`, `my_rules.Typical`."""
     public = getattr(sdvar, cls.__name__, None) is cls
     return f"{'sdvar' if public else cls.__module__}.{cls.__qualname__}"
 
 
-def own_sources(value: Any) -> dict[str, str]:
-    """SHA-256 of the source file of each class in a strategy, or in a value of one, that is not of sdvar."""
+def own_classes(value: Any) -> dict[str, type]:
+    """The classes in a strategy, or in a value of one, that are not of sdvar, by their import paths."""
     own = [cls for cls in type(value).__mro__ if issubclass(cls, BASES) and not cls.__module__.startswith("sdvar.")]
-    sources = {import_path(cls): sha256(Path(file)) for cls in own if (file := inspect.getsourcefile(cls))}
+    classes = {import_path(cls): cls for cls in own}
     parts = value if isinstance(value, list | tuple) else ()
     if isinstance(value, BASES):
         parts = [getattr(value, part.name) for part in dataclasses.fields(value)]
     for part in parts:
-        sources |= own_sources(part)
-    return sources
+        classes |= own_classes(part)
+    return classes
+
+
+def own_sources(value: Any) -> dict[str, str]:
+    """SHA-256 of the source file of each of these classes."""
+    own = own_classes(value)
+    return {name: sha256(Path(file)) for name, cls in own.items() if (file := inspect.getsourcefile(cls))}
 
 
 def resolve(value: Any, base: type = sdvar.Strategy) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 import sdvar
 from lightning_modules import plain_yaml
-from lightning_modules.arm import Arm, build_arm, is_auto
-from lightning_modules.strategies import as_config
+from lightning_modules.arm import Arm, is_auto
+from lightning_modules.strategies import as_config, from_config, own_classes
 from sdvar.planning.tuning import MOST_SECONDS, choose
 
 
@@ -35,20 +35,11 @@ def _taken_over(arm: Arm, earlier: Mapping[str, Any]) -> Arm:
     asked, chosen = as_config(arm.strategy), earlier.get("resolved")
     if not chosen or any(earlier.get(key) != plain_yaml.load(plain_yaml.dump(asked[key])) for key in asked):
         return arm
-    foreign = _classes(chosen) - _classes(asked) - {f"sdvar.{name}" for name in sdvar.__all__}
-    if foreign:  # a folder may come from anywhere: it names no code to run
-        raise ValueError(
-            f"strategy {arm.name!r}: resolved: expected classes of sdvar, got {', '.join(sorted(foreign))}"
-        )
-    return dataclasses.replace(arm, resolved=build_arm(arm.name, {**asked, "resolved": chosen}).resolved)
-
-
-def _classes(config: Any) -> set[str]:
-    """All class paths in a config."""
-    if isinstance(config, Mapping):
-        named = {str(config["class_path"])} if "class_path" in config else set()
-        return named.union(*map(_classes, config.values()))
-    return set().union(*map(_classes, config)) if isinstance(config, list) else set()
+    try:  # a folder may come from anywhere: it names no code to run
+        resolved = from_config(chosen, own_classes(arm.strategy))
+    except ValueError as error:
+        raise ValueError(f"strategy {arm.name!r}: resolved: {error}") from None
+    return dataclasses.replace(arm, resolved=resolved)
 
 
 def tune(

@@ -97,8 +97,13 @@ def test_what_was_chosen_for_something_else_is_not_taken_over():
     assert take_over([fixed], earlier) == [fixed]
 
 
-def test_a_folder_names_no_code_to_run():
+@pytest.mark.parametrize("place", ["class_path", "init_args"])
+def test_a_folder_names_no_code_to_run(place, tmp_path, monkeypatch):
+    """Neither as the class nor as an argument: a text that looks like a class is imported by no means."""
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
     earlier = Arm("speculative", AUTO.strategy, resolved=SPANS).describe()
-    earlier["resolved"] = {"class_path": "os.Path"}
-    with pytest.raises(ValueError, match=r"resolved: expected classes of sdvar, got os\.Path"):
+    changed = {"class_path": "planted.Rule", "init_args": {"gamma": 2, "acceptance": "planted.Rule"}}
+    earlier["resolved"][place] = changed[place]
+    with pytest.raises(ValueError, match=r"strategy 'speculative': resolved: .*got '?planted\.Rule"):
         take_over([AUTO], {"speculative": earlier})
