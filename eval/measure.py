@@ -48,6 +48,7 @@ def build_parser() -> ArgumentParser:
     add("--likelihood_images", type=Count | None, help=fid_options.LIKELIHOOD_HELP)
     add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
+    add("--no_cache", type=bool, default=False, help=fid_options.NO_CACHE_HELP)
     add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
     add("--tokenizer", type=str | None, help="the same of its tokenizer")
     return parser
@@ -100,7 +101,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     if record.images % repeats:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]
-    measurement = Measurement(**options)
+    measurement = Measurement(**options, no_cache=given.no_cache)
     with record.folder.lock.held():
         height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
         reference = prepare_measuring(measurement, max(height, width))

@@ -29,6 +29,12 @@ def make_pair() -> sdvar.ModelPair:
     return sdvar.ModelPair(draft, target, tokenizer)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> None:
+    """No test reads or writes the user's cache."""
+    os.environ["SDVAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def pair() -> sdvar.ModelPair:
     return make_pair()

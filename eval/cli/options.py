@@ -44,6 +44,9 @@ EXAMPLES = """examples:
 # also those of eval/measure.py
 REPEATS_HELP = "decode the images this many times, each time with other seeds; report mean and range of the metrics"
 LIKELIHOOD_HELP = "images of each arm that nll scores at most, evenly spaced"
+NO_CACHE_HELP = (
+    "extract the reference's features anew; otherwise those of an earlier command are taken, see $SDVAR_CACHE"
+)
 RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
 
@@ -96,6 +99,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--likelihood_images", type=groups.Count, default=likelihood.IMAGES, help=LIKELIHOOD_HELP)
     add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
+    add("--no_cache", type=bool, default=False, help=NO_CACHE_HELP)
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
     add("--quiet", type=bool, default=False, help="no progress line; without a terminal there is none anyway")

@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
+from eval.metrics.feature_cache import cached_features
 from eval.metrics.images.formats import Statistics, open_source
+from eval.metrics.images.sets import UniformImages
 from eval.metrics.networks import layer_names, layer_width, load_network, weights_digest
+from eval.metrics.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +27,7 @@ BATCH = 64  # images per pass; does not change a feature
 
 @dataclass(frozen=True)
 class Features:
-    """What the metrics need of one set of images; extracted once, kept in memory, never on disk.
+    """What the metrics need of one set of images.
 
     Attributes:
         feature_extractor: name of the network.
@@ -57,11 +61,12 @@ def extract(
     feature_extractor: str,
     feature_extractor_weights: Path | str | None = None,
     resize: int | None = None,
+    keep: bool = False,
+    quiet: bool = False,
 ) -> Features:
     """Runs the feature network once over a set of images.
 
-    Pass the result to `eval.metrics.feature_metrics.measure_images` as often as needed: there is no cache that could
-    serve features of other images.
+    Pass the result to `eval.metrics.feature_metrics.measure_images` as often as needed.
 
     Args:
         images: see `eval.metrics.images.formats.open_source`; images, or statistics of the network's features. Where
@@ -71,6 +76,9 @@ def extract(
         feature_extractor_weights: the network's weights; None takes the bundled ones, or those that torch-fidelity
             downloads.
         resize: side to which the images are brought, see `eval.metrics.images.sets.ResizedImages`; None: as they are.
+        keep: take features that an earlier command has kept, or keep them, see `eval.metrics.feature_cache`; only where
+            the images are a path.
+        quiet: no progress line.
 
     Raises:
         ValueError: an argument, the weights or the images are invalid.
@@ -90,16 +98,39 @@ def extract(
             )
     if source.images is None:
         return Features(feature_extractor, digest, {}, source.statistics, None, None)
-    with full_precision():
-        layers = get_featuresdict_from_dataset(
-            source.images, network, BATCH, torch.cuda.is_available(), save_cpu_ram=True, verbose=False
-        )
+    found = source.images
+
+    def run() -> dict[str, Tensor]:
+        with full_precision(), progress(len(found), "features", " images", quiet) as bar:
+            return get_featuresdict_from_dataset(
+                _Counted(found, bar), network, BATCH, torch.cuda.is_available(), save_cpu_ram=True, verbose=False
+            )
+
+    kept = keep and not isinstance(images, Dataset)
+    layers = cached_features(images, digest, resize, run) if kept else run()
     count = len(layers[layer])
     if count != len(source.images):
         raise RuntimeError(f"{feature_extractor}: expected features of {len(source.images)} images, got {count}")
     logger.info("Features of %d images by %s", count, feature_extractor)
     statistics = source.statistics or _statistics(layers[layer])
     return Features(feature_extractor, digest, layers, statistics, count, source.images.shape[1:])
+
+
+class _Counted(Dataset):
+    """Images that a progress line counts; the data loader reads them in this process."""
+
+    def __init__(self, images: UniformImages, bar: tqdm) -> None:
+        self.images, self.bar = images, bar
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        self.bar.update(len(indices))
+        return self.images.__getitems__(indices)
 
 
 @contextmanager

@@ -45,6 +45,8 @@ class Measurement:
         repeats: equal parts to measure on their own too.
         likelihood_images: of each arm to score at most.
         resize: bring the reference's images to the size of the run's.
+        no_cache: extract the reference's features anew, and keep none.
+        quiet: no progress lines.
     """
 
     metrics: list[str]
@@ -54,6 +56,8 @@ class Measurement:
     repeats: int = 1
     likelihood_images: int = likelihood.IMAGES
     resize: bool = False
+    no_cache: bool = False
+    quiet: bool = False
 
     @classmethod
     def of(cls, options: Any) -> Measurement:
@@ -99,7 +103,8 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> Features | N
         load_network(**measurement.network)
         return None
     side = image_size if measurement.resize else None
-    return extract(measurement.reference, **measurement.network, resize=side)
+    kept, quiet = not measurement.no_cache, measurement.quiet
+    return extract(measurement.reference, **measurement.network, resize=side, keep=kept, quiet=quiet)
 
 
 def measure_run(
@@ -222,7 +227,7 @@ def _measure_features(
     baseline = None
     for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
         with _timed(seconds, "features"):
-            ours = extract(record.folder.path / name, **network)
+            ours = extract(record.folder.path / name, **network, quiet=measurement.quiet)
         others = {BASELINE: baseline, REFERENCE: reference}
         others = {which: other for which, other in others.items() if other is not None}
         with _timed(seconds, "metrics"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import sdvar
+from eval.metrics.progress import progress
 from lightning_modules import pair_source
 from sdvar import checkpoints
 from sdvar.audit import Scores, score
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from lightning_modules.predictor import SDVARPredictor
     from lightning_modules.run.finished import FinishedRun
 
-LATE = 3.0  # seconds after which a line tells how far it is
 MODELS = ("target", "tokenizer")
 
 
@@ -59,11 +57,10 @@ class Target:
             The scores, and the number of images that have none because their tokens are missing or damaged.
         """
         parts, missing = [], 0
-        with tf32_allowed(self.tf32):
-            for rows, recorded in tqdm(
-                list(_batches(run, arm, at_most)), f"likelihood of {arm}", unit=" batches", delay=LATE, leave=False,
-                file=sys.stderr, disable=True if self.quiet else None,
-            ):  # fmt: skip
+        batches = list(_batches(run, arm, at_most))
+        with tf32_allowed(self.tf32), progress(len(batches), f"likelihood of {arm}", " batches", self.quiet) as bar:
+            for rows, recorded in batches:
+                bar.update()
                 batch = len(rows), *(tuple(int(row[name]) for row in rows) for name in ("label", "seed")), recorded
                 known = self._of_baseline.get(batch)
                 scores = known or self._score_batch(run, arm, rows, recorded)

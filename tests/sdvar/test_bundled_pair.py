@@ -28,7 +28,10 @@ def images(count):
     "folder, names",
     [
         (BUNDLED / "tiny", {"draft.safetensors", "target.safetensors", "tokenizer.safetensors"}),
-        (ROOT / "eval" / "bundled", {"feature_net.safetensors", "fashion_mnist_test.parquet"}),
+        (
+            ROOT / "eval" / "bundled",
+            {"feature_net.safetensors", "fashion_mnist_test.parquet", "reference_features.safetensors"},
+        ),
     ],
     ids=["tiny", "eval"],
 )
