@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdvar.command_line import ArgumentParser
+from sdvar.command_line import ArgumentParser, threads
 from sdvar.interrupts import well_behaved
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         device = find_device(options.device)
         pair = sdvar.load_pair(None if any(files.values()) else "tiny", **files, device=device)
-        images = decode_all(pair, options)
+        with sdvar.Engine(threads=options.threads).numerics():
+            images = decode_all(pair, options)
         draw(images, options.out)
     except (ValueError, TypeError, OSError) as error:
         print(f"examples/compare.py: error: {error}", file=sys.stderr)
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("draft", "target", "tokenizer"):
         add(f"--{name}", metavar="FILE", help=f"checkpoint of the {name}; default: the bundled pair's")
     add("--device", help="cpu, cuda, cuda:1, …; default: cuda if there is one, else cpu")
+    add("--threads", type=threads, metavar="N", help="CPU threads; default: OMP_NUM_THREADS or all cores")
     add("--B", type=int, default=4, help="images; default %(default)s")
     add(
         "--label_B",

@@ -157,6 +157,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def threads(text: str) -> int:
+    """The type of an option that is a number of CPU threads."""
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected an int from 1 to 1024, got {text!r}")
+    return int(text)
+
+
 def check_output(out: str | None) -> None:
     """Refuses a file that cannot be written, before hours of work.
 

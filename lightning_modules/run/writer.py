@@ -98,6 +98,10 @@ class ImageWriter(BasePredictionWriter):
                 print(f"out: {self.folder.path} grows from {growth.before:,} to {growth.after:,} images per arm")
             self.folder.verify(arms)
             absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
+            if there := data.images * len(arms) - absent:
+                print(
+                    f"out: {self.folder.path} has {there:,} of {data.images * len(arms):,} images of all arms already"
+                )
             check_room(self.folder.path, absent, predictor.pair.tokenizer.image_size)
         except BaseException:
             self.folder.lock.release()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 
 import sdvar
-from sdvar.command_line import ArgumentParser, count, needs, stop
+from sdvar.command_line import ArgumentParser, count, needs, stop, threads
 from sdvar.drafts import PREFIX
 from sdvar.dtypes import AUTO, DTYPES
 from sdvar.interrupts import well_behaved
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pair = sdvar.load_pair(pair_name, **files, device=device, dtype=DTYPES.get(options.dtype, AUTO))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         stop("python -m sdvar.selftest", error)
-    with sdvar.Engine().numerics():  # as in decoding to files
+    with sdvar.Engine(threads=options.threads).numerics():  # as in decoding to files
         results = SDVARParallelV1Tester(pair).run_all_tests(options.batch_size, options.gamma)
     dtype = str(pair.target.dtype).removeprefix("torch.")
     print_table(results, f"{pair_name or options.target} on {device}, {dtype}")
@@ -63,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=(*DTYPES, AUTO), default="float32", help=what)
     parser.add_argument("--batch_size", type=count, default=2, metavar="B", help="images; default %(default)s")
     parser.add_argument("--gamma", type=count, default=2, metavar="G", help="scales per round; default %(default)s")
+    parser.add_argument(
+        "--threads", type=threads, metavar="N", help="CPU threads; default: OMP_NUM_THREADS or all cores"
+    )
     return parser
 
 

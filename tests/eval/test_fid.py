@@ -117,13 +117,16 @@ def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
     assert ours == theirs
 
 
-def test_a_run_with_holes_is_continued(finished, options, tmp_path):
+def test_a_run_with_holes_is_continued(finished, options, tmp_path, capsys):
     out = shutil.copytree(finished[0], tmp_path / "run")
     before = made(out)
     metrics = json.loads((out / "metrics.json").read_text())
     (out / "handoff" / "000" / "000008.png").unlink()
     (out / "metrics.json").unlink()
+    capsys.readouterr()
     fid.main([*options, "--out", str(out)])
+    images = sum(arm["images"] for arm in metrics["arms"].values())
+    assert f"has {images - 1:,} of {images:,} images of all arms already" in capsys.readouterr().out
     assert made(out) == before
     again = json.loads((out / "metrics.json").read_text())
     assert again["arms"] == metrics["arms"]  # timings too: those of the first decode stay

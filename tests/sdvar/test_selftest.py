@@ -369,7 +369,7 @@ def test_wrong_options_end_with_one_line(capsys, options, words):
     assert words in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
 
 
-@pytest.mark.parametrize("option", ["--gamma=0", "--batch_size=two", f"--batch_size={'9' * 5000}"])
+@pytest.mark.parametrize("option", ["--gamma=0", "--threads=0", "--batch_size=two", f"--batch_size={'9' * 5000}"])
 def test_wrong_values_are_refused_by_the_parser(capsys, option):
     with pytest.raises(SystemExit) as stopped:
         main([option])
