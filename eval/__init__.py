@@ -17,7 +17,7 @@ def run(config: str | None = None, **options: Any) -> dict[str, Any]:
             of what differs from the default.
 
     Returns:
-        The content of the run's metrics.json. The folder `out` also holds report.html and the images.
+        The content of the run's metrics.json. The folder `out` also holds claim.json, report.html and the images.
 
     Raises:
         ValueError: an option or a file is wrong, in one line, before anything is decoded; or more than one process is

@@ -20,8 +20,8 @@ COMMAND = "eval/measure.py"
 DESCRIPTION = """Measure a finished run again, from its images, tokens and tables: nothing is decoded. The target is
 loaded for the metric nll alone, from the files that the run names if they are here and have not changed.
 
-What is not given is taken from the run's config.yaml. Rewrites metrics.json, report.html and, in config.yaml, the
-options given here."""
+What is not given is taken from the run's config.yaml. Rewrites metrics.json, claim.json, report.html and, in
+config.yaml, the options given here."""
 EXAMPLES = """examples:
   python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs,nll
   python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_again(given: Namespace) -> dict[str, Any]:
-    """Measures a run and rewrites its metrics.json and report.html.
+    """Measures a run and rewrites its metrics.json, claim.json and report.html.
 
     Args:
         given: `out`, the options of `MEASURING`, None where the run's own apply, and `target` and `tokenizer`.
@@ -80,6 +80,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
+    from eval.claims.write import write_claim
     from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
     from eval.metrics.target import target_or_reason
     from eval.report.page import write_report
@@ -110,6 +111,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         scored = bool(registry.metrics_that_need("scores", measurement.metrics))
         target = target_or_reason(record, given.target, given.tokenizer) if scored else ""
         metrics = measure_run(measurement, config, record, reference, target)
+        write_claim(record, metrics)
         write_report(record.folder.path)
         if of_fid and file.is_file():
             record.folder.write("config.yaml", config)

@@ -57,11 +57,11 @@ def _built(config: Any, classes: Mapping[str, type]) -> Any:
     class_path, arguments = config.get("class_path"), config.get("init_args", {})
     cls = classes.get(class_path) if isinstance(class_path, str) else None
     if cls is None:
-        raise ValueError(f"expected classes of sdvar, got {class_path!s:.100}")
+        raise ValueError(f"expected classes of sdvar, got {class_path!r:.100}")
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise ValueError(f"{class_path}: init_args: expected a mapping of names, got {arguments!r:.100}")
     if unknown := [*(config.keys() - {"class_path", "init_args"}), *(arguments.keys() - _arguments(cls))]:
-        raise ValueError(f"{class_path}: unknown argument {unknown[0]!s:.100}")
+        raise ValueError(f"{class_path}: unknown argument {unknown[0]!r:.100}")
     try:
         return cls(**{name: _built(value, classes) for name, value in arguments.items()})
     except TypeError as error:

@@ -23,6 +23,7 @@ COMMANDS = {
     "fid": Command("eval.fid", "decode images with a baseline and other strategies, measure them, write a report"),
     "sweep": Command("eval.sweep", "the same for a grid of strategies over one baseline"),
     "measure": Command("eval.measure", "measure a finished run again"),
+    "verify": Command("eval.verify", "check the claim of a run: decode some of its images again and compare"),
     "export": Command("eval.export", "write the images of a finished run for OpenAI's evaluator"),
     "plan": Command("eval.plan", "find the fastest schedule for a pair, a batch size and this machine"),
     "benchmark": Command("eval.benchmark", "measure time and memory of strategies side by side"),

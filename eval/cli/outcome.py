@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from eval.claims.write import write_claim
 from eval.cli.job import Job
 from eval.metrics.measuring import Measurement, measure_run
 from eval.metrics.target import Target
@@ -15,7 +16,7 @@ from lightning_modules.run.finished import end_session, read_run
 
 
 def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, Any], Path]:
-    """Ends the session, measures the run and writes its report; on rank 0.
+    """Ends the session, measures the run, writes its claim and its report; on rank 0.
 
     Args:
         job: whose trainer has predicted.
@@ -32,4 +33,5 @@ def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, 
         end_session(job.folder, decode, job.predictor.prefix_seconds())
         target, record = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
         metrics = measure_run(Measurement.of(options), job.config, record, job.reference, target)
+        write_claim(record, metrics)
         return metrics, write_report(job.folder.path)

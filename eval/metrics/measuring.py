@@ -165,9 +165,17 @@ def measure_run(
     return metrics
 
 
-def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
-    """What an arm is, and what its tables say."""
-    tables = ArmTables(
+def table_values(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
+    """The metrics that follow from an arm's tables alone."""
+    values: dict[str, Any] = {}
+    tables = _tables(record, arm)
+    for metric in metrics_that_need("tables"):
+        values |= metric.compute(tables)[0]
+    return values
+
+
+def _tables(record: FinishedRun, arm: FinishedArm) -> ArmTables:
+    return ArmTables(
         arm=arm,
         rows=record.folder.manifest(arm.name).read(),
         batches=record.folder.batches(arm.name).read(),
@@ -175,6 +183,11 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
         batch_size=record.batch_size,
         precision=record.precision,
     )
+
+
+def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
+    """What an arm is, and what its tables say."""
+    tables = _tables(record, arm)
     values: dict[str, Any] = {
         "strategy": arm.text,
         "kind": arm.kind,

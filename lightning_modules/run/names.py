@@ -6,6 +6,7 @@ import re
 
 LOCKS = ".locks"
 SETTINGS = "settings.yaml"
-RESULTS = ("config.yaml", "decoding.json", "metrics.json", "report.html")  # what eval/fid.py adds to the images
+CLAIM = "claim.json"
+RESULTS = ("config.yaml", "decoding.json", "metrics.json", CLAIM, "report.html")  # what eval/fid.py adds
 FILES = (SETTINGS, *RESULTS)  # of the run's own, beside the folders of its arms
 ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of an arm's folder, given or read from settings.yaml

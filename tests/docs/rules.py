@@ -36,6 +36,7 @@ _RUN = "--images_per_class 1 --batch_size 2 --threads 1 --devices 1 --num_nodes 
 SMALL = {
     "eval.fid": _RUN,
     "eval.sweep": _RUN,
+    "eval.verify": "--images 2",
     "eval.benchmark": "--batch_size 1 --warmup 1 --repeats 1 --threads 1 --accelerator cpu",
     "eval.benchmark_loading": "--depth 2",
     "eval.benchmark_writer": "--images 4 --batch_size 2 --side 32",
@@ -61,6 +62,7 @@ CHANGED = (
 )
 NOT_RUN = {
     r"sweep_imagenet": "takes released models of four sizes; tests/eval/cli/test_grid.py checks its points",
+    r"verify(\.py)? claim\.json": "needs another's claim; tests/eval/test_verify.py makes some",
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
     r"first_contact": "needs a GPU; tests/eval/contact/ runs it on a simulated one",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",

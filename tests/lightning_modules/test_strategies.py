@@ -29,7 +29,7 @@ def test_a_config_gives_the_strategy_back(strategy):
 def test_a_class_of_a_users_own_must_be_named():
     strategy = sdvar.Speculative(2, Mine())
     with pytest.raises(
-        ValueError, match=r"expected classes of sdvar, got tests\.lightning_modules\.test_strategies\.Mine"
+        ValueError, match=r"expected classes of sdvar, got 'tests\.lightning_modules\.test_strategies\.Mine"
     ):
         from_config(as_config(strategy))
     assert from_config(as_config(strategy), own_classes(strategy)) == strategy
@@ -38,13 +38,13 @@ def test_a_class_of_a_users_own_must_be_named():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"class_path": "os.system", "init_args": {"command": "x"}}, r"expected classes of sdvar, got os\.system"),
+        ({"class_path": "os.system", "init_args": {"command": "x"}}, r"expected classes of sdvar, got 'os\.system'"),
         ({"class_path": "sdvar.Strategy"}, "expected classes of sdvar"),
         ({"class_path": "sdvar.Speculative", "init_args": {"gamma": 2, "acceptance": "planted.X"}}, "expected a rule"),
         ({"class_path": "sdvar.Speculative", "init_args": {"gamma": {"a": 1}}}, "expected classes of sdvar, got None"),
         ({"class_path": "sdvar.Speculative", "init_args": {"gamma": 0}}, "gamma: expected an int >= 1"),
         ({"class_path": "sdvar.Handoff"}, "entry"),
-        ({"class_path": "sdvar.Handoff", "init_args": {"entry": 1, "colour": "red"}}, "unknown argument colour"),
+        ({"class_path": "sdvar.Handoff", "init_args": {"entry": 1, "colour": "red"}}, "unknown argument 'colour'"),
         ({"class_path": "sdvar.Handoff", "init_args": [1]}, "init_args: expected a mapping of names"),
         ({"class_path": "sdvar.Coupled"}, "expected class_path and init_args of a strategy"),
         ("sdvar.Baseline", "expected class_path and init_args of a strategy"),

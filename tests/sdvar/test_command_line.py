@@ -15,6 +15,7 @@ from tests.paths import ROOT
 MAINS = {
     "eval/fid.py": "eval.fid",
     "eval/measure.py": "eval.measure",
+    "eval/verify.py": "eval.verify",
     "eval/export.py": "eval.export",
     "eval/benchmark.py": "eval.benchmark",
     "eval/benchmark_loading.py": "eval.benchmark_loading",

@@ -18,6 +18,7 @@ COMMANDS = {
     "eval.fid": ("eval.cli.job.prepare", []),
     "eval.sweep": ("eval.cli.job.prepare", ["--strategy", "Speculative"]),
     "eval.measure": ("eval.measure.measure_again", ["--out", "run"]),
+    "eval.verify": ("eval.verify.verify", ["claim.json"]),
     "eval.export": ("eval.export.export", ["a.npz", "--out", "run", "--arm", "baseline"]),
     "eval.benchmark": ("eval.benchmarking.job.prepare", []),
     "eval.plan": ("eval.planning.planner.prepare", []),

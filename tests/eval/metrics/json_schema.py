@@ -1,5 +1,7 @@
 """Checks a value against the part of JSON Schema that eval.metrics.schema uses."""
 
+import re
+
 TYPES = {
     "object": dict,
     "array": list,
@@ -10,7 +12,7 @@ TYPES = {
     "null": type(None),
 }
 KNOWN = {"$schema", "$defs", "$ref", "title", "description", "type", "properties", "required", "additionalProperties",
-         "items", "minItems", "maxItems", "enum", "minimum", "maximum"}  # fmt: skip
+         "items", "minItems", "maxItems", "enum", "minimum", "maximum", "pattern"}  # fmt: skip
 
 
 def violations(value, schema, root=None, where="metrics"):
@@ -27,6 +29,8 @@ def violations(value, schema, root=None, where="metrics"):
         return [f"{where}: {value!r} is not {' or '.join(types)}"]
     if "enum" in schema and value not in schema["enum"]:
         found.append(f"{where}: {value!r} is none of {schema['enum']}")
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        found.append(f"{where}: {value!r} has not the form {schema['pattern']}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         found.append(f"{where}: {value} is out of range")
