@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning.fabric.plugins import ClusterEnvironment
 
+NUMBERS = (
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "MASTER_PORT"),
+    *("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_LOCALID"),
+)  # environment variables
 PATIENCE = 5.0  # seconds; launchers end the others well within it once one process has failed
 
 
@@ -21,6 +25,7 @@ def check_launcher(devices: int, num_nodes: int) -> None:
     Raises:
         ValueError: with both numbers and what to do.
     """
+    _check_numbers()
     asked = f"--devices {devices} --num_nodes {num_nodes}"
     if _by_torchrun():
         per_node, nodes = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
@@ -34,7 +39,7 @@ def check_launcher(devices: int, num_nodes: int) -> None:
         _check_srun(devices, num_nodes, asked)
     elif _srun_tasks() == 0 and int(os.environ.get("SLURM_NTASKS", 1)) > 1 and num_nodes > 1:
         raise ValueError(f"num_nodes: {asked} are asked for outside of srun; write `srun python eval/fid.py …`")
-    elif (started := os.environ.get("WORLD_SIZE", "")).isdecimal() and int(started) != devices * num_nodes:
+    elif (started := os.environ.get("WORLD_SIZE")) and int(started) != devices * num_nodes:
         raise ValueError(
             f"devices: the launcher started {started} processes (WORLD_SIZE), but {asked} are asked for; make them "
             "equal"
@@ -44,6 +49,14 @@ def check_launcher(devices: int, num_nodes: int) -> None:
             f"num_nodes: {num_nodes} nodes need a launcher on each: torchrun, srun, or this command with MASTER_ADDR, "
             "MASTER_PORT and NODE_RANK set; see docs/cluster.md"
         )
+
+
+def _check_numbers() -> None:
+    """Refuses words where launchers leave numbers."""
+    for name in NUMBERS:
+        value = os.environ.get(name)
+        if value and not (value.isascii() and value.isdecimal()):
+            raise ValueError(f"environment: expected a number in {name}, which launchers set, got {value!r}; unset it")
 
 
 def cluster_environment() -> ClusterEnvironment | None:

@@ -98,3 +98,15 @@ def test_decoding_needs_torch_numpy_and_safetensors_alone(tmp_path):
 def test_a_command_says_which_package_it_needs(command):
     done = without_extras(f"from eval.cli.main import main; sys.exit(main(['{command}']))")
     assert done.returncode and "pip install 'sdvar[eval]'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_working_directory_that_was_removed_is_one_line(tmp_path):
+    """torch's libraries would abort the process in words of their own."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); sys.path.insert(0, sys.argv[1]); import sdvar"
+    result = subprocess.run([sys.executable, "-c", program, str(ROOT)], cwd=gone, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: the working directory was removed; change to another one\n",
+    )

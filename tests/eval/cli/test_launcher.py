@@ -72,6 +72,9 @@ def test_what_the_launcher_started_is_accepted(variables, devices, nodes, enviro
         (BATCH, 2, 2, "outside of srun; write `srun python eval/fid.py …`"),
         ({"WORLD_SIZE": "2"}, 1, 1, "the launcher started 2 processes (WORLD_SIZE)"),
         ({}, 1, 2, "num_nodes: 2 nodes need a launcher on each"),
+        ({"WORLD_SIZE": "many"}, 1, 1, "expected a number in WORLD_SIZE, which launchers set, got 'many'"),
+        ({"LOCAL_RANK": "-1"}, 1, 1, "expected a number in LOCAL_RANK, which launchers set, got '-1'"),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "4.0"}, 2, 2, "expected a number in SLURM_STEP_NUM_TASKS"),
     ],
 )
 def test_another_number_is_refused_before_any_work(variables, devices, nodes, error, environment, tmp_path, capsys):
