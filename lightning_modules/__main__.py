@@ -1,9 +1,13 @@
-"""`python -m lightning_modules fit|validate|test|predict --config FILE`: model, data and trainer come from the YAML."""
+"""`python -m lightning_modules fit|validate|test|predict --config FILE`: model, data and trainer come from the YAML.
+
+`distil` is a command of its own, see `lightning_modules.distilling`.
+"""
 
 from __future__ import annotations
 
 import pickle
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_modules.command_line import HelpFormatter, PlainErrors
+from lightning_modules.distilling.command import main as distil
 from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
@@ -23,11 +28,13 @@ PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in
 OF_THE_MAIN_JOB = re.compile(r"does not accept option '(pair|strategy|grid|labels|sampling|metrics|reference)\b")
 MAIN_JOB = "the main job: python eval/fid.py --config FILE, or eval/sweep.py where it has a grid"
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
-and trainer come from a config file; options on the command line override it."""
+and trainer come from a config file; options on the command line override it. A draft for a target of your own:
+`distil`, see `python -m lightning_modules distil --help`."""
 EXAMPLES = """examples:
   python -m lightning_modules predict --config configs/predict_tiny.yaml
   python -m lightning_modules predict --config configs/predict_tiny.yaml --data.images_per_class 2 --trainer.devices 2
-  python -m lightning_modules fit --config configs/train_target.yaml --ckpt_path last"""
+  python -m lightning_modules fit --config configs/train_target.yaml --ckpt_path last
+  python -m lightning_modules distil --depth 2 --out runs/distilled"""
 
 
 class Parser(PlainErrors, LightningArgumentParser):
@@ -118,10 +125,16 @@ class CommandLine(LightningCLI):
         )
 
 
-@well_behaved(PROG, "what is finished is kept: predict continues with the same command, fit with --ckpt_path last")
+@well_behaved(
+    PROG, "what is finished is kept: predict and distil continue with the same command, fit with --ckpt_path last"
+)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sub-command of the command line; `model` and `data` are given in the config by their `class_path`."""
     end_with_parent()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["distil"]:
+        distil(words[1:])
+        return
     CommandLine(
         args=arguments,
         parser_class=Parser,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-STREAMS = {"pick": 0, "accept": 1, "residual": 2, "smooth": 3, "audit": 4}
+STREAMS = {"pick": 0, "accept": 1, "residual": 2, "smooth": 3, "audit": 4, "label": 5}
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

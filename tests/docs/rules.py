@@ -16,6 +16,7 @@ from unittest.mock import patch
 from jsonargparse import auto_parser
 
 from eval.cli.main import COMMANDS
+from lightning_modules.distilling import options as distilling
 from tests.docs.documents import ROOT
 from tests.docs.workplace import DRAFT, TARGET, TOKENIZER
 
@@ -66,6 +67,7 @@ NOT_RUN = {
     r"--original ": "needs a checkout of the original code; tests/eval/test_benchmark.py has a stand-in",
     r"first_contact": "needs a GPU; tests/eval/contact/ runs it on a simulated one",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
+    r"(lightning_modules|main) distil": "trains for minutes; tests/lightning_modules/distilling/ trains small ones",
     r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
 }
 
@@ -123,6 +125,8 @@ def parse(words: Sequence[str]) -> None:
         module.main(arguments)
     elif name == "lightning_modules.training.export_weights":  # its parser is made of its functions
         auto_parser([module.weights, module.test_images]).parse_args(arguments)
+    elif name == "lightning_modules.__main__" and arguments[:1] == ["distil"]:
+        distilling.parse(arguments[1:])
     elif name == "lightning_modules.__main__":  # Lightning parses and runs in one
         runs = [patch.object(module.CommandLine, method) for method in ("instantiate_classes", "_run_subcommand")]
         with patch.object(sys, "argv", ["command"]), runs[0], runs[1]:

@@ -54,7 +54,9 @@ def test_help_shows_examples(run, command):
     assert re.search(rf"^ +python {command}", shown, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [*MAINS, "-m sdvar.checkpoints convert", "-m lightning_modules predict"])
+@pytest.mark.parametrize(
+    "command", [*MAINS, "-m sdvar.checkpoints convert", "-m lightning_modules predict", "-m lightning_modules distil"]
+)
 def test_help_shows_defaults(run, command):
     """Each option either states its default in words or has it added; `null` says nothing to a user."""
     _, shown, _ = run(f"{command} --help")
@@ -95,6 +97,7 @@ def test_help_shows_defaults(run, command):
         ("-m sdvar.checkpoints convert a.pth b.safetensors --dtpe float16", "did you mean --dtype?"),
         ("-m sdvar.checkpoints convert nowhere.pth b.safetensors", "nowhere.pth: no such file"),
         ("-m lightning_modules predct", "got 'predct'; did you mean predict?"),
+        ("-m lightning_modules distil --dept 2", "unknown option --dept; did you mean --depth?"),
         ("-m lightning_modules predict --config nowhere.yaml", "nowhere.yaml"),
         (f"{PREDICT} --trainer.acelerator cpu", "--trainer.acelerator; did you mean --trainer.accelerator?"),
         (f"{PREDICT} --model.pare tiny", "unknown key pare; did you mean pair?"),

@@ -1,0 +1,144 @@
+"""Training of a draft towards its target's distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lightning_modules.distilling.divergence import divergence
+from lightning_modules.distilling.images import Images, held_out_images
+from lightning_modules.distilling.role import Role
+from lightning_modules.distilling.stored import StoredImages
+from lightning_modules.distilling.teacher import Lesson, Teacher, guided_logits
+from lightning_modules.training.optimizers import each_step, warmup_then_cosine
+from sdvar import noise
+from sdvar.models.transformer import VAR
+from sdvar.sampling import pick
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the weights move.
+
+    Args:
+        steps: of the optimiser.
+        lr: at its height; it rises over ``warmup`` steps and falls to 0 by a half cosine.
+        weight_decay: of the matrices.
+        warmup: see ``lr``.
+        on_policy: the share of the batches, at the end, whose scales the student samples itself.
+        batches: of the whole training in one process; more than ``steps`` where gradients are accumulated.
+    """
+
+    steps: int
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    on_policy: float = 0.0
+    batches: int | None = None
+
+    def is_on_policy(self, batch: int) -> bool:
+        """Whether the student samples the scales of a batch that it will draft."""
+        total = self.batches or self.steps
+        return batch >= total - round(self.on_policy * total)
+
+
+class Distiller(LightningModule):
+    """A student VAR that learns KL(target ‖ student) of the scales of its role, both as decoding uses them.
+
+    Batches are numbers; the images are sampled by the target in the step. Nothing here draws from torch's generators,
+    so a run that is continued makes the same weights.
+
+    Args:
+        student: the draft.
+        teacher: the target.
+        role: which scales are trained.
+        images: which images.
+        schedule: of the optimiser.
+        stored: images to take in place of those that the target would sample in the steps.
+    """
+
+    def __init__(
+        self,
+        student: VAR,
+        teacher: Teacher,
+        role: Role,
+        images: Images,
+        schedule: Schedule,
+        stored: StoredImages | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student.train().requires_grad_()
+        self.teacher, self.role, self.images, self.schedule, self.stored = teacher, role, images, schedule, stored
+
+    def setup(self, stage: str) -> None:
+        self.teacher.to(self.trainer.strategy.root_device)
+
+    def training_step(self, batch: int) -> Tensor:
+        """Mean divergence over the tokens of the role's scales, for this process' part of a batch."""
+        lesson = self.lesson(batch)
+        target, draft = self.both(lesson)
+        loss = divergence(target, draft, self.teacher.sampling).mean()
+        self.log("train_kl", loss, batch_size=len(lesson.labels))
+        return loss
+
+    def lesson(self, batch: int) -> Lesson:
+        """The images of this process' part of a batch."""
+        labels, seeds = self.images.training(batch)
+        known = None
+        if self.stored is not None:
+            labels, known = self.stored.images(self.images.numbers(batch))
+        if not self.schedule.is_on_policy(batch):
+            return self.teacher.lesson(labels, seeds, self.role.last, known=known)
+        entry = self.role.entry(batch)
+        lesson = self.teacher.lesson(labels, seeds, self.role.last, self.student, entry, known)
+        self.student.train()
+        return lesson
+
+    def both(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Guided logits of target and student for the scales of the role, (B, T, V) each."""
+        first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
+        draft = guided_logits(
+            self.student, lesson.labels.to(self.device), lesson.inputs, first, last, self.teacher.sampling
+        )
+        return lesson.logits[:, pyramid.span(first, last)], draft
+
+    def validation_step(self, batch: Sequence[int]) -> None:
+        """On held-out images: the divergence, and how often both pick the same token under the same noise, by scale.
+
+        ``val_accepted_K`` is the share of images whose whole scale K agrees: what `sdvar.Coupled` accepts.
+        """
+        labels, seeds = held_out_images(tuple(batch), self.teacher.pair.num_classes)
+        first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
+        lesson = self.teacher.lesson(labels, seeds, last)
+        target, draft = self.both(lesson)
+        kl = divergence(target, draft, self.teacher.sampling)
+        agreed = self._picks(draft, lesson.seeds) == lesson.tokens[:, pyramid.span(first, last)]
+        scores = {"val_kl": kl.mean(), "val_agreement": agreed.float().mean()}
+        of_scales = zip(pyramid.split(kl, first, last), pyramid.split(agreed, first, last))
+        for scale, (kl_here, agreed_here) in enumerate(of_scales, start=first):
+            scores[f"val_kl_{scale}"] = kl_here.mean()
+            scores[f"val_agreement_{scale}"] = agreed_here.float().mean()
+            scores[f"val_accepted_{scale}"] = agreed_here.all(1).float().mean()
+        self.log_dict(scores, batch_size=len(labels), sync_dist=True)
+
+    def _picks(self, draft: Tensor, seeds: Tensor) -> Tensor:
+        """What the student picks with the noise of the images, int64 (B, T)."""
+        first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
+        scales, places = (numbers[pyramid.span(first, last)].long() for numbers in pyramid.addresses(draft.device))
+        gumbel = noise.gumbel(seeds, "pick", scales, places, draft.shape[-1], draft.dtype)
+        return pick(self.teacher.sampling.filtered(draft), gumbel)
+
+    def configure_optimizers(self) -> dict:
+        matrices = [parameter for parameter in self.student.parameters() if parameter.ndim == 2]
+        others = [parameter for parameter in self.student.parameters() if parameter.ndim != 2]
+        groups = [
+            {"params": matrices, "weight_decay": self.schedule.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.schedule.lr, betas=(0.9, 0.95), fused=True)
+        warmup, steps = max(1, self.schedule.warmup), self.schedule.steps
+        return each_step(optimizer, lambda step: warmup_then_cosine(step, warmup, steps))

@@ -1,0 +1,198 @@
+"""A training from its options: models, trainer, checkpoint to continue from, files at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+import sdvar
+from lightning_modules.distilling.batches import Batches
+from lightning_modules.distilling.card import WEIGHTS, write_draft
+from lightning_modules.distilling.distiller import Distiller, Schedule
+from lightning_modules.distilling.expected import expected
+from lightning_modules.distilling.images import Images, held_out
+from lightning_modules.distilling.options import lasting, shape_of
+from lightning_modules.distilling.progress import Progress
+from lightning_modules.distilling.role import Role
+from lightning_modules.distilling.stored import StoredImages, read_stored
+from lightning_modules.distilling.student import make_student
+from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.run.environment import describe_environment
+from lightning_modules.run.lock import RunLock
+from sdvar import checkpoints
+from sdvar.atomic import write_atomically
+
+SETTINGS, CHECKPOINT = "settings.json", "last.ckpt"
+HELD_OUT_TOGETHER = 64
+
+
+class Job:
+    """Builds all that a training needs, and refuses what does not fit before anything is trained or written.
+
+    Args:
+        options: see `lightning_modules.distilling.options.parse`.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+
+    def __init__(self, options: Namespace) -> None:
+        self.options, self.folder = options, Path(options.out).expanduser()
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.files = self._files()
+        self.weights = {name: checkpoints.digest(file) for name, file in self.files.items()}
+        self.settings = lasting(options) | {"weights": self.weights}
+        self._check_folder()
+        self.teacher = self._teacher()
+        pyramid = self.teacher.pair.pyramid
+        self.role = Role(options.role, options.from_scale, len(pyramid))
+        torch.manual_seed(options.seed)
+        student = make_student(shape_of(options), self.teacher.pair.target, self.files["target"])
+        sdvar.ModelPair(student, self.teacher.pair.target, self.teacher.pair.tokenizer)  # or says why they are none
+        self.trainer = self._trainer()
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        together = options.batch_size // (world * options.accumulate)
+        images = Images(options.seed, self.teacher.pair.num_classes, together, rank, world)
+        self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), self._stored())
+        self.training = Batches(range(options.steps * options.accumulate))
+        self.validation = Batches(held_out(options.held_out, rank, world, HELD_OUT_TOGETHER))
+
+    def _files(self) -> dict[str, str]:
+        if self.options.pair is None:
+            return {"target": self.options.target, "tokenizer": self.options.tokenizer}
+        files = checkpoints.bundled_files(self.options.pair)
+        return {name: str(files[name]) for name in ("target", "tokenizer")}
+
+    def _check_folder(self) -> None:
+        """Refuse a folder with a finished draft, with another training, or with files of something else."""
+        settings = self.folder / SETTINGS
+        if (self.folder / WEIGHTS).exists():
+            raise ValueError(f"out: {self.folder / WEIGHTS} exists, its training is finished; give another folder")
+        if settings.is_file():
+            try:
+                before = json.loads(settings.read_text())
+            except ValueError:
+                raise ValueError(f"out: {settings} is damaged; give another folder") from None
+            names = sorted({*before, *self.settings}) if isinstance(before, dict) else []
+            other = [name for name in names if before.get(name) != self.settings.get(name)]
+            if other or not names:
+                told = "; ".join(f"{name} {before.get(name)}, now {self.settings.get(name)}" for name in other[:3])
+                raise ValueError(f"out: {self.folder} has a training with other settings ({told}); give another folder")
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise ValueError(f"out: expected a new or empty folder, or that of a training; got {self.folder}")
+
+    def _teacher(self) -> Teacher:
+        dtype = torch.bfloat16 if self.options.precision == "bf16-mixed" else torch.float32
+        target = sdvar.load_var(self.files["target"], dtype=dtype)
+        tokenizer = sdvar.load_tokenizer(self.files["tokenizer"], target.pyramid).drop_encoder()
+        return Teacher(target, tokenizer, sdvar.Sampling(**self.options.sampling.as_dict()))
+
+    def _stored(self) -> StoredImages | None:
+        if self.options.data is None:
+            return None
+        pyramid = self.teacher.pair.pyramid
+        sampling = self.settings["sampling"]
+        return read_stored(self.options.data, self.weights, sampling, pyramid.patch_nums, self.options.seed)
+
+    def _schedule(self) -> Schedule:
+        options = self.options
+        return Schedule(
+            options.steps,
+            options.lr,
+            options.weight_decay,
+            min(options.warmup, options.steps),
+            options.on_policy,
+            options.steps * options.accumulate,
+        )
+
+    def _trainer(self) -> Trainer:
+        options, processes = self.options, self.options.devices * self.options.num_nodes
+        callbacks: list[Callback] = [Progress(self.role)]
+        if options.ema:
+            callbacks.append(EMAWeightAveraging(decay=options.ema, use_buffers=False))
+        if options.patience:
+            callbacks.append(EarlyStopping("val_agreement", mode="max", patience=options.patience))
+        callbacks.append(
+            ModelCheckpoint(self.folder, "last", every_n_train_steps=options.save_every, enable_version_counter=False)
+        )
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy="ddp" if processes > 1 else "auto",
+            precision=options.precision,
+            max_steps=options.steps,
+            max_epochs=1,
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip or None,
+            val_check_interval=options.validate_every * options.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=min(50, options.steps),
+            logger=CSVLogger(self.folder, name="logs"),
+            callbacks=callbacks,
+            use_distributed_sampler=False,
+            inference_mode=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=self.folder,
+        )
+
+    def run(self) -> None:
+        """Train, or go on from the last checkpoint; the first process writes the files.
+
+        Raises:
+            ValueError: another training runs in the folder.
+        """
+        lock = RunLock(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(self.trainer.global_rank)
+        if self.trainer.is_global_zero:
+            write_atomically(self.folder / SETTINGS, (json.dumps(self.settings, indent=2) + "\n").encode())
+        checkpoint = self.folder / CHECKPOINT
+        started = time.perf_counter()
+        going_on = str(checkpoint) if checkpoint.is_file() else None
+        self.trainer.fit(self.module, self.training, self.validation, ckpt_path=going_on, weights_only=True)
+        seconds = time.perf_counter() - started
+        (scores,) = self.trainer.validate(self.module, self.validation, verbose=False)
+        if self.trainer.is_global_zero:
+            self._write(scores, seconds)
+
+    def _write(self, scores: dict[str, float], seconds: float) -> None:
+        student, teacher = self.module.student.eval(), self.teacher
+        device = self.trainer.strategy.root_device
+        student.to(device)
+        teacher.to(device)
+        figures: dict[str, Any] = {name: round(value, 6) for name, value in scores.items()}
+        if self.options.plan_seconds:
+            pair = sdvar.ModelPair(student, teacher.pair.target, teacher.pair.tokenizer)
+            figures["expected"] = expected(pair, teacher.sampling, self.role, self.options.plan_seconds)
+        environment = describe_environment(device.type, torch.get_num_threads(), self.weights)
+        card = {
+            "teacher": self.weights["target"],
+            "tokenizer": self.weights["tokenizer"],
+            "sampling": self.settings["sampling"],
+            "role": self.role.name,
+            "from_scale": self.role.from_scale,
+            "shape": {name: getattr(student, name) for name in ("depth", "width", "heads")},
+            "steps": self.trainer.global_step,
+            "last_session_seconds": round(seconds, 1),
+            "figures": figures,
+            "settings": self.settings,
+            "environment": environment,
+        }
+        write_draft(self.folder, student, card)
+        for batch, at in figures.get("expected", {}).items():
+            if isinstance(at, dict):
+                told = f"{at['speed']:.2f} x the baseline's speed, {at['target_calls']:.2f} target calls an image"
+                print(f"expected at {batch.replace('_', ' ')}: {told}, with {at['strategy']}")
+        print(f"{self.folder / WEIGHTS}: agreement {scores['val_agreement']:.4f}; give it as --draft", flush=True)

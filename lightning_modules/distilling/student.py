@@ -1,0 +1,142 @@
+"""The draft before training: new weights, those of a checkpoint, or layers of the target."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sdvar.checkpoints import load_var
+from sdvar.models.transformer import VAR
+
+SCRATCH, LAYERS = "scratch", "layers="
+HEAD_WIDTH = 64  # of every released VAR: width 64 depth, depth heads
+BYTES_PER_WEIGHT = 24  # the weight, its gradient, two moments of AdamW, the average, and a copy while they are swapped
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is asked of a student; None is the rule of the released models, or what the initial weights say.
+
+    Args:
+        init: "scratch", a checkpoint as `sdvar.load_var` takes it, or "layers=0,4,8".
+        depth, width, heads: of the VAR.
+
+    Raises:
+        ValueError: naming the option.
+    """
+
+    init: str = SCRATCH
+    depth: int | None = None
+    width: int | None = None
+    heads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.init.startswith(LAYERS):
+            if not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.init.removeprefix(LAYERS)):
+                raise ValueError(f"init: expected numbers of the target's layers, layers=0,4,8; got {self.init!r}")
+            if self.depth not in (None, len(self.layers)):
+                raise ValueError(
+                    f"depth: expected {len(self.layers)}, the layers of --init {self.init}, or none; got {self.depth}"
+                )
+        elif self.init == SCRATCH and self.depth is None:
+            raise ValueError("depth: expected an int >= 1 with --init scratch, got none")
+        if self.init == SCRATCH and self._width % self._heads:
+            raise ValueError(f"heads: expected a divisor of the width {self._width}, got {self._heads}")
+
+    @property
+    def layers(self) -> list[int]:
+        """The target's layers that it begins with, none if it begins otherwise."""
+        given = self.init.removeprefix(LAYERS) if self.init.startswith(LAYERS) else ""
+        return [int(layer) for layer in given.split(",") if layer]
+
+    @property
+    def _width(self) -> int:
+        return self.width or HEAD_WIDTH * (self.depth or 0)
+
+    @property
+    def _heads(self) -> int:
+        return self.heads or max(1, self._width // HEAD_WIDTH)
+
+    def arguments(self, target: VAR) -> dict:
+        """Those of `sdvar.VAR` for a student with new weights, in all else like the target."""
+        return {
+            "patch_nums": target.pyramid,
+            "num_classes": target.num_classes,
+            "depth": self.depth,
+            "width": self._width,
+            "heads": self._heads,
+            "codebook_size": target.codebook_size,
+            "latent_channels": target.latent_channels,
+            "mlp_ratio": target.hidden / target.width,
+            "shared_adaln": target.shared_ada_lin is not None,
+            "qk_norm": target.blocks[0].attn.qk_norm,
+        }
+
+    def check_layers(self, target: VAR) -> None:
+        """Raise ValueError unless the layers are the target's, and the width that is asked for too."""
+        if wrong := [layer for layer in self.layers if layer >= target.depth]:
+            raise ValueError(f"init: expected layers from 0 to {target.depth - 1} of the target, got {wrong[0]}")
+        self._check_sizes(target, "the target, whose layers are taken", depth=False)
+
+    def _check_sizes(self, model: VAR, whose: str, depth: bool = True) -> None:
+        for name in ("depth", "width", "heads") if depth else ("width", "heads"):
+            asked, found = getattr(self, name), getattr(model, name)
+            if asked not in (None, found):
+                raise ValueError(f"{name}: expected {found}, that of {whose}, or none; got {asked}")
+
+
+def make_student(shape: Shape, target: VAR, target_file: str) -> VAR:
+    """A student in float32 on the CPU, to be trained.
+
+    Args:
+        shape: what is asked for.
+        target: the teacher, in any dtype.
+        target_file: from where its layers are read in float32.
+
+    Raises:
+        ValueError: the initial weights cannot be read or do not fit, or there is too little memory.
+    """
+    if shape.layers:
+        shape.check_layers(target)
+        student = load_var(target_file, target.pyramid)
+        student.blocks = nn.ModuleList(student.blocks[layer] for layer in _distinct(shape.layers))  # type: ignore
+        student.depth = len(shape.layers)
+        return student
+    if shape.init != SCRATCH:
+        student = load_var(shape.init, target.pyramid)
+        shape._check_sizes(student, shape.init)
+        return student
+    _check_memory(_weights(shape.arguments(target)))
+    student = VAR(**shape.arguments(target))
+    student.init_weights()
+    return student
+
+
+def _distinct(layers: list[int]) -> list[int]:
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"init: expected each layer once, got {','.join(map(str, layers))}")
+    return layers
+
+
+def _weights(arguments: dict) -> int:
+    """How many a VAR has, from those of one block and of two; nothing is allocated."""
+    with torch.device("meta"):
+        one, two = (VAR(**arguments | {"depth": depth}).parameters() for depth in (1, 2))
+    first, both = (sum(parameter.numel() for parameter in parameters) for parameters in (one, two))
+    return first + (arguments["depth"] - 1) * (both - first)
+
+
+def _check_memory(weights: int) -> None:
+    if torch.cuda.is_available():
+        have, where = torch.cuda.get_device_properties(0).total_memory, "the GPU"
+    else:
+        have, where = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+    if weights * BYTES_PER_WEIGHT > have:
+        raise ValueError(
+            f"width: training {weights / 1e6:,.0f}M weights takes at least {weights * BYTES_PER_WEIGHT / 1e9:,.1f} GB, "
+            f"and {where} has {have / 1e9:,.1f} GB; give a smaller --depth or --width"
+        )

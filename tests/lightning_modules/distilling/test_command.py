@@ -1,0 +1,214 @@
+"""`python -m lightning_modules distil`: it learns, goes on where it was stopped, leaves a draft, refuses mistakes."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
+
+import sdvar
+from lightning_modules.distilling import job
+from lightning_modules.distilling.command import main
+from lightning_modules.distilling.stored import StoredImages
+from tests.paths import ROOT
+
+QUICK = "--cfg 1.5 --top_k 8 --top_p 0 --batch_size 8 --held_out 16 --warmup 1 --ema 0.5 --plan_seconds 0 --threads 1"
+
+
+@pytest.fixture
+def distil(pair_files, tmp_path):
+    """Runs the command for the small random target; returns the folder."""
+
+    def run(options: str, name: str = "out"):
+        models = ["--target", pair_files["target"], "--tokenizer", pair_files["tokenizer"]]
+        words = [*map(str, models), *QUICK.split(), *options.split(), "--accelerator", "cpu", "--out"]
+        main([*words, str(tmp_path / name)])
+        return tmp_path / name
+
+    run.draft, run.tokenizer = pair_files["draft"], pair_files["tokenizer"]
+    return run
+
+
+def curve(folder, name: str) -> list[float]:
+    rows = [row for file in sorted(folder.glob("logs/*/metrics.csv")) for row in csv.DictReader(file.open())]
+    return [float(row[name]) for row in rows if row.get(name)]
+
+
+def test_a_draft_learns_and_decodes(distil, pair_files, capsys):
+    folder = distil("--depth 1 --width 32 --heads 2 --steps 30 --lr 0.01 --validate_every 10 --on_policy 0.2")
+    losses = curve(folder, "val_kl")
+    assert losses[-1] < 0.75 * losses[0]
+    said = capsys.readouterr().out
+    assert "step 30: KL" in said and "give it as --draft" in said
+    card = json.loads((folder / "draft.json").read_text())
+    assert card["role"] == "draft" and card["steps"] == 30 and card["shape"] == {"depth": 1, "width": 32, "heads": 2}
+    assert card["teacher"] == sdvar.checkpoints.digest(pair_files["target"])
+    assert card["sampling"] == {"cfg": 1.5, "top_k": 8, "top_p": 0.0, "temperature": 1.0}
+    assert card["figures"]["val_kl"] == pytest.approx(losses[-1], abs=1e-5)
+    files = {name: pair_files[name] for name in ("target", "tokenizer")}
+    pair = sdvar.load_pair(draft=folder / "draft.safetensors", **files)
+    assert pair.draft.depth == 1
+    sampling = sdvar.Sampling(cfg=1.5, top_k=8)
+    ours = sdvar.decode(pair, [0, 1], [0, 1], sdvar.Speculative(2), sampling, images=False)
+    baseline = sdvar.decode(pair, [0, 1], [0, 1], sdvar.Baseline(), sampling, images=False)
+    assert all(torch.equal(a, b) for a, b in zip(ours.tokens, baseline.tokens))
+
+
+class StopAfter(Callback):
+    """Ends a training as Ctrl-C does."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, *arguments) -> None:
+        if trainer.global_step == self.steps:
+            raise RuntimeError("stopped by the test")
+
+
+def test_going_on_makes_the_same_weights(distil, monkeypatch):
+    """To the bit, with accumulated gradients, averages, validations and prefixes of the draft's own on the way."""
+    options = (
+        "--depth 1 --width 32 --heads 2 --steps 8 --accumulate 2 --save_every 2 --validate_every 3 --on_policy 0.5"
+    )
+    whole = distil(options, "whole")
+    make = job.Job._trainer
+
+    def stopping(self):
+        trainer = make(self)
+        trainer.callbacks.append(StopAfter(5))
+        return trainer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job.Job, "_trainer", stopping)
+        with pytest.raises(RuntimeError, match="stopped by the test"):
+            distil(options, "parts")
+    assert not (whole.parent / "parts" / "draft.safetensors").exists()
+    parts = distil(options, "parts")
+    ours, theirs = (load_file(folder / "draft.safetensors") for folder in (parts, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_role_trains_its_scales_alone(distil, pair):
+    """What has no gradient keeps its value without weight decay: the positions after a coarse draft's scales."""
+    options = "--init DRAFT --steps 2 --weight_decay 0 --ema 0 --save_every 9".replace("DRAFT", str(distil.draft))
+    coarse = load_file(distil(f"{options} --role coarse --from_scale 2", "coarse") / "draft.safetensors")["pos_1LC"]
+    moved = (coarse != pair.draft.state_dict()["pos_1LC"]).any(-1)[0]
+    assert moved[:5].all() and not moved[5:].any()
+
+
+def test_a_student_of_layers_begins_as_the_target(distil, pair):
+    """With all of its layers it has nothing to learn."""
+    folder = distil("--init layers=0,1 --steps 1 --lr 1e-30 --weight_decay 0 --role tail --from_scale 2")
+    figures = json.loads((folder / "draft.json").read_text())["figures"]
+    assert figures["val_kl"] < 1e-5 and figures["val_agreement"] > 0.99
+    assert set(figures) == {"val_kl", "val_agreement"} | {
+        f"val_{what}_{scale}" for what in ("kl", "agreement", "accepted") for scale in (2, 3)
+    }
+
+
+def test_what_a_draft_is_worth_is_said(distil, capsys):
+    folder = distil("--init layers=0 --steps 1 --role tail --from_scale 2 --plan_seconds 0.01")
+    expected = json.loads((folder / "draft.json").read_text())["figures"]["expected"]
+    assert 0 < expected["differing"] < 1
+    said = capsys.readouterr().out
+    for batch in (1, 64):
+        at = expected[f"batch_{batch}"]
+        assert at["target_calls"] == 1 and at["speed"] > 0 and at["strategy"].startswith("Handoff(entry=2")
+        assert f"expected at batch {batch}: " in said
+
+
+def test_stored_images_come_in_another_order_each_time():
+    stored = StoredImages(torch.arange(5), torch.arange(5)[:, None] * 10, seed=1)
+    labels, tokens = stored.images(torch.arange(10))
+    assert sorted(labels[:5].tolist()) == sorted(labels[5:].tolist()) == list(range(5))
+    assert labels[:5].tolist() != labels[5:].tolist()
+    assert torch.equal(tokens[:, 0], labels * 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ("--steps 3", "depth: expected an int >= 1 with --init scratch, got none"),
+        ("--depth 0", "depth: expected an int >= 1, got 0"),
+        ("--depth 2 --role tale --from_scale 2", "role: expected one of draft, coarse, tail, got 'tale'"),
+        ("--depth 2 --role tail", "from_scale: expected an int >= 1 with role tail, got None"),
+        ("--depth 2 --from_scale 2", "from_scale: expected none with role draft, got 2"),
+        (
+            "--depth 2 --role tail --from_scale 4",
+            "from_scale: expected an int from 1 to 3 with role tail, for a target",
+        ),
+        ("--init layers=0,two", "init: expected numbers of the target's layers, layers=0,4,8; got 'layers=0,two'"),
+        ("--init layers=0,2", "init: expected layers from 0 to 1 of the target, got 2"),
+        ("--init layers=0,0", "init: expected each layer once, got 0,0"),
+        ("--init layers=0,1 --depth 3", "depth: expected 2, the layers of --init layers=0,1, or none; got 3"),
+        (
+            "--init layers=0 --width 64",
+            "width: expected 48, that of the target, whose layers are taken, or none; got 64",
+        ),
+        ("--init nowhere.pth", "nowhere.pth: no such file"),
+        ("--init DRAFT --depth 2", "depth: expected 1, that of "),
+        ("--init TOKENIZER", "tokenizer"),
+        ("--depth 2 --width 30 --heads 4", "heads: expected a divisor of the width 30, got 4"),
+        ("--depth 99999 --width 99968", "width: training"),
+        ("--depth 2 --batch_size 7 --accumulate 2", "batch_size: expected a multiple of devices x num_nodes x acc"),
+        ("--depth 2 --temperature 1,2", "temperature: expected one number or 4, one per scale, got 2"),
+        ("--depth 2 --target TOKENIZER", "tokenizer"),
+        ("--depth 2 --tokenizer DRAFT", "VAR"),
+        ("--depth 2 --tokenizer OTHER", "tokenizer.safetensors: does not fit the VQVAE"),
+        ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
+        ("--depth 2 --data nowhere", "nowhere contains no run"),
+        ("--dept 2", "unknown option --dept; did you mean --depth?"),
+    ],
+)
+def test_a_mistake_costs_one_line(distil, options, error, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lightning.pytorch.Trainer.fit", lambda *_, **__: pytest.fail("it trained"))
+    names = {"DRAFT": distil.draft, "TOKENIZER": distil.tokenizer, "OTHER": sdvar.checkpoints.BUNDLED / "tiny"}
+    names["OTHER"] /= "tokenizer.safetensors"
+    for name, file in names.items():
+        options = options.replace(name, str(file))
+    with pytest.raises(SystemExit) as stopped:
+        distil(options)
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 2 and error in said and said.startswith("python -m lightning_modules distil: error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_folder_is_written_over(distil, capsys, tmp_path):
+    options = "--depth 1 --width 32 --heads 2 --steps 1"
+    folder = distil(options)
+    kept = (folder / "draft.safetensors").read_bytes()
+
+    def refused(more: str, name: str = "out") -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            distil(options + more, name)
+        return capsys.readouterr().err
+
+    assert "exists, its training is finished" in refused("")
+    shutil.copytree(folder, tmp_path / "begun", ignore=shutil.ignore_patterns("draft.*"))
+    assert "training with other settings (lr 0.001, now 0.1)" in refused(" --lr 0.1", "begun")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    assert "expected a new or empty folder" in refused("", "full")
+    assert (folder / "draft.safetensors").read_bytes() == kept
+
+
+@pytest.mark.proof
+def test_two_processes_train_as_one(distil, pair_files, tmp_path):
+    """On the same images; only the order of sums differs."""
+    options = "--depth 1 --width 32 --heads 2 --steps 4 --lr 0.001"
+    one = load_file(distil(options, "one") / "draft.safetensors")
+    models = ["--target", str(pair_files["target"]), "--tokenizer", str(pair_files["tokenizer"])]
+    words = [*models, *QUICK.split(), *options.split(), "--accelerator", "cpu", "--devices", "2"]
+    command = [sys.executable, "-m", "lightning_modules", "distil", *words, "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    two = load_file(tmp_path / "two" / "draft.safetensors")
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, atol=1e-5, rtol=1e-4)
