@@ -21,7 +21,7 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
 
     Returns:
         The batch size, whether speculation pays, the strategy and the reason in words, and where a schedule was timed
-        its share of plain decoding's time and the noise of that. None if the run's batch size is 1, an arm drafts, or
+        its speed relative to plain decoding and the noise of that. None if the run's batch size is 1, an arm drafts, or
         there is no time to measure.
     """
     open_arms = [arm for arm in predictor.arms if is_auto(arm.strategy) and arm.lossless]
@@ -42,6 +42,6 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
         "pays": pays,
         "strategy": str(choice.strategy),
         "reason": choice.reason,
-        "relative_time": choice.share,
-        "relative_time_noise": choice.noise,
+        "speed": choice.speed,
+        "speed_noise": choice.noise,
     }

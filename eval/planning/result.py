@@ -17,7 +17,7 @@ from lightning_modules.strategies import as_config
 from sdvar.atomic import write_atomically
 from sdvar.planning.agreement import Agreement
 from sdvar.planning.candidates import Candidate
-from sdvar.planning.comparison import Timed, ratio
+from sdvar.planning.comparison import Timed, speed
 
 WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"
@@ -36,15 +36,15 @@ def verdict(chosen: Candidate, candidates: list[Candidate], timed: dict[str, Tim
         lines = ["Use the baseline: at this batch size on this machine speculation does not pay."]
     else:
         lines = [
-            f"Use {chosen.strategy!r}: {_ratio(timed, chosen.name, 'baseline')} of the baseline's time, "
-            f"{_ratio(timed, chosen.name, fixed.name)} of the best fixed gamma's ({fixed.strategy.gamma})."
+            f"Use {chosen.strategy!r}: {_speed(timed, chosen.name, 'baseline')} times the baseline's speed, "
+            f"{_speed(timed, chosen.name, fixed.name)} times the best fixed gamma's ({fixed.strategy.gamma})."
         ]
     first = candidates[0]
     if chosen is not first:
         was = "the fastest of those it covers" if chosen.seconds is None else "faster"
         lines.append(
-            f"The model expected {first.name} to be {was}; measured, {chosen.name} took "
-            f"{_ratio(timed, chosen.name, first.name)} of its time."
+            f"The model expected {first.name} to be {was}; measured, {chosen.name} ran at "
+            f"{_speed(timed, chosen.name, first.name)} times its speed."
         )
     return lines
 
@@ -84,11 +84,12 @@ def print_plan(
         say("tokens that agree, %:       " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
     turns = len(timed["baseline"].seconds)
     table = Table(
-        title=f"milliseconds per batch without the tokenizer, medians of {turns} turns; ± is twice the standard error",
+        title=f"milliseconds per batch without the tokenizer, and speed relative to the baseline: medians of {turns} "
+        "turns; ± is twice the standard error",
         title_justify="left",
     )
     table.add_column("strategy", no_wrap=True)
-    columns = ("expected", "measured", "expected /\nbaseline", "measured /\nbaseline", "target\ncalls")
+    columns = ("expected", "measured", "expected\nspeed", "measured\nspeed", "target\ncalls")
     for column in (*columns, *(() if simulated else ("tokens that differ\nexpected", "measured"))):
         table.add_column(column, justify="right", no_wrap=True)
     plain = next(one for one in candidates if one.plain)
@@ -99,8 +100,8 @@ def print_plan(
             ("> " if one is chosen else "  ") + one.name,
             "-" if one.seconds is None else _ms(one.seconds),
             _ms(ours.median),
-            "-" if one.seconds is None else f"{one.seconds / plain.seconds:.2f}",
-            "1" if one is plain else "{:.2f} ± {:.2f}".format(*ratio(ours, timed[plain.name])),
+            "-" if one.seconds is None else f"{plain.seconds / one.seconds:.2f}",
+            "1" if one is plain else "{:.2f} ± {:.2f}".format(*speed(ours, timed[plain.name])),
             f"{np.mean(ours.target_calls):.2f}",
             *differing,
         )
@@ -134,8 +135,8 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
     write_atomically(Path(file), (text + plain_yaml.dump(config)).encode())
 
 
-def _ratio(timed: dict[str, Timed], name: str, other: str) -> str:
-    return f"{ratio(timed[name], timed[other])[0]:.2f}"
+def _speed(timed: dict[str, Timed], name: str, other: str) -> str:
+    return f"{speed(timed[name], timed[other])[0]:.2f}"
 
 
 def _ms(seconds: float) -> str:

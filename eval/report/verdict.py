@@ -161,8 +161,8 @@ def _where(run: Run) -> str:
         return here
     if not at_one["pays"]:
         return f"{here}, nor at 1 ({at_one['reason']})"
-    noise = f"\N{PLUS-MINUS SIGN} {at_one['relative_time_noise']:.2f}"
-    return f"{here}; at batch size 1 it does, in {at_one['relative_time']:.2f} {noise} of the baseline's time"
+    speed = f"{at_one['speed']:.2f} \N{PLUS-MINUS SIGN} {at_one['speed_noise']:.2f}"
+    return f"{here}; at batch size 1 it does, at {speed} times the baseline's speed"
 
 
 def _simulated(run: Run, names: list[str]) -> tuple[str, str]:

@@ -316,6 +316,6 @@ def _read_sessions(file: Path) -> list[dict[str, Any]]:
         if session["at_batch_one"] is not None:
             expect(
                 f"{file}: at_batch_one", session["at_batch_one"], batch_size=int, arm=str, pays=bool, strategy=str,
-                reason=str, relative_time=(*NUMBER, type(None)), relative_time_noise=(*NUMBER, type(None)),
+                reason=str, speed=(*NUMBER, type(None)), speed_noise=(*NUMBER, type(None)),
             )  # fmt: skip
     return record["sessions"]

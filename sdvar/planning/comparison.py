@@ -104,6 +104,11 @@ def ratio(one: Timed, other: Timed) -> tuple[float, float]:
     return float(middle), float(2 * 1.2533 * spread / math.sqrt(len(ratios)))
 
 
+def speed(one: Timed, other: Timed) -> tuple[float, float]:
+    """The first one's speed relative to the second's: median over turns, and twice its standard error."""
+    return ratio(other, one)
+
+
 def faster(one: Timed, other: Timed) -> bool:
     """Whether the first took less time than the second by more than the noise of this measurement."""
     middle, noise = ratio(one, other)

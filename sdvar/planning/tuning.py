@@ -23,7 +23,7 @@ from sdvar.decoding.warmup import learn_classes
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from sdvar.planning.candidates import AUTO, BASELINE, KEPT, Candidate, find_candidates, lossy_strategies, with_gamma
-from sdvar.planning.comparison import Timed, compare, ratio
+from sdvar.planning.comparison import Timed, compare, ratio, speed
 from sdvar.planning.inputs import labels_and_seeds
 from sdvar.planning.probe import measure_costs
 from sdvar.sampling import Sampling
@@ -49,13 +49,13 @@ class Choice:
     Attributes:
         strategy: how to decode. Where speculation does not pay it drafts nothing and is as fast as the baseline.
         reason: in words, without the strategy's name.
-        share, noise: of the best schedule's time over plain decoding's, as `ratio` returns them; None where not timed.
+        speed, noise: of the best schedule, relative to plain decoding, as `speed` returns them; None where not timed.
         measured: whether there was something to measure, and time for it.
     """
 
     strategy: Strategy
     reason: str
-    share: float | None = None
+    speed: float | None = None
     noise: float | None = None
     measured: bool = True
 
@@ -180,8 +180,8 @@ def nothing_expected(candidates: Sequence[Candidate], batch: int) -> str:
     """Why nothing is drafted although nothing was timed."""
     plain = next(one.expected for one in candidates if one.name == BASELINE)
     best = min((one for one in candidates if one.name != BASELINE), key=lambda one: one.expected)
-    share = best.expected / plain
-    return f"at batch {batch} the best schedule, {best.name}, is expected to take {share:.2f} of plain decoding's time"
+    expected = f"{plain / best.expected:.2f} times plain decoding's speed at batch {batch}"
+    return f"the best schedule, {best.name}, is expected to run at {expected}"
 
 
 def decide(strategies: dict[str, Strategy], timed: dict[str, Timed], batch: int) -> Choice:
@@ -195,12 +195,13 @@ def decide(strategies: dict[str, Strategy], timed: dict[str, Timed], batch: int)
     ratios = {name: ratio(one, timed[BASELINE]) for name, one in timed.items() if name != BASELINE}
     best = min(ratios, key=lambda name: sum(ratios[name]))
     share, noise = ratios[best]
-    words = f"{share:.2f} ± {noise:.2f} of plain decoding's time at batch {batch}"
+    of_speed = speed(timed[best], timed[BASELINE])
+    words = "{:.2f} ± {:.2f} times plain decoding's speed at batch {}".format(*of_speed, batch)
     if share + noise > 1 - LEAST_GAIN:
-        return Choice(strategies[BASELINE], f"the best schedule, {best}, took {words}", share, noise)
+        return Choice(strategies[BASELINE], f"the best schedule, {best}, ran at {words}", *of_speed)
     differing = float(np.mean(timed[best].differing))
     lossy = "" if strategies[best].lossless else f", {differing:.2f} of the tokens differ"
-    return Choice(strategies[best], words + lossy, share, noise)
+    return Choice(strategies[best], words + lossy, *of_speed)
 
 
 def drafts_nothing(strategy: Strategy) -> bool:

@@ -86,11 +86,11 @@ def test_the_verdict_names_what_to_use():
     seconds = {"spans_3_1": 0.8, "baseline": 1.0, "fixed_1": 2.0, "fixed_2": 1.6}
     timed = {name: Timed(seconds=[value] * 3) for name, value in seconds.items()}
     (line,) = verdict(SPANS, candidates, timed)
-    assert "0.80 of the baseline's time, 0.50 of the best fixed gamma's (2)" in line
+    assert "1.25 times the baseline's speed, 2.00 times the best fixed gamma's (2)" in line
     assert repr(SPANS.strategy) in line
     use, model = verdict(BASELINE, candidates, timed)
     assert "speculation does not pay" in use
-    assert "expected spans_3_1 to be faster; measured, baseline took 1.25 of its time" in model
+    assert "expected spans_3_1 to be faster; measured, baseline ran at 0.80 times its speed" in model
 
 
 def test_tokens_are_reported_as_they_were_found():

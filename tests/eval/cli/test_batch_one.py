@@ -24,7 +24,7 @@ def arm(name="speculative", resolved=PLAIN, **options):
 @pytest.fixture
 def choices(monkeypatch):
     """What is measured, and the arguments it is measured with."""
-    given = SimpleNamespace(choice=Choice(sdvar.Speculative(2), "0.93", 0.93, 0.01), calls=[])
+    given = SimpleNamespace(choice=Choice(sdvar.Speculative(2), "1.07", 1.07, 0.01), calls=[])
     monkeypatch.setattr(batch_one, "choose", lambda *arguments: given.calls.append(arguments) or given.choice)
     return given
 
@@ -35,8 +35,8 @@ def test_the_first_lossless_arm_is_measured_at_batch_size_1(choices, capsys):
     (strategy, pair, _, batch, seconds, batches), *more = choices.calls
     assert not more and (strategy, pair, batch, batches) == (sdvar.Speculative(), "pair", 1, 20)
     assert 0 < seconds <= 10
-    assert record["pays"] and (record["relative_time"], record["relative_time_noise"]) == (0.93, 0.01)
-    assert capsys.readouterr().out == "speculative at batch size 1: speculation pays: 0.93\n"
+    assert record["pays"] and (record["speed"], record["speed_noise"]) == (1.07, 0.01)
+    assert capsys.readouterr().out == "speculative at batch size 1: speculation pays: 1.07\n"
 
 
 def test_what_does_not_pay_either_is_said(choices):

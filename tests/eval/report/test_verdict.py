@@ -151,12 +151,12 @@ def test_key_metrics():
 
 NOTHING_DRAFTED = EXACT | {"draft_calls_mean": 0.0, "speed_relative_to_baseline": 1.01}
 AT_ONE = {"batch_size": 1, "arm": "speculative", "pays": True, "strategy": "Speculative(2)", "reason": "",
-          "relative_time": 0.936, "relative_time_noise": 0.01}  # fmt: skip
+          "speed": 1.068, "speed_noise": 0.01}  # fmt: skip
 
 
 @pytest.mark.parametrize(("at_one", "words"), [
     ({}, "at batch size 64."),
-    (AT_ONE, "at batch size 64; at batch size 1 it does, in 0.94 \xb1 0.01 of the baseline's time."),
+    (AT_ONE, "at batch size 64; at batch size 1 it does, at 1.07 \xb1 0.01 times the baseline's speed."),
     (AT_ONE | {"pays": False, "reason": "the best schedule took 1.02"},
      "at batch size 64, nor at 1 (the best schedule took 1.02)."),
 ], ids=["not measured", "pays", "pays neither"])  # fmt: skip
