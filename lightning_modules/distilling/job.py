@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import sdvar
 from lightning_modules.distilling.batches import Batches
@@ -29,8 +32,10 @@ from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
 from sdvar import checkpoints
 from sdvar.atomic import write_atomically
+from sdvar.checkpoints import unpickling
 
 SETTINGS, CHECKPOINT = "settings.json", "last.ckpt"
+LOCKS = ".locks"  # another process of the same training may have made it already
 HELD_OUT_TOGETHER = 64
 
 
@@ -52,6 +57,7 @@ class Job:
         self.weights = {name: checkpoints.digest(file) for name, file in self.files.items()}
         self.settings = lasting(options) | {"weights": self.weights}
         self._check_folder()
+        self.checkpoint = self._checkpoint()
         self.teacher = self._teacher()
         pyramid = self.teacher.pair.pyramid
         self.role = Role(options.role, options.from_scale, len(pyramid))
@@ -87,8 +93,20 @@ class Job:
             if other or not names:
                 told = "; ".join(f"{name} {before.get(name)}, now {self.settings.get(name)}" for name in other[:3])
                 raise ValueError(f"out: {self.folder} has a training with other settings ({told}); give another folder")
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and not (self.folder.is_dir() and set(os.listdir(self.folder)) <= {LOCKS}):
             raise ValueError(f"out: expected a new or empty folder, or that of a training; got {self.folder}")
+
+    def _checkpoint(self) -> str | None:
+        """The file to continue from, if there is one."""
+        file = self.folder / CHECKPOINT
+        if not file.exists():
+            return None
+        try:
+            if "pytorch-lightning_version" in unpickling.load(file):
+                return str(file)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, TypeError):
+            pass
+        raise ValueError(f"out: {file} is damaged or no checkpoint of a training; remove it to begin again")
 
     def _teacher(self) -> Teacher:
         dtype = torch.bfloat16 if self.options.precision == "bf16-mixed" else torch.float32
@@ -124,6 +142,13 @@ class Job:
         callbacks.append(
             ModelCheckpoint(self.folder, "last", every_n_train_steps=options.save_every, enable_version_counter=False)
         )
+        try:
+            return self._made(callbacks, processes)
+        except MisconfigurationException as error:
+            raise ValueError(f"accelerator, devices: {error}") from None
+
+    def _made(self, callbacks: list[Callback], processes: int) -> Trainer:
+        options = self.options
         return Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -156,12 +181,16 @@ class Job:
         lock = RunLock(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(self.trainer.global_rank)
+        try:
+            self._train()
+        finally:
+            lock.release()
+
+    def _train(self) -> None:
         if self.trainer.is_global_zero:
             write_atomically(self.folder / SETTINGS, (json.dumps(self.settings, indent=2) + "\n").encode())
-        checkpoint = self.folder / CHECKPOINT
         started = time.perf_counter()
-        going_on = str(checkpoint) if checkpoint.is_file() else None
-        self.trainer.fit(self.module, self.training, self.validation, ckpt_path=going_on, weights_only=True)
+        self.trainer.fit(self.module, self.training, self.validation, ckpt_path=self.checkpoint, weights_only=True)
         seconds = time.perf_counter() - started
         (scores,) = self.trainer.validate(self.module, self.validation, verbose=False)
         if self.trainer.is_global_zero:

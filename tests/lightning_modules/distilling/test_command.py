@@ -26,7 +26,7 @@ def distil(pair_files, tmp_path):
 
     def run(options: str, name: str = "out"):
         models = ["--target", pair_files["target"], "--tokenizer", pair_files["tokenizer"]]
-        words = [*map(str, models), *QUICK.split(), *options.split(), "--accelerator", "cpu", "--out"]
+        words = [*map(str, models), *QUICK.split(), "--accelerator", "cpu", *options.split(), "--out"]
         main([*words, str(tmp_path / name)])
         return tmp_path / name
 
@@ -162,6 +162,7 @@ def test_stored_images_come_in_another_order_each_time():
         ("--depth 2 --tokenizer OTHER", "tokenizer.safetensors: does not fit the VQVAE"),
         ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
         ("--depth 2 --data nowhere", "nowhere contains no run"),
+        ("--depth 2 --accelerator cuda", "accelerator, devices: "),
         ("--dept 2", "unknown option --dept; did you mean --depth?"),
     ],
 )
@@ -193,6 +194,8 @@ def test_no_folder_is_written_over(distil, capsys, tmp_path):
     assert "exists, its training is finished" in refused("")
     shutil.copytree(folder, tmp_path / "begun", ignore=shutil.ignore_patterns("draft.*"))
     assert "training with other settings (lr 0.001, now 0.1)" in refused(" --lr 0.1", "begun")
+    (tmp_path / "begun" / "last.ckpt").write_bytes(b"no checkpoint")
+    assert "last.ckpt is damaged or no checkpoint of a training" in refused("", "begun")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     assert "expected a new or empty folder" in refused("", "full")
