@@ -186,6 +186,24 @@ def test_other_weights_are_refused(claim_file, pair_files, tmp_path, check):
     assert status == 2 and said.rstrip().endswith("give it by --draft FILE")
 
 
+def test_an_arms_own_draft_is_found_by_its_digest(claim_file, pair_files, check):
+    claim = json.loads(claim_file.read_text())
+    own = {"draft": "elsewhere.pth", "draft_sha256": claim["models"]["draft"]["sha256"]}  # the same weights
+    claim["arms"]["lossy"]["strategy"]["draft"] = own.pop("draft")
+    claim["arms"]["lossy"] |= own
+    claim_file.write_text(json.dumps(claim))
+    assert check(claim_file, "--arms", "lossy", "--images", "2")[0] == 0
+    changed(claim_file, ("arms", "lossy", "draft_sha256"), "0" * 64)
+    status, said = check(claim_file, "--arms", "lossy")
+    assert (
+        status == 2 and f"strategy 'lossy': draft: the claim's is 'elsewhere.pth' with the SHA-256 {'0' * 64}" in said
+    )
+    changed(claim_file, ("arms", "lossy", "strategy", "draft"), "target:first=1")
+    changed(claim_file, ("arms", "lossy", "draft_sha256"), None)
+    status, said = check(claim_file, "--arms", "lossy")
+    assert status == 1 and "images are not reproduced" in said
+
+
 def test_a_claim_imports_nothing_that_the_user_does_not_name(claim_file, tmp_path, check, monkeypatch):
     source = "from dataclasses import dataclass\nimport sdvar\nprint('imported')\n"
     (tmp_path / "planted.py").write_text(f"{source}@dataclass(frozen=True)\nclass Rule(sdvar.Match):\n    pass\n")
