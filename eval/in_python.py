@@ -15,7 +15,7 @@ from eval.cli.groups import Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.cli.outcome import measure_job
-from lightning_modules.sampling_options import BUNDLED_SAMPLING
+from lightning_modules.sampling_options import SAMPLING
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home
 
@@ -60,7 +60,7 @@ def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(sampling := options.get("sampling"), sdvar.Sampling):
         if sampling.more_smooth:
             raise ValueError("sampling.more_smooth: expected False, its images are not for measuring; got True")
-        options["sampling"] = {name: getattr(sampling, name) for name in BUNDLED_SAMPLING}
+        options["sampling"] = {name: getattr(sampling, name) for name in SAMPLING}
     return {name: value if isinstance(value, _YAML) else str(value) for name, value in options.items()}
 
 

@@ -222,7 +222,8 @@ class SDVARPredictor(LightningModule):
         """Computes what the arm's models make of the run's classes, once, so that no batch takes longer for it."""
         data = getattr(self._trainer, "datamodule", None)  # none where a step is run by itself
         if isinstance(data, ClassLabelDataModule) and arm.name not in self._warm:
-            learn_classes(data.classes.labels, self._models(arm), guided=(arm.sampling or self.sampling).cfg != 0)
+            guided = (arm.sampling or self.sampling).guided_scales(len(self.pair.pyramid)) > 0
+            learn_classes(data.classes.labels, self._models(arm), guided)
 
     def _models(self, arm: Arm) -> list[NextScaleModel]:
         return arm.decoding.models_of(self.pairs[arm.draft])

@@ -10,13 +10,19 @@ from lightning_modules.command_line import ArgumentParser
 
 BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
 RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
-SHORT = {f"--{name}": f"--sampling.{name}" for name in BUNDLED_SAMPLING}
+SAMPLING = (*BUNDLED_SAMPLING, "cfg_until")  # the last has no default
+SHORT = {f"--{name}": f"--sampling.{name}" for name in SAMPLING}
 
 
 def add_sampling(parser: ArgumentParser) -> None:
     """Adds guidance, filters and temperature; their defaults depend on the models."""
     add = parser.add_argument
-    add("--sampling.cfg", type=float | None, help="guidance, 0 is off (1.5); short: --cfg, and so for the next three")
+    add(
+        "--sampling.cfg",
+        type=float | list[float] | str | None,
+        help="guidance, 0 is off (1.5): a number, or one per scale, 1.5,1.5,1.5,1.5,0,0; short: --cfg, and so for the "
+        "next four",
+    )
     add("--sampling.top_k", type=int | None, help="keep the k best tokens, 0 is off (bundled 60, own 900)")
     add("--sampling.top_p", type=float | None, help="keep the likeliest tokens up to this mass, 0 is off (own 0.96)")
     add(
@@ -24,6 +30,7 @@ def add_sampling(parser: ArgumentParser) -> None:
         type=float | list[float] | str | None,
         help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
     )
+    add("--sampling.cfg_until", type=int | None, help="no guidance from this scale on, 1 to the number of scales")
 
 
 def in_long_form(word: str) -> str:
@@ -33,19 +40,20 @@ def in_long_form(word: str) -> str:
 
 
 def complete_sampling(given: Any, defaults: dict[str, float]) -> dict[str, Any]:
-    """The sampling with the defaults where nothing is given, and a temperature in text as numbers.
+    """The sampling with the defaults where nothing is given, and what is in text as numbers.
 
     Raises:
         ValueError: with one line that says what is wrong.
     """
     if not isinstance(given, Namespace):
-        raise ValueError(f"sampling: expected a mapping of {', '.join(defaults)}, got {given!r}")
+        raise ValueError(f"sampling: expected a mapping of {', '.join(SAMPLING)}, got {given!r}")
     sampling = defaults | {name: value for name, value in vars(given).items() if value is not None}
-    temperature = sampling["temperature"]
-    if isinstance(temperature, str):
-        try:
-            sampling["temperature"] = [float(part) for part in temperature.split(",")]
-        except ValueError:
-            expected = "expected a number, or one per scale such as 1.1,1.1,1.0"
-            raise ValueError(f"sampling.temperature: {expected}; got {temperature!r}") from None
+    for name, example in (("cfg", "1.5,1.5,0"), ("temperature", "1.1,1.1,1.0")):
+        value = sampling[name]
+        if isinstance(value, str):
+            try:
+                sampling[name] = [float(part) for part in value.split(",")]
+            except ValueError:
+                expected = f"expected a number, or one per scale such as {example}"
+                raise ValueError(f"sampling.{name}: {expected}; got {value!r}") from None
     return sampling

@@ -20,6 +20,7 @@ from sdvar.decoding.acceptance import (
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import NEAR_TIE, first_differences
 from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.parallel import Parallel
 from sdvar.decoding.result import DecodeResult, DecodeStats
 from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
 from sdvar.decoding.speculative import Speculative
@@ -58,6 +59,7 @@ __all__ = [
     "ModelPair",
     "Neighbour",
     "NextScaleModel",
+    "Parallel",
     "Proposal",
     "Rejection",
     "Sampling",

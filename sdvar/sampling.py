@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,45 +22,64 @@ class Sampling:
     """How tokens are drawn, for the draft and the target alike.
 
     Args:
-        cfg: guidance strength; at scale k the logits are (1 + t) class - t null with t = cfg k / (K - 1), so 0 is
-            unguided.
+        cfg: guidance strength, a number, or one per scale: at scale k the logits are (1 + t) class - t null with
+            t = cfg_k k / (K - 1), so 0 is unguided, and K equal numbers are that number.
         top_k: keep the k best tokens and all ties with the k-th; 0 is off.
         top_p: keep the most likely tokens that together have this mass, ties whole; 0 is off.
         temperature: divides the guided logits before the filters; a number, or one per scale.
         more_smooth: build the image from mixtures of codebook vectors (Gumbel softmax) instead of the picked ones, as
             VAR does for pictures that look smoother. The tokens then do not describe the image; not for measuring.
+        cfg_until: from this scale on, 1 .. K, there is no guidance, whatever ``cfg`` says; None for no such scale.
+
+    After the last guided scale the null branch is not computed: passes over such scales alone take half the work.
 
     Raises:
         TypeError, ValueError: naming the argument, the value received and what is allowed.
     """
 
-    cfg: float = 1.5
+    cfg: float | Sequence[float] = 1.5
     top_k: int = 0
     top_p: float = 0.0
     temperature: float | Sequence[float] = 1.0
     more_smooth: bool = False
+    cfg_until: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("cfg", self.cfg, math.isfinite, "a finite number, 0 for no guidance")
+        self._check_numbers("cfg", math.isfinite, "a finite number (0 is no guidance), or one such number per scale")
         check_int("top_k", self.top_k, least=0, note=" (0 is off)")
         check_number("top_p", self.top_p, lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
         check_bool("more_smooth", self.more_smooth)
-        temperatures = self.temperature
-        if isinstance(temperatures, Sequence) and not isinstance(temperatures, str):
-            object.__setattr__(self, "temperature", tuple(temperatures))
-        for value in self.temperature if isinstance(self.temperature, tuple) else (self.temperature,):
-            check_number("temperature", value, lambda x: 0 < x < math.inf, "a number > 0, or one such number per scale")
+        self._check_numbers("temperature", lambda x: 0 < x < math.inf, "a number > 0, or one such number per scale")
+        if self.cfg_until is not None:
+            check_int("cfg_until", self.cfg_until, least=1, note=", the first scale without guidance")
+
+    def _check_numbers(self, name: str, allowed: Callable[[float], bool], words: str) -> None:
+        """Checks a number, or a sequence of them, which becomes a tuple."""
+        given = getattr(self, name)
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            given = tuple(given)
+            object.__setattr__(self, name, given)
+        for value in given if isinstance(given, tuple) else (given,):
+            check_number(name, value, allowed, words)
 
     def check_scales(self, scales: int) -> None:
-        """Raise ValueError if a list of temperatures does not have one for each of ``scales`` scales."""
-        if isinstance(self.temperature, tuple) and len(self.temperature) != scales:
-            raise ValueError(
-                f"temperature: expected one number or {scales}, one per scale, got {len(self.temperature)}"
-            )
+        """Raise ValueError if what is given per scale, or as a scale, does not fit a pyramid of ``scales`` scales."""
+        for name in ("cfg", "temperature"):
+            given = getattr(self, name)
+            if isinstance(given, tuple) and len(given) != scales:
+                raise ValueError(f"{name}: expected one number or {scales}, one per scale, got {len(given)}")
+        if self.cfg_until is not None and self.cfg_until > scales:
+            raise ValueError(f"cfg_until: expected 1 to {scales}, the number of scales, got {self.cfg_until}")
 
     def guidance(self, scale: int, scales: int) -> float:
-        """t_k = cfg k / (K - 1); 0 when there is one scale."""
-        return self.cfg * scale / (scales - 1) if scales > 1 else 0.0
+        """t_k = cfg_k k / (K - 1); 0 from ``cfg_until`` on, and when there is one scale."""
+        if scales == 1 or (self.cfg_until is not None and scale >= self.cfg_until):
+            return 0.0
+        return _at(self.cfg, scale) * scale / (scales - 1)
+
+    def guided_scales(self, scales: int) -> int:
+        """The scales up to the last guided one; from this scale on there is no guidance. 0 if there is none at all."""
+        return max((scale + 1 for scale in range(scales) if self.guidance(scale, scales)), default=0)
 
     def filtered(self, logits: Tensor) -> Tensor:
         """Logits (..., V) with the filtered tokens at -inf; the input is not changed. top-k first, then top-p.
@@ -88,7 +107,12 @@ class Sampling:
 
     def temperature_at(self, scale: int) -> float:
         """The number that divides the guided logits of a scale."""
-        return self.temperature if isinstance(self.temperature, int | float) else self.temperature[scale]
+        return _at(self.temperature, scale)
+
+
+def _at(given: float | Sequence[float], scale: int) -> float:
+    """A scale's number, of one number for all or one per scale."""
+    return given if isinstance(given, int | float) else given[scale]
 
 
 def _least_kept(ascending: Tensor, ties: Tensor | int, drop: float) -> Tensor:

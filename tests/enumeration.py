@@ -72,7 +72,8 @@ def exact_probabilities(tiny: Tiny, sampling: sdvar.Sampling) -> Tensor:
     )
     probability = torch.ones(len(outcomes), dtype=torch.float64)
     for k in range(tiny.last):
-        t = sampling.cfg * k / (len(pair.pyramid) - 1)
+        cfg = sampling.cfg[k] if isinstance(sampling.cfg, tuple) else sampling.cfg
+        t = cfg * k / (len(pair.pyramid) - 1)
         guided = ((1 + t) * of_class[k] - t * of_null[k]) / sampling.temperature
         p = sdvar.filtered_probabilities(guided, sampling.top_k, sampling.top_p)  # (outcomes, n_k, V)
         probability *= p.gather(-1, tokens[k][..., None]).squeeze(-1).prod(1)

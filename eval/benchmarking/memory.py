@@ -63,7 +63,7 @@ def _sampling_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int)
         return 0 if isinstance(strategy, sdvar.Baseline) else whole, widest  # noise is kept for later rounds
     rule = getattr(strategy, "acceptance", None)
     exact = type(rule) is sdvar.Coupled and not is_auto(strategy)  # "auto" reads logits to measure agreement
-    if exact or isinstance(strategy, sdvar.Baseline | sdvar.Handoff):
+    if exact or isinstance(strategy, sdvar.Baseline | sdvar.Handoff | sdvar.Parallel):
         return 0, 0  # the kernel reads the model's own logits and writes tokens
     return whole if getattr(rule, "needs_draft_distribution", True) else 0, GUIDANCE_COPIES * whole + widest
 

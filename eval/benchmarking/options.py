@@ -174,6 +174,10 @@ def _check_original(options: Namespace) -> None:
         raise ValueError("images: expected true with --original, which always makes them, got false")
     if options.precision == "64-true":
         raise ValueError("precision: expected 32-true, bf16-true or 16-true with --original, got '64-true'")
-    if options.sampling.temperature != 1:
-        got = options.sampling.temperature
+    sampling = options.sampling
+    if sampling.temperature != 1:
+        got = sampling.temperature
         raise ValueError(f"sampling.temperature: expected 1 with --original, which has no other, got {got}")
+    if isinstance(sampling.cfg, list) or "cfg_until" in sampling:
+        got = f"{sampling.cfg} with cfg_until {sampling.get('cfg_until')}"
+        raise ValueError(f"sampling.cfg: expected one number with --original, which guides all scales by it, got {got}")

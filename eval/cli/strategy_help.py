@@ -17,7 +17,8 @@ TITLES = {
 MORE = """The parameters of a class follow it, or are given with it:
   --strategy Speculative --strategy.gamma Spans --strategy.gamma.scales 3,1,1,1
   --strategy "Speculative(gamma=Spans((3, 1, 1, 1)))"
-An arm may also have --strategy.reseed, --strategy.draft FILE and --strategy.sampling.top_k K (cfg, top_p, temperature).
+An arm may also have --strategy.reseed, --strategy.draft FILE and --strategy.sampling.top_k K (cfg,
+cfg_until, top_p, temperature).
 More in docs/strategies.md; classes of your own: docs/acceptance-rules.md."""
 
 

@@ -80,7 +80,7 @@ def network_schema() -> Schema:
 def _arm() -> Schema:
     always = {
         "strategy": described("how it decoded", TEXT),
-        "kind": described("target or draft (one model alone), speculative, handoff, or another class", TEXT),
+        "kind": described("target or draft (one model alone), speculative, handoff, parallel, or another class", TEXT),
         "arm": described("how it decoded, as a config states it", MAPPING),
         "lossless": described("keeps the baseline's distribution", TRUTH),
         "exact": described("keeps the baseline's tokens", TRUTH),

@@ -127,7 +127,7 @@ def guided_logits(
     Returns:
         (B, tokens of those scales, V).
     """
-    pyramid, guided = model.pyramid, sampling.cfg != 0
+    pyramid, guided = model.pyramid, sampling.guided_scales(len(model.pyramid)) > first
     if guided:
         labels = torch.cat((labels, torch.full_like(labels, model.num_classes)))
         inputs = torch.cat((inputs, inputs))

@@ -38,8 +38,8 @@ def decode(
         pair: the models.
         labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
         seeds: B seeds, any signed 64-bit ints.
-        strategy: Baseline, Speculative, Handoff. With gamma "auto" the first decode of a batch size takes longer, up to
-            some 15 seconds: it measures what is fastest, see `sdvar.tune`.
+        strategy: Baseline, Speculative, Handoff, Parallel. With gamma "auto" the first decode of a batch size takes
+            longer, up to some 15 seconds: it measures what is fastest, see `sdvar.tune`.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
         clock: measures the time of the parts, see sdvar.decoding.timing; None for no such measurement.
@@ -90,7 +90,7 @@ def check_fit(strategy: Strategy, sampling: Sampling, scales: int) -> None:
     if sampling.more_smooth and not strategy.smooth_allowed:
         raise ValueError(
             "more_smooth: expected False with Speculative, whose drafts and checks are of tokens, got True; "
-            "Baseline and Handoff take it"
+            "Baseline, Handoff and Parallel take it"
         )
 
 

@@ -11,11 +11,13 @@ class ModelProgress:
 
     Attributes:
         cached: scales in its cache, all computed from committed inputs unless `Stepper.truncate` is still to come.
+        null_cached: those of them that the null branch of guidance has too.
         calls: passes so far.
         tokens: positions in them.
     """
 
     cached: int = 0
+    null_cached: int = 0
     calls: int = 0
     tokens: int = 0
 

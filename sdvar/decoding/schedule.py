@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sdvar.arguments import check_int
@@ -119,25 +120,41 @@ class Spans(Schedule):
     scales: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.scales, str) or not hasattr(self.scales, "__iter__"):
-            raise TypeError(f"scales: expected ints >= 1 such as (8, 1, 1), got {self.scales!r}")
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if not self.scales:
-            raise ValueError("scales: expected ints >= 1 such as (8, 1, 1), got none")
-        for span in self.scales:
-            check_int("scales", span, least=1)
+        object.__setattr__(self, "scales", checked_spans("scales", self.scales))
 
     def check(self, scales: int) -> None:
-        if sum(self.scales) > scales:
-            raise ValueError(
-                f"scales: expected spans of {scales} scales in all, or fewer (the last span is then repeated), got "
-                f"{self.scales}, which are {sum(self.scales)}"
-            )
+        check_total("scales", self.scales, scales)
 
     def draft_length(self, pyramid: ScalePyramid, scale: int, cached: int, gamma: int) -> int:
-        end = 0
-        for span in self.scales:
-            end += span
-            if end > scale:
-                return end - scale - 1
-        return (end - scale - 1) % self.scales[-1]
+        return end_of_span(self.scales, scale) - scale - 1
+
+
+def checked_spans(name: str, spans: object) -> tuple[int, ...]:
+    """Spans as a tuple, or an error that calls them ``name``."""
+    if isinstance(spans, str) or not isinstance(spans, Iterable):
+        raise TypeError(f"{name}: expected ints >= 1 such as (8, 1, 1), got {spans!r}")
+    spans = tuple(spans)
+    if not spans:
+        raise ValueError(f"{name}: expected ints >= 1 such as (8, 1, 1), got none")
+    for span in spans:
+        check_int(name, span, least=1)
+    return spans
+
+
+def check_total(name: str, spans: tuple[int, ...], scales: int) -> None:
+    """Raise ValueError if the spans have more than ``scales`` scales."""
+    if sum(spans) > scales:
+        raise ValueError(
+            f"{name}: expected spans of {scales} scales in all, or fewer (the last span is then repeated), got "
+            f"{spans}, which are {sum(spans)}"
+        )
+
+
+def end_of_span(spans: tuple[int, ...], scale: int) -> int:
+    """The scale before which the span of ``scale`` ends; past the last cut the last span is repeated."""
+    end = 0
+    for span in spans:
+        end += span
+        if end > scale:
+            return end
+    return scale + 1 + (end - scale - 1) % spans[-1]

@@ -188,7 +188,10 @@ class DecodeState:
 
     def step_plain(self, which: str, images: Sequence[int], scale: int) -> None:
         """Decode the next scale with one model. All ``images`` must be at that scale."""
-        logits = self.next_logits(which, images, guided=self.sampling.more_smooth)
+        self.pick_and_commit(images, scale, self.next_logits(which, images, guided=self.sampling.more_smooth))
+
+    def pick_and_commit(self, images: Sequence[int], scale: int, logits: Logits) -> None:
+        """Commit what is picked from the logits of the next scale, (n, n_k, V)."""
         tokens = self.pick(images, scale, logits)
         self.maps.commit(images, scale, tokens, self._smooth_code(scale, logits))
 

@@ -46,8 +46,8 @@ class Stepper:
         self.name, self.model, self.progress, self.clock = name, model, progress, clock
         self.pyramid, self.sampling, self.seeds = model.pyramid, sampling, seeds
         self.fused_pick = fused_pick(model.device, model.logits_dtype, model.codebook_size)
-        self.guided = sampling.cfg != 0  # without guidance there is no null branch
-        self.workspace = model.workspace(len(progress), self.guided)
+        self.guided_scales = sampling.guided_scales(len(self.pyramid))
+        self.workspace = model.workspace(len(progress), guided=self.guided_scales > 0)
         self.visible_from = 0
         self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
         scales = range(len(self.pyramid))
@@ -76,12 +76,13 @@ class Stepper:
     def hold(self, images: Sequence[int], scales: int) -> None:
         """Count the first ``scales`` scales as cached, whatever the cache contains; to time a pass by itself."""
         for i in images:
-            self.progress[i].cached = scales
+            self.progress[i].cached = self.progress[i].null_cached = scales
 
     def truncate(self, images: Sequence[int], scale: int) -> None:
         """Forget the scales from ``scale`` on; a counter moves, nothing is copied."""
         for i in images:
             self.progress[i].cached = min(self.progress[i].cached, scale)
+            self.progress[i].null_cached = min(self.progress[i].null_cached, scale)
 
     def logits(self, images: Sequence[int], inputs: Tensor, first: int, last: int, wanted_from: int) -> Tensor:
         """As `run`, the guided logits alone: (n, tokens of the scales wanted_from <= k < last, V)."""
@@ -98,6 +99,9 @@ class Stepper:
     ) -> Logits:
         """Guided, temperature-scaled logits of a span of scales in one pass, with the tokens where a kernel picks them.
 
+        The null branch runs for all scales of the pass if any from ``wanted_from`` on is guided, or a scale after it.
+        No decode goes back to scales before the first one whose logits it wants, so none will miss it.
+
         Args:
             images: n ascending image numbers, all with exactly the scales before ``first`` in their cache.
             inputs: (n, tokens of the scales first <= k < last without scale 0, C_vae).
@@ -108,15 +112,18 @@ class Stepper:
         Returns:
             Those of the scales wanted_from <= k < last.
         """
-        cached = {i: self.progress[i].cached for i in images}
+        null = wanted_from < self.guided_scales
+        cached = {i: self.progress[i].null_cached if null else self.progress[i].cached for i in images}
         if set(cached.values()) != {first}:
             raise RuntimeError(f"pass from scale {first}: expected as many cached scales of each image, got {cached}")
-        work = Pass(self.name, len(images) * (2 if self.guided else 1), first, last, self.visible_from, wanted_from)
+        work = Pass(self.name, len(images) * (2 if null else 1), first, last, self.visible_from, wanted_from)
         with timed(self.clock, self.name, first, last, work):
-            raw = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from)
+            raw = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from, null)
             logits = None if self.fused_pick else self._read(raw, images, wanted_from, last)
         for i in images:
             self.progress[i].cached = last
+            if null:
+                self.progress[i].null_cached = last
             self.progress[i].calls += 1
             self.progress[i].tokens += self.pyramid.span_tokens(first, last)
         if logits is not None:
@@ -146,13 +153,13 @@ class Stepper:
         """What a model's own logits of the scales ``first`` <= k < ``last`` say."""
         if self.fused_pick:
             return self._pick(raw, images, first, last, drafted)
-        guided = self._guide(raw, self.pyramid.span(first, last))
+        guided = self._guide(raw, images, self.pyramid.span(first, last))
         self._note(images, first, guided.isfinite().all(-1))
         return Logits(lambda: guided)
 
-    def _guide(self, logits: Tensor, positions: slice) -> Tensor:
-        """What guidance and temperature make of a model's logits."""
-        if self.guided:
+    def _guide(self, logits: Tensor, images: Sequence[int], positions: slice) -> Tensor:
+        """What guidance and temperature make of a model's logits, of one branch or both."""
+        if len(logits) > len(images):
             of_class, of_null = logits.chunk(2)
             t = self._guidance[positions]
             logits = (1 + t) * of_class - t * of_null
@@ -164,18 +171,19 @@ class Stepper:
         seeds = self.seeds[rows_of(images, range(len(self.progress)), self.seeds.device)]
         positions = self.pyramid.span(first, last)
         together = torch.cat(list(drafted), dim=1) if drafted else None
+        table = self._positions if len(raw) > len(images) else self._positions._replace(guidance=None)
         picked = self.fused_pick(
-            raw, self._positions, positions.start, seeds, self.sampling, together, drafted_scales=len(drafted)
+            raw, table, positions.start, seeds, self.sampling, together, drafted_scales=len(drafted)
         )
         self._note(images, first, picked.finite)
-        return Logits(lambda: self._guide(raw, positions), picked.tokens, picked.agreed)
+        return Logits(lambda: self._guide(raw, images, positions), picked.tokens, picked.agreed)
 
     @functools.cached_property
     def _positions(self) -> Any:
         from sdvar.kernels.pick import Positions  # needs Triton
 
         scales, places = self.pyramid.addresses(self.seeds.device)
-        return Positions(scales, places, self._guidance if self.guided else None, self._temperature)
+        return Positions(scales, places, self._guidance, self._temperature)
 
     def _note(self, images: Sequence[int], scale: int, finite: Tensor) -> None:
         """Keep whether the logits of these images from ``scale`` on are finite, bool (n, tokens)."""

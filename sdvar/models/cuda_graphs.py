@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sdvar.models.launches import launches_dominate
 from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
-from sdvar.models.workspace import EagerWorkspace, selected
+from sdvar.models.workspace import EagerWorkspace, branches, selected
 from sdvar.rows import to_device
 
 log = logging.getLogger("sdvar.graphs")
@@ -89,16 +89,23 @@ class GraphedWorkspace(EagerWorkspace):
                 kept.copy_(new)
 
     def run(
-        self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
+        self,
+        images: Sequence[int],
+        inputs: Tensor,
+        first: int,
+        last: int,
+        visible_from: int,
+        logits_from: int,
+        null: bool,
     ) -> Tensor:
-        captured = self._find(images, inputs, (first, last, visible_from, logits_from))
+        captured = self._find(images, inputs, (first, last, visible_from, logits_from), null)
         if captured is None:
-            return super().run(images, inputs, first, last, visible_from, logits_from)
+            return super().run(images, inputs, first, last, visible_from, logits_from, null)
         n, bucket = len(images), self._bucket(len(images))
-        self._load(captured.inputs, captured.rows, images, inputs)
+        self._load(captured.inputs, captured.rows, images, inputs, null)
         captured.graph.replay()
         logits = captured.logits
-        if not self.guided:
+        if not null:
             return logits[:n].clone()
         # guidance makes new numbers of these at once, so the buffer itself may be handed on
         return logits if n == bucket else torch.cat((logits[:n], logits[bucket : bucket + n]))
@@ -107,36 +114,34 @@ class GraphedWorkspace(EagerWorkspace):
         """Images in the pass that serves so many."""
         return min(self.images, 1 << (images - 1).bit_length())
 
-    def _find(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured | None:
+    def _find(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Captured | None:
         bucket = self._bucket(len(images))
         # TF32 is part of what a graph computes
-        key = *span, bucket, len(images) == self.images, torch.backends.cuda.matmul.allow_tf32
+        key = *span, bucket, len(images) == self.images, null, torch.backends.cuda.matmul.allow_tf32
         if key in self._captured:
             return self._captured[key]
-        if not self._gains(bucket, span):
+        if not self._gains(bucket * branches(null), span):
             self._captured[key] = None
         elif _allowed.get() and not self._full:
-            captured = self._try_to_capture(images, inputs, span)
+            captured = self._try_to_capture(images, inputs, span, null)
             if not self._full:
                 self._captured[key] = captured
         return self._captured.get(key)
 
-    def _gains(self, bucket: int, span: Span) -> bool:
+    def _gains(self, rows: int, span: Span) -> bool:
         """Whether launches dominate in such a pass, whose logits then fit into the buffer but for borderline cases."""
-        if not launches_dominate(self.model, bucket * self.branches, *span):
-            return False
-        return self._numbers(bucket, span) <= self._room
+        return launches_dominate(self.model, rows, *span) and self._numbers(rows, span) <= self._room
 
-    def _numbers(self, bucket: int, span: Span) -> int:
+    def _numbers(self, rows: int, span: Span) -> int:
         """Logits of a pass."""
         _, last, _, logits_from = span
-        return bucket * self.branches * self.model.pyramid.span_tokens(logits_from, last) * self.model.codebook_size
+        return rows * self.model.pyramid.span_tokens(logits_from, last) * self.model.codebook_size
 
-    def _try_to_capture(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured | None:
+    def _try_to_capture(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Captured | None:
         name = f"scales {span[0]}-{span[1] - 1} of {self._bucket(len(images))} images"
         started = time.perf_counter()
         try:
-            captured = self._prepare(images, inputs, span)
+            captured = self._prepare(images, inputs, span, null)
         except torch.OutOfMemoryError:
             self._captured, self._full = {}, True
             torch.cuda.empty_cache()
@@ -149,20 +154,20 @@ class GraphedWorkspace(EagerWorkspace):
         log.info("%s captured; %.2f s of capturing so far", name, self.model.capture_seconds)
         return captured
 
-    def _prepare(self, images: Sequence[int], inputs: Tensor, span: Span) -> Captured:
+    def _prepare(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Captured:
         first, last, visible_from, logits_from = span
-        whole, n = len(images) == self.images, self._bucket(len(images)) * self.branches
+        whole, n = len(images) == self.images, self._bucket(len(images)) * branches(null)
         with torch.inference_mode(False):
             static = torch.zeros(n, *inputs.shape[1:], dtype=inputs.dtype, device=self.device)
             rows = None if whole else torch.zeros(n, dtype=torch.int64, device=self.device)
-        logits = self._logits[: self._numbers(n // self.branches, span)].view(n, -1, self.model.codebook_size)
-        self._load(static, rows, images, inputs)
+        logits = self._logits[: self._numbers(n, span)].view(n, -1, self.model.codebook_size)
+        self._load(static, rows, images, inputs, null)
 
         def work() -> None:
-            cache, conditioning = self.whole, self._begun
+            cache, conditioning = self._all_images(null)
             if rows is not None:
                 any_row = rows.clamp(max=self.rows - 1)  # for the padding
-                cache, conditioning = self.cache, selected(conditioning, any_row)
+                cache, conditioning = self.cache, selected(self._begun, any_row)
             logits.copy_(
                 self.model.forward_span(conditioning, static, first, last, cache, rows, visible_from, logits_from)
             )
@@ -182,26 +187,26 @@ class GraphedWorkspace(EagerWorkspace):
         with torch.inference_mode(False):
             return torch.empty(self._room, dtype=self.model.logits_dtype, device=self.device)
 
-    def _load(self, static: Tensor, rows: Tensor | None, images: Sequence[int], inputs: Tensor) -> None:
+    def _load(self, static: Tensor, rows: Tensor | None, images: Sequence[int], inputs: Tensor, null: bool) -> None:
         n, bucket = len(images), self._bucket(len(images))
-        for branch in range(self.branches):
+        for branch in range(branches(null)):
             static[branch * bucket : branch * bucket + n] = inputs
         if rows is not None:
             padding = [self.rows] * (bucket - n)
             numbers = [*images, *padding]
-            if self.guided:
+            if null:
                 numbers += [*(i + self.images for i in images), *padding]
             rows.copy_(to_device(numbers, self.device))
 
 
 def most_logits(model: NextScaleModel, images: int, guided: bool) -> int:
     """Logits of the largest pass that is captured in a batch of so many images."""
-    scales, branches, most = len(model.pyramid), 2 if guided else 1, 0
+    scales, rows, most = len(model.pyramid), branches(guided), 0
     buckets = {min(images, 1 << power) for power in range(images.bit_length() + 1)}
     for first, last in itertools.combinations(range(1, scales + 1), 2):  # scale 0 is in the class prefix
         tokens = model.pyramid.span_tokens(first, last)
-        sizes = [size for size in buckets if launches_dominate(model, size * branches, first, last)]
-        most = max(most, max(sizes, default=0) * branches * tokens * model.codebook_size)
+        sizes = [size for size in buckets if launches_dominate(model, size * rows, first, last)]
+        most = max(most, max(sizes, default=0) * rows * tokens * model.codebook_size)
     return most
 
 

@@ -95,18 +95,26 @@ class Workspace(Protocol):
         """
 
     def run(
-        self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
+        self,
+        images: Sequence[int],
+        inputs: Tensor,
+        first: int,
+        last: int,
+        visible_from: int,
+        logits_from: int,
+        null: bool,
     ) -> Tensor:
-        """Logits of both guidance branches for some images.
+        """Logits of one guidance branch or both for some images.
 
         Args:
             images: n ascending image numbers of the batch.
             inputs: (n, tokens, C_vae), see `NextScaleModel.forward_span`; the branches share them.
             first, last, visible_from, logits_from: as there.
+            null: whether the null branch runs too; not where the workspace was made without guidance.
 
         Returns:
-            (n, tokens from ``logits_from``, V); with guidance (2n, …), the null branch after the class branch. These
-            2n are overwritten by the next pass.
+            (n, tokens from ``logits_from``, V); with the null branch (2n, …), it after the class branch. These 2n are
+            overwritten by the next pass.
         """
 
 

@@ -17,13 +17,13 @@ class EagerWorkspace:
     Args:
         model: the model.
         images: B.
-        guided: whether a null branch runs beside the class branch; it takes the rows B .. 2B - 1.
+        guided: whether a null branch may run beside the class branch; it takes the rows B .. 2B - 1.
         cache: of `cache_rows` rows.
 
     Attributes:
         spare_rows: rows of the cache after those of the images.
         conditioning: of all rows, see `begin`.
-        cache: of all rows; ``whole`` is the part of it that a pass of all images uses.
+        cache: of all rows.
     """
 
     spare_rows = 0
@@ -32,22 +32,16 @@ class EagerWorkspace:
         self.model, self.images, self.guided, self.cache = model, images, guided, cache
         self.device = model.device
         self.conditioning: Conditioning = None  # until `begin`
-        self.whole = cache.head(self.rows)
 
     @classmethod
     def cache_rows(cls, images: int, guided: bool) -> int:
         """Rows of the cache that a workspace needs."""
-        return images * (2 if guided else 1) + cls.spare_rows
-
-    @property
-    def branches(self) -> int:
-        """Rows of an image."""
-        return 2 if self.guided else 1
+        return images * branches(guided) + cls.spare_rows
 
     @property
     def rows(self) -> int:
         """Rows of the batch, guidance branches counted."""
-        return self.images * self.branches
+        return self.images * branches(self.guided)
 
     def begin(self, classes: Sequence[int]) -> Tensor:
         """Start a decode of B images of these classes, see `sdvar.models.protocol.Workspace`."""
@@ -55,23 +49,36 @@ class EagerWorkspace:
         prefix, rows = self.model.prefixes.rows([*classes, *nulls])
         logits = prefix.logits.index_select(0, rows)
         self._condition([values.index_select(0, rows) for values in prefix.conditioning], type(prefix.conditioning))
-        self.whole.copy(slice(None), prefix.cache, rows, positions=logits.shape[1])
+        self.cache.head(self.rows).copy(slice(None), prefix.cache, rows, positions=logits.shape[1])
         return logits
 
     def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
         self.conditioning = kind(*values)
 
     def run(
-        self, images: Sequence[int], inputs: Tensor, first: int, last: int, visible_from: int, logits_from: int
+        self,
+        images: Sequence[int],
+        inputs: Tensor,
+        first: int,
+        last: int,
+        visible_from: int,
+        logits_from: int,
+        null: bool,
     ) -> Tensor:
-        """Logits of both guidance branches for some images, see `sdvar.models.protocol.Workspace`."""
-        cache, rows, conditioning = self.whole, None, self._begun
+        """Logits of one guidance branch or both for some images, see `sdvar.models.protocol.Workspace`."""
         if len(images) < self.images:
-            cache, rows = self.cache, self._rows_of(images, inputs.device)
-            conditioning = selected(conditioning, rows)
-        if self.guided:
+            rows = self._rows_of(images, inputs.device, null)
+            cache, conditioning = self.cache, selected(self._begun, rows)
+        else:
+            rows, (cache, conditioning) = None, self._all_images(null)
+        if null:
             inputs = torch.cat((inputs, inputs))
         return self.model.forward_span(conditioning, inputs, first, last, cache, rows, visible_from, logits_from)
+
+    def _all_images(self, null: bool) -> tuple[Cache, Conditioning]:
+        """Cache and conditioning of a pass of all images: the first rows, in the same memory."""
+        rows = self.images * branches(null)
+        return self.cache.head(rows), type(self._begun)(*(values[:rows] for values in self._begun))
 
     @property
     def _begun(self) -> Conditioning:
@@ -79,9 +86,14 @@ class EagerWorkspace:
             raise RuntimeError("a pass before `begin`")
         return self.conditioning
 
-    def _rows_of(self, images: Sequence[int], device: torch.device) -> Tensor:
+    def _rows_of(self, images: Sequence[int], device: torch.device, null: bool) -> Tensor:
         rows = to_device(images, device)
-        return torch.cat((rows, rows + self.images)) if self.guided else rows
+        return torch.cat((rows, rows + self.images)) if null else rows
+
+
+def branches(null: bool) -> int:
+    """Rows of an image, with the null branch or without."""
+    return 2 if null else 1
 
 
 def selected(conditioning: Conditioning, rows: Tensor) -> Conditioning:

@@ -91,11 +91,12 @@ def group_sizes(batch: int) -> list[int]:
 
 def cost_table(
     measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: ScalePyramid, batch: int,
-    padded: bool,
+    padded: bool, guided_scales: int = 0,
 ) -> CostTable:  # fmt: skip
     """The table, from seconds at the sizes of `group_sizes`.
 
-    Passes that were not measured are estimated from those of the same model, by a fit to positions and query-key pairs.
+    Passes that were not measured are estimated from those of the same model, by a fit to positions and query-key pairs,
+    of both guidance branches where both run.
 
     Args:
         measured: seconds by step and images. Passes may be missing; other steps are there at all sizes, or at the
@@ -104,9 +105,10 @@ def cost_table(
         pyramid: the token maps.
         batch: B.
         padded: whether a group costs what the next measured size does (CUDA graphs), or something between two sizes.
+        guided_scales: of the sampling; passes that want no logits before this scale run one branch.
     """
     sizes = group_sizes(batch)
-    fits = {model: _fit(measured, model, pyramid) for model in ("draft", "target")}
+    fits = {model: _fit(measured, model, pyramid, guided_scales) for model in ("draft", "target")}
     images, seconds = np.arange(1, batch + 1), {}
     for step in steps:
         known = [size for size in sizes if (step, size) in measured or step.op in fits]
@@ -116,12 +118,15 @@ def cost_table(
     return CostTable(batch, seconds)
 
 
-def _fit(measured: Mapping[tuple[Step, int], float], model: str, pyramid: ScalePyramid) -> Callable[[Step, int], float]:
+def _fit(
+    measured: Mapping[tuple[Step, int], float], model: str, pyramid: ScalePyramid, guided_scales: int
+) -> Callable[[Step, int], float]:
     """Seconds of a pass as a constant, a part that grows with its positions and one with its query-key pairs."""
 
     def terms(step: Step, images: int) -> np.ndarray:
         pairs = sum(pyramid.tokens[k] * pyramid.offsets[k + 1] for k in range(step.first, step.last))
-        return np.array([1.0, images * pyramid.span_tokens(step.first, step.last), images * pairs])
+        rows = images * (2 if step.wanted < guided_scales else 1)
+        return np.array([1.0, rows * pyramid.span_tokens(step.first, step.last), rows * pairs])
 
     points = [(terms(*point), seconds) for point, seconds in measured.items() if point[0].op == model]
     # relative errors: a tenth counts the same in a short pass and in a long one

@@ -71,7 +71,8 @@ def measure_costs(pair: ModelPair, sampling: Sampling, batch: int, seconds: floa
     every = len(needed) + len(others)
     log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
     medians = {point: median(times) for point, times in measured.items()}
-    return cost_table(medians, steps, pair.pyramid, batch, padded=pair.target.graphs)
+    guided_scales = sampling.guided_scales(len(pair.pyramid))
+    return cost_table(medians, steps, pair.pyramid, batch, pair.target.graphs, guided_scales)
 
 
 def _points(steps: Sequence[Step], sizes: Sequence[int]) -> tuple[list[Point], list[Point]]:

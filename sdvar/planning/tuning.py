@@ -226,7 +226,7 @@ def _plain_seconds(plain: Speculative, pair: ModelPair, sampling: Sampling, batc
     taken = []
     for repeat in range(3):
         inputs = labels_and_seeds(batch, repeat, pair.num_classes, pair.device)
-        learn_classes(inputs[0], [pair.target], guided=sampling.cfg != 0)
+        learn_classes(inputs[0], [pair.target], guided=sampling.guided_scales(len(pair.pyramid)) > 0)
         started = now(pair.device)
         decode(pair, *inputs, plain, sampling, images=False)
         taken.append(now(pair.device) - started)

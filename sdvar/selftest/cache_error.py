@@ -32,8 +32,13 @@ def cache_error(state: DecodeState) -> float:
         for image in range(state.batch):
             if stepper.progress[image].cached > state.maps.progress[image].committed:
                 return math.inf
-            if stepper.progress[image].cached > stepper.visible_from:
-                errors.append(_image_error(state, stepper, image))
+            progress, null = stepper.progress[image], stepper.model.num_classes
+            branches = [(state.classes[image], image, progress.cached)]
+            if stepper.guided_scales:
+                branches.append((null, image + state.batch, progress.null_cached))
+            errors += [
+                _row_error(state, stepper, image, *branch) for branch in branches if branch[-1] > stepper.visible_from
+            ]
     return largest(errors)
 
 
@@ -43,23 +48,18 @@ def inputs_of_scales(pyramid: ScalePyramid, inputs: Tensor, first: int, last: in
     return inputs[:, offsets[max(first, 1)] - n_0 : offsets[max(last, 1)] - n_0]
 
 
-def _image_error(state: DecodeState, stepper: Stepper, image: int) -> float:
-    pyramid, first, last = state.pyramid, stepper.visible_from, stepper.progress[image].cached
+def _row_error(state: DecodeState, stepper: Stepper, image: int, label: int, row: int, last: int) -> float:
+    """Of one guidance branch of an image: the class that it is given, its row and the scales in its cache."""
+    pyramid, first = state.pyramid, stepper.visible_from
     tokens = [part[image : image + 1] for part in pyramid.split(state.maps.tokens)]
     # inputs from the tokens, not from the state's f-hat: a wrong f-hat has to show as well
     inputs = inputs_of_scales(pyramid, state.pair.tokenizer.var_inputs(tokens), first, last)
-    classes, rows = [state.classes[image]], [image]
-    if stepper.guided:
-        classes.append(stepper.model.num_classes)
-        rows.append(image + state.batch)
-    labels = to_device(classes, stepper.model.device)
-    fresh = stepper.model.new_cache(len(rows))
-    inputs = inputs.expand(len(rows), -1, -1)
+    fresh, labels = stepper.model.new_cache(1), to_device([label], stepper.model.device)
     stepper.model.forward_span(stepper.model.condition(labels), inputs, first, last, fresh, visible_from=first)
     positions = pyramid.span(first, last)
-    expected = fresh.read(list(range(len(rows))), positions)
+    expected = fresh.read([0], positions)
     difference = largest(
         (ours - part).abs().max().item()
-        for ours, part in zip(stepper.workspace.cache.read(rows, positions), expected, strict=True)
+        for ours, part in zip(stepper.workspace.cache.read([row], positions), expected, strict=True)
     )
     return difference / max(1.0, largest(part.abs().max().item() for part in expected))

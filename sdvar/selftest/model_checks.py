@@ -21,7 +21,8 @@ from sdvar.selftest.cache_error import inputs_of_scales
 from sdvar.selftest.result import ROUNDING, CheckResult, largest, relative_error
 
 BASELINE = Baseline()
-SAMPLING = Sampling()  # guided and unfiltered: the filters are not checked here
+CFG = 1.5
+SAMPLING = Sampling(CFG)  # guided and unfiltered: the filters are not checked here
 
 
 def fresh_state(pair: ModelPair, B: int) -> DecodeState:
@@ -120,7 +121,7 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     null = torch.full_like(labels, pair.num_classes)
     of_class, of_null = (target.forward_span(target.condition(of), inputs, 0, last) for of in (labels, null))
     scale = pyramid.scale_of_position(0, last, pair.device)[:, None].to(guided.dtype)
-    t = SAMPLING.cfg * scale / max(1, scales - 1)
+    t = CFG * scale / max(1, scales - 1)
     error = relative_error(guided, (1 + t) * of_class - t * of_null)
     meaning = (
         "guided logits against (1 + t) class - t null of separate passes; the branches differ from the first input on"

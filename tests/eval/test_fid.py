@@ -277,6 +277,9 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["--strategy"], "expected a value after it"),
         (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
         (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one per scale"),
+        (["OPTIONS", "--cfg", "1.5,0"], "cfg: expected one number or 4, one per scale, got 2"),
+        (["OPTIONS", "--cfg_until", "5"], "cfg_until: expected 1 to 4, the number of scales, got 5"),
+        (["OPTIONS", "--cfg_until", "0"], "cfg_until: expected an int >= 1, the first scale without guidance, got 0"),
         (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
         (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, nll, or none"),
         (

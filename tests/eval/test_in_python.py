@@ -13,12 +13,15 @@ OPTIONS = {"labels": "0-2", "images_per_class": 1, "batch_size": 3, "threads": 1
 
 def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, capsys):
     strategy = {"fast": sdvar.Speculative(2, sdvar.Match(0.5)), "late": "Handoff(2)"}
-    options = {**pair_files, **OPTIONS, "strategy": strategy, "sampling": sdvar.Sampling(cfg=2.0), "metrics": "pairs"}
+    options = {**pair_files, **OPTIONS, "strategy": strategy, "metrics": "pairs"}
+    options["sampling"] = sdvar.Sampling(cfg=[2.0, 2.0, 0.0, 0.0], cfg_until=3)
     metrics = eval.run(**options, out=tmp_path / "run")
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert list(metrics["arms"]) == ["baseline", "fast", "late"] and (tmp_path / "run" / "report.html").is_file()
     assert metrics["arms"]["fast"]["strategy"] == str(strategy["fast"])
-    assert metrics["config"]["sampling"] == {"cfg": 2.0, "top_k": 0, "top_p": 0.0, "temperature": 1.0}
+    assert metrics["config"]["sampling"] == {
+        "cfg": [2.0, 2.0, 0.0, 0.0], "top_k": 0, "top_p": 0.0, "temperature": 1.0, "cfg_until": 3,
+    }  # fmt: skip
     again = eval.run(**options, out=tmp_path / "run")  # it is finished: measured anew
     assert again["arms"].keys() == metrics["arms"].keys()
     assert capsys.readouterr().out == ""

@@ -44,16 +44,18 @@ def test_shipped_configs_build_their_model_and_data(config, pair_files, monkeypa
 
 
 @pytest.mark.parametrize("scales", [6, 5])
-def test_a_temperature_a_scale_is_checked_against_the_pyramid(scales, monkeypatch):
+def test_numbers_a_scale_are_checked_against_the_pyramid(scales, monkeypatch):
     from lightning.pytorch.cli import LightningCLI
 
     monkeypatch.setattr(sys, "argv", ["lightning_modules"])
     model = yaml.safe_load((ROOT / "configs" / "predict_tiny.yaml").read_text())["model"]
-    model["init_args"]["sampling"]["temperature"] = [1.1] * scales
+    model["init_args"]["sampling"] |= {"temperature": [1.1] * scales, "cfg": [*[2.0] * 5, 0.0], "cfg_until": 4}
     options = {"run": False, "save_config_callback": None, "subclass_mode_model": True}
     if scales == 6:
         cli = LightningCLI(args={"model": model}, **options)
-        assert cli.model.settings()["sampling"]["temperature"] == (1.1,) * 6
+        sampling = cli.model.settings()["sampling"]
+        assert sampling["temperature"] == (1.1,) * 6
+        assert (sampling["cfg"], sampling["cfg_until"]) == ((*[2.0] * 5, 0.0), 4)
     else:
         with pytest.raises(ValueError, match="temperature: expected one number or 6, one per scale, got 5"):
             LightningCLI(args={"model": model}, **options)

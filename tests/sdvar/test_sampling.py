@@ -14,6 +14,22 @@ def test_guidance_grows_linearly_from_zero():
     assert sampling.guidance(0, 1) == 0
 
 
+def test_guidance_by_scale():
+    sampling = Sampling(cfg=[9.0, 3.0, 0.0, 1.5])
+    assert [sampling.guidance(k, 4) for k in range(4)] == [0, 1.0, 0, 1.5]
+    assert sampling.guided_scales(4) == 4
+    until = Sampling(cfg=1.5, cfg_until=2)
+    assert [until.guidance(k, 4) for k in range(4)] == [0, 0.5, 0, 0]
+    guided = [Sampling(cfg, cfg_until=n).guided_scales(4) for cfg, n in ((1.5, None), (1.5, 2), (1.5, 1), (0, None))]
+    assert guided == [4, 2, 0, 0]
+    for wrong, error in (
+        ({"cfg": [1.5, 1.5]}, "cfg: expected one number or 4, one per scale, got 2"),
+        ({"cfg_until": 5}, "cfg_until: expected 1 to 4, the number of scales, got 5"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            Sampling(**wrong).check_scales(4)
+
+
 def test_top_k_keeps_ties():
     kept = filtered_probabilities(torch.tensor([3.0, 1.0, 1.0, 0.0]), top_k=2) > 0
     assert kept.tolist() == [True, True, True, False]
@@ -49,6 +65,8 @@ def test_a_scales_temperature_changes_that_scale_first(pair):
 
 
 @pytest.mark.parametrize("arguments, error, word", [
+    ({"cfg": [1.0, math.inf]}, ValueError, "cfg"), ({"cfg": [1.0, None]}, TypeError, "cfg"),
+    ({"cfg_until": 0}, ValueError, "cfg_until"), ({"cfg_until": 2.0}, TypeError, "cfg_until"),
     ({"cfg": "1"}, TypeError, "cfg"), ({"cfg": math.nan}, ValueError, "cfg"), ({"top_k": -1}, ValueError, "top_k"),
     ({"top_k": 1.5}, TypeError, "top_k"), ({"top_p": 1.1}, ValueError, "top_p"), ({"top_p": -0.1}, ValueError, "top_p"),
     ({"temperature": 0}, ValueError, "temperature"), ({"temperature": [1.0, -1.0]}, ValueError, "temperature"),

@@ -53,6 +53,14 @@ def test_a_list_that_is_one_value_is_not_taken_apart():
     assert str(first.strategy.gamma) == "Spans(scales=(3, 1, 1, 1))"
 
 
+def test_guidance_varies_by_numbers_and_by_lists_of_them():
+    sampling = {"cfg": [1.0, [1.5, 1.5, 0.0]], "cfg_until": 2}
+    points = expand({"a": {"class_path": "Baseline", "sampling": sampling}})
+    assert list(points) == ["a_cfg1.0", "a_cfg1.5x2-0.0"]
+    arms = build_arms(points, sdvar.Sampling(top_k=5))[1:]
+    assert [arm.sampling for arm in arms] == [sdvar.Sampling(cfg, 5, cfg_until=2) for cfg in (1.0, [1.5, 1.5, 0.0])]
+
+
 def test_drafts_and_samplings_vary_like_parameters():
     grid = {"small": {"class_path": "Baseline", "init_args": {"model": "draft"},
                       "draft": ["a/var_d16.pth", "hf://o/r/var_d20.pth@v1"],

@@ -46,10 +46,12 @@ WRONG = {
     "--threads two": "threads: expected an int from 1 to 1024, got 'two'",
     "--graphs maybe": "graphs: expected true or false, got 'maybe'",
     "--sampling.top_k x": "sampling.top_k: expected an int, got 'x'",
+    "--cfg high": "sampling.cfg: expected a number, or one per scale such as 1.5,1.5,0; got 'high'",
+    "--cfg_until last": "sampling.cfg_until: expected an int, got 'last'",
     "--sampling.temperature warm": "sampling.temperature: expected a number, or one per scale",
     "--nope 1": "unknown option --nope",
     "--config CONFIG": "unknown key sampling.heat",
-    "--config NUMBER": "sampling: expected a mapping of cfg, top_k, top_p, temperature, got 3",
+    "--config NUMBER": "sampling: expected a mapping of cfg, top_k, top_p, temperature, cfg_until, got 3",
 }
 PARSERS = ("eval.cli.options", "eval.benchmarking.options", "eval.planning.options")
 
@@ -125,12 +127,16 @@ def test_a_schedule_is_written_in_any_of_these_ways(arguments):
     assert build_arm("x", config).strategy == Speculative(Spans((3, 1, 1, 1)))
 
 
-def test_a_reseeded_arm_and_a_temperature_a_scale():
-    line = "--strategy a=Baseline --strategy.reseed --strategy b=Baseline --strategy.sampling.temperature 1.1,1,1,1,1"
+def test_a_reseeded_arm_and_numbers_a_scale():
+    line = (
+        "--strategy a=Baseline --strategy.reseed --strategy b=Baseline --strategy.sampling.temperature 1.1,1,1,1,1 "
+        "--strategy.sampling.cfg [2,2,0,0,0] --strategy c=Baseline --strategy.sampling.cfg_until 4"
+    )
     arms = parse(line.split()).strategy
     assert arms == {
         "a": {"class_path": "Baseline", "reseed": True},
-        "b": {"class_path": "Baseline", "sampling": {"temperature": [1.1, 1, 1, 1, 1]}},
+        "b": {"class_path": "Baseline", "sampling": {"temperature": [1.1, 1, 1, 1, 1], "cfg": [2, 2, 0, 0, 0]}},
+        "c": {"class_path": "Baseline", "sampling": {"cfg_until": 4}},
     }
 
 
@@ -156,6 +162,9 @@ def test_sampling_has_short_forms(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = import_module(module).parse(["--cfg", "2", "--top_k=7", "--top_p", "0.5", "--temperature", "1.1"])
     assert options.sampling.as_dict() == {"cfg": 2.0, "top_k": 7, "top_p": 0.5, "temperature": 1.1}
+    by_scale = import_module(module).parse(["--cfg", "[1.5, 1.5, 0]", "--cfg_until", "2"]).sampling
+    assert (by_scale.cfg, by_scale.cfg_until) == ([1.5, 1.5, 0.0], 2)
+    assert import_module(module).parse(["--cfg", "1.5,0"]).sampling.cfg == [1.5, 0.0]
 
 
 def test_the_strategies_and_their_parameters_are_listed(capsys):

@@ -86,6 +86,15 @@ def test_lossless_joint_tokens_of_one_drafted_scale(strategy):
     assert p > LEVEL
 
 
+@pytest.mark.parametrize("strategy", [sdvar.Speculative(1, sdvar.Rejection()), sdvar.Speculative(2, sdvar.Rejection())])
+def test_lossless_with_guidance_by_scale(strategy):
+    """Drafts and verifications on both sides of the scale from which on there is no guidance."""
+    by_scale = sdvar.Sampling(cfg=[0.0, 2.0, 1.0, 0.0])
+    p, cells = p_value(TINY["1111"], strategy, by_scale)
+    assert cells > MIN_CELLS["plain"]
+    assert p > LEVEL
+
+
 @pytest.mark.parametrize("tiny, strategy", [
     ("111", sdvar.Baseline("draft")), ("111", sdvar.Handoff(1)), ("111", sdvar.Handoff(2, "target")),
     ("111", sdvar.Speculative(2, verify_scales=2)),

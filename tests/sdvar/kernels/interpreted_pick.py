@@ -232,8 +232,9 @@ STRATEGIES = [
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
-def test_a_decode_with_the_kernel_is_the_decode_without(strategy, monkeypatch):
-    sampling = Sampling(cfg=2.0, top_k=12, temperature=[1.0, 1.2, 0.8])
+@pytest.mark.parametrize("cfg", [2.0, (0.0, 2.0, 0.0)], ids=repr)
+def test_a_decode_with_the_kernel_is_the_decode_without(strategy, cfg, monkeypatch):
+    sampling = Sampling(cfg=cfg, top_k=12, temperature=[1.0, 1.2, 0.8])
     pair = close_pair((1, 2, 2), torch.float32)
     batch = pair, [1, 10], [3, -5], strategy, sampling
     expected = sdvar.decode(*batch, images=False)

@@ -102,6 +102,17 @@ def test_arms_with_and_without_guidance_and_other_batch_sizes_keep_theirs(cuda):
     assert [captures(cuda, arm) for arm in arms] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("strategy", [sdvar.Baseline(), sdvar.Speculative(1), sdvar.Handoff(1)], ids=repr)
+def test_passes_with_and_without_the_null_branch_have_graphs_of_their_own(cuda, strategy):
+    pair, sampling = close_pair(PYRAMID), sdvar.Sampling(2.0, cfg_until=2)
+    batch = [1, 2, 3, 4, 5], [6, 7, 8, 9, 10]  # in groups of other sizes after the first round
+    expected = sdvar.decode(pair, *batch, strategy, sampling, images=False)
+    graphed(pair)
+    for _ in range(2):
+        assert same_tokens(decode(pair, batch, strategy, sampling), expected)
+    assert cuda.count("replay") > cuda.count("capture") > 0
+
+
 def test_workspaces_of_a_model_share_the_memory_of_one_cache(cuda):
     pair = graphed(close_pair(PYRAMID))
     decode(pair, strategy=sdvar.Baseline())

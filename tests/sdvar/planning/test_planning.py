@@ -216,6 +216,18 @@ def test_costs_are_interpolated_between_sizes_and_estimated_where_not_measured()
     assert costs.expected(target_pass(2, 5), 0.25) == pytest.approx(sum(thrown))
 
 
+def test_a_pass_without_the_null_branch_is_estimated_at_half_the_rows():
+    steps, guided = every_step(5, False), 3
+
+    def seconds(step, size):
+        return 1 + 0.1 * size * (2 if step.wanted < guided else 1) * FIVE.span_tokens(step.first, step.last)
+
+    unknown = [target_pass(1, 4), target_pass(3, 5), draft_pass(2, 4)]
+    known = {(step, size): seconds(step, size) for step in steps for size in group_sizes(4) if step not in unknown}
+    costs = cost_table(known, steps, FIVE, 4, padded=False, guided_scales=guided)
+    assert [costs.of(step, 4) for step in unknown] == pytest.approx([seconds(step, 4) for step in unknown])
+
+
 def test_every_step_is_measured_on_a_real_pair(recorded):
     pair = recorded[0]
     costs = measure_costs(pair, SAMPLING, 3, seconds=0.01, handoffs=True)
