@@ -139,6 +139,6 @@ class Distiller(LightningModule):
             {"params": matrices, "weight_decay": self.schedule.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.schedule.lr, betas=(0.9, 0.95), fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.schedule.lr, betas=(0.9, 0.95))
         warmup, steps = max(1, self.schedule.warmup), self.schedule.steps
         return each_step(optimizer, lambda step: warmup_then_cosine(step, warmup, steps))

@@ -191,6 +191,9 @@ class Job:
             write_atomically(self.folder / SETTINGS, (json.dumps(self.settings, indent=2) + "\n").encode())
         started = time.perf_counter()
         self.trainer.fit(self.module, self.training, self.validation, ckpt_path=self.checkpoint, weights_only=True)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, EMAWeightAveraging):  # Lightning does not, where no step was left to train
+                callback.on_train_end(self.trainer, self.module)
         seconds = time.perf_counter() - started
         (scores,) = self.trainer.validate(self.module, self.validation, verbose=False)
         if self.trainer.is_global_zero:

@@ -70,7 +70,8 @@ class StopAfter(Callback):
             raise RuntimeError("stopped by the test")
 
 
-def test_going_on_makes_the_same_weights(distil, monkeypatch):
+@pytest.mark.parametrize("stopped_at", [5, 8])
+def test_going_on_makes_the_same_weights(distil, monkeypatch, stopped_at):
     """To the bit, with accumulated gradients, averages, validations and prefixes of the draft's own on the way."""
     options = (
         "--depth 1 --width 32 --heads 2 --steps 8 --accumulate 2 --save_every 2 --validate_every 3 --on_policy 0.5"
@@ -80,7 +81,7 @@ def test_going_on_makes_the_same_weights(distil, monkeypatch):
 
     def stopping(self):
         trainer = make(self)
-        trainer.callbacks.append(StopAfter(5))
+        trainer.callbacks.append(StopAfter(stopped_at))
         return trainer
 
     with monkeypatch.context() as patched:
@@ -91,6 +92,22 @@ def test_going_on_makes_the_same_weights(distil, monkeypatch):
     parts = distil(options, "parts")
     ours, theirs = (load_file(folder / "draft.safetensors") for folder in (parts, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_it_stops_early_and_in_bfloat16_the_weights_stay_in_float32(distil):
+    options = "--init layers=0 --precision bf16-mixed --lr 1e-30 --weight_decay 0 --steps 9 --patience 1"
+    folder = distil(f"{options} --validate_every 1")
+    assert json.loads((folder / "draft.json").read_text())["steps"] == 2  # the second validation brought nothing
+    assert {weights.dtype for weights in load_file(folder / "draft.safetensors").values()} == {
+        torch.float32,
+        torch.int64,
+    }
+
+
+def test_options_come_from_a_config_too(distil, tmp_path):
+    (tmp_path / "distil.yaml").write_text("init: layers=1\nsteps: 1\nsampling: {temperature: [1.1, 1.0, 1.0, 1.0]}\n")
+    folder = distil(f"--config {tmp_path / 'distil.yaml'}")
+    assert json.loads((folder / "draft.json").read_text())["sampling"]["temperature"] == [1.1, 1.0, 1.0, 1.0]
 
 
 def test_a_role_trains_its_scales_alone(distil, pair):
