@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_modules.arm import BASELINE
 from lightning_modules.run.finished import FinishedRun, read_run
+from lightning_modules.sampling_options import SAMPLING
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_stored(
     for what, ours, theirs in (
         ("patch_nums", list(patch_nums), list(run.patch_nums)),
         *((f"weights of the {name}", weights[name], run.weights.get(name)) for name in ("target", "tokenizer")),
-        *((f"sampling.{name}", _plain(value), _plain(run.sampling.get(name))) for name, value in sampling.items()),
+        *((f"sampling.{name}", _plain(sampling.get(name)), _plain(run.sampling.get(name))) for name in SAMPLING),
     ):
         if ours != theirs:
             raise ValueError(f"data: {out} was made with {what} {theirs}, expected {ours}; give a run that fits")

@@ -20,6 +20,8 @@ def test_the_baselines_images_are_read(decoded, pair, pair_files):
     assert torch.equal(stored.tokens, torch.cat(again.tokens, dim=1))
     with pytest.raises(ValueError, match=r"was made with sampling.top_k 0, expected 60; give a run that fits"):
         read_stored(decoded, weights, SAMPLING | {"top_k": 60}, pair.pyramid.patch_nums, seed=0)
+    with pytest.raises(ValueError, match=r"was made with sampling.cfg_until None, expected 3; give a run that fits"):
+        read_stored(decoded, weights, SAMPLING | {"cfg_until": 3}, pair.pyramid.patch_nums, seed=0)
     with pytest.raises(ValueError, match=r"was made with patch_nums \[1, 2, 3, 4\], expected \[1, 2, 4\]"):
         read_stored(decoded, weights, SAMPLING, (1, 2, 4), seed=0)
     with pytest.raises(ValueError, match=r"was made with weights of the target .*, expected other"):
