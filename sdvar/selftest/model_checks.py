@@ -114,7 +114,8 @@ def guidance_branches(pair: ModelPair, B: int, gamma: int) -> CheckResult:
     stepper = state.stepper("target")
     workspace: Any = stepper.workspace
     start, problems = workspace.conditioning.start, []
-    if start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any():
+    guided_at_all = stepper.guided_scales > 0  # not in a pyramid of one scale
+    if guided_at_all and (start.shape[0] != 2 * B or (start[:B] == start[B:]).flatten(1).all(1).any()):
         problems.append("the first input is the same for the class and the null class")
     guided = torch.cat(stepper.all_logits(all_inputs), dim=1)[:, : pyramid.offsets[last]]
     labels = state.labels.to(pair.device)

@@ -312,7 +312,7 @@ def test_a_wrong_option_is_one_clear_error(arguments):
 
 
 LATE = {
-    "--strategy Nope": "expected one of Baseline, Handoff, Speculative, or module.Class, got 'Nope'",
+    "--strategy Nope": "expected one of Baseline, Handoff, Parallel, Speculative, or module.Class, got 'Nope'",
     "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one per scale, got 2",
     "--acceptance simulated:1 --strategy Baseline": "expected a --strategy Speculative whose rule it replaces",
     "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",

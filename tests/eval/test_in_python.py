@@ -16,6 +16,7 @@ def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, caps
     options = {**pair_files, **OPTIONS, "strategy": strategy, "metrics": "pairs"}
     options["sampling"] = sdvar.Sampling(cfg=[2.0, 2.0, 0.0, 0.0], cfg_until=3)
     metrics = eval.run(**options, out=tmp_path / "run")
+    assert capsys.readouterr().out == ""
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert list(metrics["arms"]) == ["baseline", "fast", "late"] and (tmp_path / "run" / "report.html").is_file()
     assert metrics["arms"]["fast"]["strategy"] == str(strategy["fast"])
@@ -24,7 +25,7 @@ def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, caps
     }  # fmt: skip
     again = eval.run(**options, out=tmp_path / "run")  # it is finished: measured anew
     assert again["arms"].keys() == metrics["arms"].keys()
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"out: {tmp_path / 'run'} has 9 of 9 images of all arms already\n"
 
 
 def test_arguments_override_a_config(tmp_path):

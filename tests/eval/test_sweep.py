@@ -257,7 +257,7 @@ def test_a_sweeps_folder_is_that_of_a_run(copied, config):
         ),
         ({"x": SPANS}, "strategy 'x_scales8-1x2': scales: expected spans of 4 scales in all"),
         ({"x": {"class_path": "Handoff", "init_args": {"entry": [3, 9]}}}, "strategy 'x_entry9': entry: expected 0 to"),
-        ({"x": {"class_path": "Telepathy"}}, "strategy 'x': expected one of Baseline, Handoff, Speculative"),
+        ({"x": {"class_path": "Telepathy"}}, "strategy 'x': expected one of Baseline, Handoff, Parallel, Speculative"),
         ({"x": {"class_path": "Baseline"}}, "the points 'baseline' and 'x' are the same"),
         (
             {"x": {"class_path": "Baseline", "init_args": {"model": "draft"}, "draft": "nowhere.pth"}},

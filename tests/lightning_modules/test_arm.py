@@ -125,7 +125,7 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
 @pytest.mark.parametrize(
     ("config", "error"),
     [
-        ({"class_path": "Telepathy"}, "expected one of Baseline, Handoff, Speculative, or module.Class, got"),
+        ({"class_path": "Telepathy"}, "expected one of Baseline, Handoff, Parallel, Speculative, or module.Class, got"),
         ({"class_path": "my_rules.Typical"}, "expected a subclass of sdvar.Strategy, got 'my_rules.Typical'"),
         ({"class_path": "os.system"}, "expected a subclass of sdvar.Strategy, got 'os.system'"),
         ({"class_path": "os.system('date')"}, "expected a subclass of sdvar.Strategy, got 'os.system'"),
@@ -133,7 +133,7 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
         ("Speculative(gamma=open('x'))", "gamma: expected one of Adaptive, Fixed, Spans, TokenBudget, or module.Class"),
         ("Speculative(gamma=2 + 3)", "expected CLASS(PARAMETER=VALUE, …)"),
         ("Speculative(*[1])", "expected CLASS(PARAMETER=VALUE, …)"),
-        ("Match(0.5, 1)", "expected one of Baseline, Handoff, Speculative, or module.Class, got 'Match'"),
+        ("Match(0.5, 1)", "expected one of Baseline, Handoff, Parallel, Speculative, or module.Class, got 'Match'"),
         ("Baseline('draft', 3)", "Baseline: expected at most 1 arguments, got 2"),
         ("Handoff(1, entry=2)", "Handoff: entry: given twice"),
         (

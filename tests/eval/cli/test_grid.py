@@ -104,7 +104,7 @@ def test_two_points_that_are_the_same_are_refused():
 
 @pytest.mark.parametrize(
     ("file", "scales", "points"),
-    [("sweep_tiny", 6, 22), ("sweep_strategies", 6, 36), ("sweep_imagenet", RELEASED_SCALES, 37)],
+    [("sweep_tiny", 6, 22), ("sweep_strategies", 6, 37), ("sweep_imagenet", RELEASED_SCALES, 37)],
 )
 def test_the_shipped_grids_fit_their_pyramids(file, scales, points):
     options = parse(["--config", str(CONFIGS / f"{file}.yaml")])
@@ -114,7 +114,7 @@ def test_the_shipped_grids_fit_their_pyramids(file, scales, points):
         arm.strategy.check(scales)
         if arm.sampling:
             arm.sampling.check_scales(scales)
-    assert {sdvar.Baseline, sdvar.Handoff, sdvar.Speculative} == {type(arm.strategy) for arm in arms}
+    assert {sdvar.Baseline, sdvar.Handoff, sdvar.Speculative} <= {type(arm.strategy) for arm in arms}
 
 
 def test_the_grid_of_all_strategies_leaves_none_out():
