@@ -1,8 +1,6 @@
 """Features of reference images, kept on this machine under a key of all that they follow from.
 
 The bundled reference's lie beside it; they are used whatever the versions of the libraries.
-
-    python -m eval.metrics.feature_cache        # makes the bundled file anew
 """
 
 from __future__ import annotations
@@ -57,13 +55,15 @@ class Kept:
             resize: side to which the images are brought; None: as they are.
         """
         kind, path = find_format(source)
-        bundled = cls(_digest([sha256(path), weights_sha256]), BUNDLED) if path == BUNDLED_FILE else None
-        if bundled and resize is None and bundled.read():
-            return bundled
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         versions = (module.__version__ for module in (torch, torch_fidelity, numpy, PIL))
         key = _digest([kind.name, *_content(path), weights_sha256, str(resize), device, *versions])
         return cls(key, _folder() / f"{key}.safetensors")
+
+    @classmethod
+    def bundled(cls, weights_sha256: str) -> Kept:
+        """Those of the bundled reference."""
+        return cls(_digest([sha256(BUNDLED_FILE), weights_sha256]), BUNDLED)
 
     def read(self) -> dict[str, Tensor] | None:
         """Features (N, C) by layer; None where none are kept."""
@@ -97,9 +97,10 @@ def cached_features(
         source, weights_sha256, resize: see `Kept.of`.
         extract: makes them. A cache that cannot be written is no error.
     """
+    if resize is None and find_format(source)[1] == BUNDLED_FILE and (layers := Kept.bundled(weights_sha256).read()):
+        return layers
     kept = Kept.of(source, weights_sha256, resize)
-    layers = kept.read()
-    if layers:
+    if layers := kept.read():
         _note_use(kept.file)
         return layers
     layers = extract()
@@ -122,15 +123,19 @@ def _folder() -> Path:
 
 
 def _content(path: Path) -> Iterator[str]:
-    """A file's digest, or the names and digests of all files of a folder."""
+    """A file's digest, or the names and digests of all regular files of a folder; links are followed."""
     if path.is_file():
         yield sha256(path)
         return
+    seen: set[str] = set()
     for parent, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            yield os.path.relpath(Path(parent, name), path)
-            yield sha256(Path(parent, name))
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(folders)
+        for file in (Path(parent, name) for name in sorted(names) if real not in seen):
+            if file.is_file():
+                yield os.path.relpath(file, path)
+                yield sha256(file)
+        seen.add(real)
 
 
 def _digest(parts: Iterable[str]) -> str:
@@ -151,14 +156,3 @@ def _forget_oldest() -> None:
     for file, size in zip(files, sizes):
         if size > LARGEST:
             file.unlink(missing_ok=True)
-
-
-def _make_bundled() -> None:
-    from eval.metrics import features, images, networks
-
-    made = features.extract(images.formats.BUNDLED, feature_extractor=networks.BUNDLED_EXTRACTOR)
-    Kept(_digest([sha256(BUNDLED_FILE), made.weights_sha256]), BUNDLED).write(made.layers)
-
-
-if __name__ == "__main__":
-    _make_bundled()

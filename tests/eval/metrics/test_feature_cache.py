@@ -1,5 +1,7 @@
 """Features of a reference are extracted once; never are those of other images taken."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,19 @@ def test_of_other_images_there_are_none(folder, cache, change):
         weights = "0" * 64
     after = Kept.of(folder, weights, resize)
     assert after.key != before.key and after.file != before.file
+
+
+def test_links_and_pipes_in_a_folder_are_no_trouble(folder, cache):
+    """A loop of links, a link to nothing, a pipe that nobody writes to."""
+    (folder / "again").symlink_to(folder)
+    (folder / "gone").symlink_to(folder / "nothing")
+    os.mkfifo(folder / "pipe")
+    before = Kept.of(folder, "0" * 64, None)
+    (folder / "again").unlink()
+    (folder / "more").symlink_to(folder.parent / "elsewhere")
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "elsewhere" / "0.png").write_bytes((folder / "0.png").read_bytes())
+    assert Kept.of(folder, "0" * 64, None) != before
 
 
 def test_a_damaged_file_is_made_again(folder, cache):
