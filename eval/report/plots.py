@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Placeholders that matplotlib understands; in the page they become its variables.
@@ -37,7 +38,7 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list
     Returns:
         The figure and the axes of each row.
     """
-    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)  # measures text
     column = list(figure.subplots(rows, sharex=True, squeeze=False)[:, 0])
     for axes in column:
@@ -66,12 +67,17 @@ def add_legend(figure: Figure, *entries: Sequence, most: int = 3, **options: obj
         most: columns.
         options: of `matplotlib.figure.Figure.legend`.
     """
+    renderer = figure.canvas.get_renderer()
     for columns in range(most, 0, -1):
         legend = figure.legend(*entries, **LEGEND | options, ncols=columns)
-        figure.draw_without_rendering()
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if columns == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def lay_out(figure: Figure) -> None:
+    """Places the plots as they will be drawn, so that positions can be read."""
+    figure.get_layout_engine().execute(figure)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -83,7 +89,8 @@ def to_svg(figure: Figure, name: str) -> str:
     """
     file = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # savefig draws a figure with a layout engine twice
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

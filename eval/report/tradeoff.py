@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, new_figure, to_svg
+from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, lay_out, new_figure, to_svg
 from eval.report.run import Run
 from eval.report.words import (
     BASELINE,
@@ -131,7 +131,7 @@ def _limit(axes: Axes, found: Points, floor: float | None) -> None:
 
 def _label_points(figure: Figure, axes: Axes, found: Points, texts: Mapping[str, str], drawn: list[Artist]) -> None:
     """Writes each point's text beside it, where it covers no other text, no point, and nothing drawn before."""
-    figure.draw_without_rendering()
+    lay_out(figure)
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in map(axes.transData.transform, found.values())]
     taken += [artist.get_window_extent() for artist in drawn]
     frame = axes.get_window_extent()

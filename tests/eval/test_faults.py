@@ -127,7 +127,12 @@ def continue_here(run: list[str]) -> None:
     fid.main([*run[2:], "--devices", "1"])
 
 
-@pytest.mark.parametrize("processes, victim", [(1, 0), (2, 0), (2, 1)])
+PROVEN = pytest.mark.proof
+
+
+@pytest.mark.parametrize(
+    "processes, victim", [pytest.param(1, 0, marks=PROVEN), pytest.param(2, 0, marks=PROVEN), (2, 1)]
+)
 def test_killed_at_a_random_moment(pair_files, tmp_path, undisturbed, processes, victim):
     moment = random.Random(f"{processes} {victim}").randrange(1, ARMS * IMAGES)
     check_killed(pair_files, tmp_path / "run", undisturbed, processes, victim, moment, continue_here)
@@ -161,7 +166,7 @@ def check_stopped(pair_files, out, undisturbed, processes, told):
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.proof), 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_stopped_by_a_cluster(pair_files, tmp_path, undisturbed, processes):
     status, errors = check_stopped(pair_files, tmp_path / "run", undisturbed, processes, told=0)
     assert status == 128 + signal.SIGTERM

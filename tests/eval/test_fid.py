@@ -132,6 +132,7 @@ def test_a_run_with_holes_is_continued(finished, options, tmp_path, capsys):
     assert again["arms"] == metrics["arms"]  # timings too: those of the first decode stay
 
 
+@pytest.mark.proof
 def test_fewer_images_than_processes_of_torchrun(options, tmp_path):
     """One image, two processes: one of them has nothing to do, and the image is that of a process alone."""
     one = [*options, "--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]

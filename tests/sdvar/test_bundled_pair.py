@@ -70,32 +70,23 @@ def check_coupled(pair, count, batch, strategies=STRATEGIES):
 
 
 def test_coupled_equals_baseline_in_float64(tiny):
-    """Every strategy on seven of 28 images; the proof takes 200 for each."""
-    labels, seeds = images(28)
+    """Every strategy on three of 12 images; the proof takes 200 for each."""
+    labels, seeds = images(12)
     baseline = sdvar.decode(tiny, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
     for turn, strategy in enumerate(STRATEGIES):
-        seven = slice(turn % 4 * 7, turn % 4 * 7 + 7)
-        ours = sdvar.decode(tiny, labels[seven], seeds[seven], strategy, SAMPLING, images=False)
-        assert all(torch.equal(a, b[seven]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
+        three = slice(turn % 4 * 3, turn % 4 * 3 + 3)
+        ours = sdvar.decode(tiny, labels[three], seeds[three], strategy, SAMPLING, images=False)
+        assert all(torch.equal(a, b[three]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
 
 
 def test_coupled_equals_baseline_in_float64_one_by_one(tiny):
-    check_coupled(tiny, 10, 1, [sdvar.Speculative(2), sdvar.Speculative(3, redraft="target")])
+    check_coupled(tiny, 5, 1, [sdvar.Speculative(2), sdvar.Speculative(3, redraft="target")])
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_coupled_equals_baseline_in_float64_for_many_images(tiny, batch):
     check_coupled(tiny, 200, batch)
-
-
-def test_float32_differs_at_near_ties_only():
-    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(40)
-    baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
-    for strategy in (sdvar.Speculative(2), sdvar.Speculative(5, redraft="target")):
-        ours = sdvar.decode(pair, labels, seeds, strategy, SAMPLING, images=False)
-        gaps = sdvar.first_differences(pair, labels, seeds, SAMPLING, ours.tokens, baseline.tokens)
-        assert (gaps[~gaps.isnan()] < sdvar.NEAR_TIE).all()
 
 
 @torch.no_grad()

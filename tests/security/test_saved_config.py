@@ -16,7 +16,7 @@ def predict(tmp_path):
     main([*line, "--trainer.default_root_dir", str(tmp_path / "root")])
 
 
-@pytest.mark.parametrize("kind", ["mine", "lightning", "link"])
+@pytest.mark.parametrize("kind", ["mine", pytest.param("lightning", marks=pytest.mark.proof), "link"])
 def test_a_config_of_the_users_own_stays(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "root").mkdir()

@@ -66,7 +66,9 @@ def test_a_baseline_waits_once_at_its_end(cuda, pair, batch):
     assert cuda.count("launch") <= 880
 
 
-@pytest.mark.parametrize(("batch", "launched", "copied"), [(1, 1400, 4), (8, 2400, 24), (64, 4000, 80)])
+@pytest.mark.parametrize(
+    ("batch", "launched", "copied"), [(1, 1400, 4), (8, 2400, 24), pytest.param(64, 4000, 80, marks=pytest.mark.proof)]
+)
 def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, launched, copied):
     """A round is that of a group of images which share their next scale and what is cached."""
     counted(cuda, pair, batch, sdvar.Speculative(2), groups=groups)

@@ -83,7 +83,7 @@ def parts(x, sampling, seeds):
     return kept, masses, uniform
 
 
-@pytest.mark.parametrize("vocabulary", [2, 5, 1000])
+@pytest.mark.parametrize("vocabulary", [2, 5, pytest.param(1000, marks=pytest.mark.proof)])
 @pytest.mark.parametrize("top_k, top_p", [(3, 0.0), (0, 0.7), (40, 0.95), (1, 1e-9), (40, 0.9999999)])
 def test_filters_mass_and_noise_are_equal_to_the_bit(vocabulary, top_k, top_p):
     """With and without ties, zeros of both signs among them."""
@@ -105,7 +105,7 @@ FILTERS = [Sampling(), Sampling(top_k=7), Sampling(top_p=0.9), Sampling(top_k=20
 
 
 @pytest.mark.parametrize("sampling", FILTERS, ids=repr)
-@pytest.mark.parametrize("vocabulary", [3, 100])
+@pytest.mark.parametrize("vocabulary", [3, pytest.param(100, marks=pytest.mark.proof)])
 def test_the_kernel_picks_the_tokens_of_torchs_operations(sampling, vocabulary):
     generator = torch.Generator().manual_seed(vocabulary)
     raw = torch.randn(4, 5, vocabulary, generator=generator) * 3
@@ -131,6 +131,7 @@ def test_the_released_vocabulary():
     check(raw, positions(guidance=[0.0, 1.5]), Sampling(top_k=900, top_p=0.96), seeds=SEEDS[1:2])
 
 
+@pytest.mark.proof
 def test_every_image_of_a_large_batch():
     raw = torch.randn(64, 1, 16, generator=torch.Generator().manual_seed(1))
     check(raw, positions(), Sampling(), offset=3, seeds=torch.arange(-32, 32))
@@ -232,7 +233,7 @@ STRATEGIES = [
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
-@pytest.mark.parametrize("cfg", [2.0, (0.0, 2.0, 0.0)], ids=repr)
+@pytest.mark.parametrize("cfg", [pytest.param(2.0, marks=pytest.mark.proof), (0.0, 2.0, 0.0)], ids=repr)
 def test_a_decode_with_the_kernel_is_the_decode_without(strategy, cfg, monkeypatch):
     sampling = Sampling(cfg=cfg, top_k=12, temperature=[1.0, 1.2, 0.8])
     pair = close_pair((1, 2, 2), torch.float32)

@@ -20,9 +20,10 @@ PYRAMID = sdvar.ScalePyramid((1, 2, 3))
 MOST_REGISTERS = 128  # of a thread: two programs of 256 threads share the registers of a multiprocessor
 
 
-def test_under_the_interpreter():
+@pytest.mark.parametrize("part", ["not proof", pytest.param("proof", marks=pytest.mark.proof)])
+def test_under_the_interpreter(part):
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", part]
     result = subprocess.run(
         [*command, "tests/sdvar/kernels/interpreted_pick.py"],
         cwd=ROOT,
