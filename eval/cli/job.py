@@ -69,8 +69,8 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     Raises:
         ValueError, TypeError, OSError: with one line that says what is wrong.
     """
-    _quieten_libraries()
-    accelerator = _accelerator(options)
+    quieten_libraries()
+    accelerator = accelerator_of(options)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     arms = build_arms(options.strategy, sampling) if options.strategy is not None else partial(_default_arms, sampling)
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
@@ -153,7 +153,8 @@ def _trainer(options: Namespace, accelerator: str, writer: ImageWriter) -> Train
     )
 
 
-def _accelerator(options: Namespace) -> str:
+def accelerator_of(options: Namespace) -> str:
+    """The accelerator by name; ValueError where there are fewer GPUs than are asked for."""
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     accelerator = options.accelerator.replace("gpu", "cuda").replace("auto", "cuda" if available else "cpu")
     if accelerator == "cuda" and available < count(options.devices):
@@ -174,7 +175,7 @@ def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor
     return describe_environment(accelerator, options.threads, digests) | numerics
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries() -> None:
     """Leaves the warnings that concern the user. Lightning sets its level on import: this comes after."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

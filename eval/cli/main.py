@@ -30,6 +30,7 @@ COMMANDS = {
     "gpu": Command("eval.first_contact", "check and measure decoding on a GPU, the first run on a new machine"),
     "predict": Command("lightning_modules.__main__", "decode images only, from a config file", ("predict",)),
     "fit": Command("lightning_modules.__main__", "train a part of the bundled pair, from a config file", ("fit",)),
+    "tokens": Command("eval.tokens", "store images of a target as tokens, to train a draft on them"),
     "distil": Command("lightning_modules.__main__", "train a draft for a target of your own", ("distil",)),
     "selftest": Command("sdvar.selftest.__main__", "check that a pair decodes exactly on this machine"),
     "inspect": Command("sdvar.checkpoints.__main__", "describe checkpoint files", ("inspect",)),

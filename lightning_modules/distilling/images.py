@@ -40,7 +40,11 @@ class Images:
 
     def training(self, batch: int) -> tuple[Tensor, Tensor]:
         """Labels and seeds of this process' part of a batch, int64 (together,) each."""
-        seeds = TRAINING + self.seed * PER_RUN + self.numbers(batch)
+        return self.of(self.numbers(batch))
+
+    def of(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels and seeds of images by number, int64 (n,) each."""
+        seeds = TRAINING + self.seed * PER_RUN + numbers
         return labels_of(seeds, self.classes), seeds
 
 

@@ -25,9 +25,10 @@ from lightning_modules.distilling.images import Images, held_out
 from lightning_modules.distilling.options import lasting, shape_of
 from lightning_modules.distilling.progress import Progress
 from lightning_modules.distilling.role import Role
-from lightning_modules.distilling.stored import StoredImages, read_stored
+from lightning_modules.distilling.stored import StoredImages, Wanted, read_stored
 from lightning_modules.distilling.student import make_student
 from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.teacher_options import teacher_files
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
 from sdvar import checkpoints
@@ -53,12 +54,15 @@ class Job:
         self.options, self.folder = options, Path(options.out).expanduser()
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.files = self._files()
+        self.files = teacher_files(options)
         self.weights = {name: checkpoints.digest(file) for name, file in self.files.items()}
-        self.settings = lasting(options) | {"weights": self.weights}
         self._check_folder()
         self.checkpoint = self._checkpoint()
         self.teacher = self._teacher()
+        self.settings = lasting(options) | {"weights": self.weights}
+        stored = self._stored()
+        self.settings["tokens"] = stored.digest() if stored else None  # what they are, wherever they lie
+        self._check_settings()
         pyramid = self.teacher.pair.pyramid
         self.role = Role(options.role, options.from_scale, len(pyramid))
         torch.manual_seed(options.seed)
@@ -68,33 +72,32 @@ class Job:
         world, rank = self.trainer.world_size, self.trainer.global_rank
         together = options.batch_size // (world * options.accumulate)
         images = Images(options.seed, self.teacher.pair.num_classes, together, rank, world)
-        self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), self._stored())
+        self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), stored)
         self.training = Batches(range(options.steps * options.accumulate))
         self.validation = Batches(held_out(options.held_out, rank, world, HELD_OUT_TOGETHER))
 
-    def _files(self) -> dict[str, str]:
-        if self.options.pair is None:
-            return {"target": self.options.target, "tokenizer": self.options.tokenizer}
-        files = checkpoints.bundled_files(self.options.pair)
-        return {name: str(files[name]) for name in ("target", "tokenizer")}
-
     def _check_folder(self) -> None:
-        """Refuse a folder with a finished draft, with another training, or with files of something else."""
-        settings = self.folder / SETTINGS
+        """Refuse a folder with a finished draft, or with files of something else than a training."""
         if (self.folder / WEIGHTS).exists():
             raise ValueError(f"out: {self.folder / WEIGHTS} exists, its training is finished; give another folder")
-        if settings.is_file():
-            try:
-                before = json.loads(settings.read_text())
-            except ValueError:
-                raise ValueError(f"out: {settings} is damaged; give another folder") from None
-            names = sorted({*before, *self.settings}) if isinstance(before, dict) else []
-            other = [name for name in names if before.get(name) != self.settings.get(name)]
-            if other or not names:
-                told = "; ".join(f"{name} {before.get(name)}, now {self.settings.get(name)}" for name in other[:3])
-                raise ValueError(f"out: {self.folder} has a training with other settings ({told}); give another folder")
-        elif self.folder.exists() and not (self.folder.is_dir() and set(os.listdir(self.folder)) <= {LOCKS}):
+        new = not self.folder.exists() or (self.folder.is_dir() and set(os.listdir(self.folder)) <= {LOCKS})
+        if not new and not (self.folder / SETTINGS).is_file():
             raise ValueError(f"out: expected a new or empty folder, or that of a training; got {self.folder}")
+
+    def _check_settings(self) -> None:
+        """Refuse a folder with another training."""
+        file = self.folder / SETTINGS
+        if not file.is_file():
+            return
+        try:
+            before = json.loads(file.read_text())
+        except ValueError:
+            raise ValueError(f"out: {file} is damaged; give another folder") from None
+        names = sorted({*before, *self.settings}) if isinstance(before, dict) else []
+        other = [name for name in names if before.get(name) != self.settings.get(name)]
+        if other or not names:
+            told = "; ".join(f"{name} {before.get(name)}, now {self.settings.get(name)}" for name in other[:3])
+            raise ValueError(f"out: {self.folder} has a training with other settings ({told}); give another folder")
 
     def _checkpoint(self) -> str | None:
         """The file to continue from, if there is one."""
@@ -115,11 +118,11 @@ class Job:
         return Teacher(target, tokenizer, sdvar.Sampling(**self.options.sampling.as_dict()))
 
     def _stored(self) -> StoredImages | None:
-        if self.options.data is None:
+        if self.options.tokens is None:
             return None
-        pyramid = self.teacher.pair.pyramid
-        sampling = self.settings["sampling"]
-        return read_stored(self.options.data, self.weights, sampling, pyramid.patch_nums, self.options.seed)
+        pair = self.teacher.pair
+        wanted = Wanted(self.weights, self.settings["sampling"], pair.pyramid.patch_nums, pair.num_classes)
+        return read_stored(self.options.tokens, wanted, self.options.seed)
 
     def _schedule(self) -> Schedule:
         options = self.options

@@ -12,13 +12,8 @@ from lightning_modules.command_line import ArgumentParser, number
 from lightning_modules.distilling.images import MOST_SEEDS
 from lightning_modules.distilling.role import DRAFT, ROLES
 from lightning_modules.distilling.student import Shape
-from lightning_modules.sampling_options import (
-    BUNDLED_SAMPLING,
-    RELEASED_SAMPLING,
-    add_sampling,
-    complete_sampling,
-    in_long_form,
-)
+from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
+from lightning_modules.sampling_options import in_long_form
 
 PROG = "python -m lightning_modules distil"
 DESCRIPTION = """Train a draft for a target of your own, by the target alone: it samples the images, and its guided and
@@ -33,7 +28,8 @@ Decay = number("number from 0, below 1", float, (">=", 0), ("<", 1))
 Above = number("number above 0", float, (">", 0), ("<", float("inf")))
 Seed = number(f"int from 0 to {MOST_SEEDS - 1}", int, (">=", 0), ("<", MOST_SEEDS))
 # what may differ between two calls of one training: the machine, and what changes no weight
-OF_ONE_CALL = ("config", "accelerator", "devices", "num_nodes", "threads", "out", "save_every", "plan_seconds")
+PLACES = ("config", "tokens", "out")  # what tokens are decides, not where they lie
+OF_ONE_CALL = (*PLACES, "accelerator", "devices", "num_nodes", "threads", "save_every", "plan_seconds")
 
 
 def build_parser() -> ArgumentParser:
@@ -41,16 +37,13 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line overrides it")
-    add("--pair", type=str | None, help="a bundled pair whose target is the teacher (tiny)")
-    add("--target", type=str | None, help="the teacher: a checkpoint of your own (file or hf://OWNER/REPO/FILE)")
-    add("--tokenizer", type=str | None, help="its VQVAE")
+    add_teacher(parser)
     add("--init", type=str, default="scratch", help="scratch, a checkpoint, or layers of the target: layers=0,4,8")
     add("--depth", type=Count | None, help="blocks of the draft (those of --init)")
     add("--width", type=Count | None, help="its width (64 depth, or that of --init)")
     add("--heads", type=Count | None, help="its attention heads (width / 64, or those of --init)")
     add("--role", type=str, default=DRAFT, help=f"what it will decode: {', '.join(ROLES)} (docs/distilling.md)")
     add("--from_scale", type=int | None, help="coarse is trained on the scales before it, tail on those from it on")
-    add_sampling(parser)
     add("--steps", type=Count, default=2000, help="of the optimiser")
     add("--batch_size", type=Count, default=64, help="images of a step, of all processes together")
     add("--accumulate", type=Count, default=1, help="parts in which each process computes its images of a step")
@@ -65,7 +58,11 @@ def build_parser() -> ArgumentParser:
         default=0.0,
         help="share of the steps, at the end, on prefixes of the draft's own",
     )
-    add("--data", type=str | None, help="a finished run whose baseline's images are taken, not new ones of the target")
+    add(
+        "--tokens",
+        type=str | None,
+        help="a folder of eval/tokens.py, or a finished run with a baseline, whose images are taken (none: new ones)",
+    )
     add("--held_out", type=Count, default=256, help="images that validate, of seeds of their own")
     add("--validate_every", type=Count, default=250, help="steps between two validations")
     add("--patience", type=Count | None, help="stop after so many validations without more agreement (never)")
@@ -101,13 +98,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
         given = build_parser().parse_args([in_long_form(word) for word in arguments])
     except ArgumentError as error:
         raise ValueError(str(error)) from None
-    files = [name for name in ("target", "tokenizer") if given[name] is not None]
-    if len(files) == 1 or (files and given.pair is not None):
-        got = ", ".join(f"--{name}" for name in ("pair", "target", "tokenizer") if given[name] is not None)
-        raise ValueError(f"expected --pair, or --target and --tokenizer together; got {got}")
-    given.pair = given.pair if files else given.pair or "tiny"
-    defaults = RELEASED_SAMPLING if files else BUNDLED_SAMPLING
-    given.sampling = Namespace(**complete_sampling(given.sampling, defaults))
+    complete_teacher(given)
     if given.role not in ROLES:
         raise ValueError(f"role: expected one of {', '.join(ROLES)}, got {given.role!r}")
     if (given.from_scale is None) != (given.role == DRAFT):

@@ -1,7 +1,9 @@
-"""Images that a run has kept, as tokens: what a draft can be trained on without sampling anew."""
+"""Images that are kept as tokens: what a draft can be trained on without sampling anew."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.arm import BASELINE
+from lightning_modules.distilling.shards import Origin, read_columns, read_origin, shards
 from lightning_modules.run.finished import FinishedRun, read_run
 from lightning_modules.sampling_options import SAMPLING
 
@@ -22,66 +25,120 @@ class StoredImages:
 
     Args:
         labels: int64 (N,).
-        tokens: int64 (N, L).
+        tokens: of any integer type (N, L); uint16 takes 1.4 kB an image of 680 tokens.
         seed: of the order, which is another one in each pass over them.
     """
 
-    labels: Tensor
-    tokens: Tensor
+    labels: np.ndarray
+    tokens: np.ndarray
     seed: int = 0
 
     def images(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Labels and tokens of images by number, from 0 without end: int64 (n,) and (n, L)."""
         count = len(self.labels)
-        rows = [int(self._order(number // count)[number % count]) for number in numbers.tolist()]
-        return self.labels[rows], self.tokens[rows]
+        rows = [int(_order(self.seed, number // count, count)[number % count]) for number in numbers.tolist()]
+        return torch.from_numpy(self.labels[rows]), torch.from_numpy(self.tokens[rows].astype(np.int64))
 
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.argsort(np.random.Philox(key=[self.seed, epoch]).random_raw(len(self.labels)), kind="stable")
+    def digest(self) -> str:
+        """SHA-256 of labels and tokens."""
+        return hashlib.sha256(self.labels.tobytes() + np.ascontiguousarray(self.tokens).data).hexdigest()
 
 
-def read_stored(
-    out: Path | str, weights: Mapping[str, str], sampling: Mapping[str, Any], patch_nums: tuple[int, ...], seed: int
-) -> StoredImages:
-    """The baseline's images of a finished run.
+@functools.lru_cache(maxsize=2)  # a batch may lie across two passes
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.argsort(np.random.Philox(key=[seed, epoch]).random_raw(count), kind="stable")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a draft is trained for.
+
+    Attributes:
+        weights: digests of "target" and "tokenizer".
+        sampling: arguments of `sdvar.Sampling`.
+        patch_nums: sides of the scales.
+        classes: of the target.
+    """
+
+    weights: Mapping[str, str]
+    sampling: Mapping[str, Any]
+    patch_nums: tuple[int, ...]
+    classes: int
+
+
+def read_stored(path: Path | str, wanted: Wanted, seed: int) -> StoredImages:
+    """The images of a folder of token shards, or those of a finished run's baseline.
 
     Args:
-        out: the run's folder.
-        weights: digests of target and tokenizer.
-        sampling: arguments of `sdvar.Sampling` that the draft is trained for.
-        patch_nums: of the target.
+        path: of the folder.
+        wanted: what they have to fit.
         seed: of the order.
 
     Raises:
-        ValueError: it is no finished run with a baseline and its tokens, or one of other weights, another pyramid or
-            another sampling.
+        ValueError: there are neither shards nor a finished run with a baseline; or they are of other weights, another
+            pyramid or another sampling, or damaged.
     """
-    run = read_run(out)
-    if BASELINE not in [arm.name for arm in run.arms]:
-        raise ValueError(f"data: {out} has no arm {BASELINE}; expected a run with one")
-    for what, ours, theirs in (
-        ("patch_nums", list(patch_nums), list(run.patch_nums)),
-        *((f"weights of the {name}", weights[name], run.weights.get(name)) for name in ("target", "tokenizer")),
-        *((f"sampling.{name}", _plain(sampling.get(name)), _plain(run.sampling.get(name))) for name in SAMPLING),
-    ):
-        if ours != theirs:
-            raise ValueError(f"data: {out} was made with {what} {theirs}, expected {ours}; give a run that fits")
-    return StoredImages(*_baseline(run), seed)
+    path = Path(path).expanduser()
+    files = shards(path)
+    if files:
+        labels, tokens = _of_shards(path, files, wanted)
+    else:
+        labels, tokens = _of_baseline(path, wanted)
+    if labels.min() < 0 or labels.max() >= wanted.classes:
+        got = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"tokens: {path}: expected labels 0 to {wanted.classes - 1}, got {got}")
+    return StoredImages(labels, tokens, seed)
+
+
+def _of_shards(path: Path, files: list[Path], wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    for file in files:
+        _check_fit(path, wanted, read_origin(file))
+    length = sum(side * side for side in wanted.patch_nums)
+    columns = [read_columns(file, ["index", "label", "tokens"], length) for file in files]
+    index, labels, tokens = (np.concatenate(parts) for parts in zip(*columns))
+    if not len(index):
+        raise ValueError(f"tokens: {path} has no images")
+    order = np.argsort(index, kind="stable")  # whatever processes wrote them
+    return labels[order], tokens[order]
+
+
+def _check_fit(path: Path, wanted: Wanted, origin: Origin) -> None:
+    ours = {"patch_nums": list(wanted.patch_nums), "weights of the tokenizer": wanted.weights["tokenizer"]}
+    theirs: dict[str, Any] = {"patch_nums": list(origin.patch_nums), "weights of the tokenizer": origin.tokenizer}
+    if origin.teacher is not None:  # else they are anybody's images
+        ours["weights of the target"], theirs["weights of the target"] = wanted.weights["target"], origin.teacher
+        ours |= {f"sampling.{name}": _plain(wanted.sampling.get(name)) for name in SAMPLING}
+        theirs |= {f"sampling.{name}": _plain((origin.sampling or {}).get(name)) for name in SAMPLING}
+    for what, expected in ours.items():
+        if theirs[what] != expected:
+            raise ValueError(
+                f"tokens: {path} was made with {what} {theirs[what]}, expected {expected}; give tokens that fit"
+            )
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _baseline(run: FinishedRun) -> tuple[Tensor, Tensor]:
-    """Labels and tokens of the baseline's images, batch by batch."""
+def _of_baseline(path: Path, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and tokens of the images of a run's baseline, batch by batch."""
+    try:
+        run = read_run(path)
+    except ValueError as error:
+        raise ValueError(f"tokens: {path} has no token shards; as a run: {str(error).removeprefix('out: ')}") from None
+    if BASELINE not in [arm.name for arm in run.arms]:
+        raise ValueError(f"tokens: {path} is a run without the arm {BASELINE}; expected one with it, or token shards")
+    weights = [str(run.weights.get(name)) for name in ("tokenizer", "target")]
+    _check_fit(path, wanted, Origin("target", weights[0], run.patch_nums, weights[1], run.sampling))
     labels = {int(row["index"]): int(row["label"]) for row in run.folder.manifest(BASELINE).read()}
-    tokens, order = [], sorted(labels)
-    for row in run.folder.batches(BASELINE).read():
-        shape = run.batch_size, run.length
-        batch = run.folder.read_tokens(BASELINE, int(row["batch"]), shape, row["tokens_sha256"])
-        if batch is None:
-            raise ValueError(f"data: the tokens of batch {row['batch']} of {run.folder.path} are missing or damaged")
-        tokens.append((int(row["batch"]), batch))
-    joined = np.concatenate([batch for _, batch in sorted(tokens, key=lambda pair: pair[0])])[: len(order)]
-    return torch.tensor([labels[index] for index in order]), torch.from_numpy(joined)
+    batches = [_batch(run, row) for row in run.folder.batches(BASELINE).read()]
+    tokens = np.concatenate([batch for _, batch in sorted(batches, key=lambda pair: pair[0])])[: len(labels)]
+    return np.array([labels[index] for index in sorted(labels)]), tokens
+
+
+def _batch(run: FinishedRun, row: Mapping[str, str]) -> tuple[int, np.ndarray]:
+    number, shape = int(row["batch"]), (run.batch_size, run.length)
+    tokens = run.folder.read_tokens(BASELINE, number, shape, row["tokens_sha256"])
+    if tokens is None:
+        raise ValueError(f"tokens: those of batch {number} of {run.folder.path} are missing or damaged")
+    return number, tokens.astype(np.uint16 if tokens.max() < 1 << 16 else np.uint32)

@@ -38,6 +38,7 @@ SMALL = {
     "eval.fid": _RUN,
     "eval.sweep": _RUN,
     "eval.verify": "--images 2",
+    "eval.tokens": "--images 2 --devices 1 --threads 1 --accelerator cpu",
     "eval.benchmark": "--batch_size 1 --warmup 1 --repeats 1 --threads 1 --accelerator cpu",
     "eval.benchmark_loading": "--depth 2",
     "eval.benchmark_writer": "--images 4 --batch_size 2 --side 32",

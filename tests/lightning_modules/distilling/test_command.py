@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -140,7 +141,7 @@ def test_what_a_draft_is_worth_is_said(distil, capsys):
 
 
 def test_stored_images_come_in_another_order_each_time():
-    stored = StoredImages(torch.arange(5), torch.arange(5)[:, None] * 10, seed=1)
+    stored = StoredImages(np.arange(5), np.arange(5)[:, None] * 10, seed=1)
     labels, tokens = stored.images(torch.arange(10))
     assert sorted(labels[:5].tolist()) == sorted(labels[5:].tolist()) == list(range(5))
     assert labels[:5].tolist() != labels[5:].tolist()
@@ -178,7 +179,7 @@ def test_stored_images_come_in_another_order_each_time():
         ("--depth 2 --tokenizer DRAFT", "VAR"),
         ("--depth 2 --tokenizer OTHER", "tokenizer.safetensors: does not fit the VQVAE"),
         ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
-        ("--depth 2 --data nowhere", "nowhere contains no run"),
+        ("--depth 2 --tokens nowhere", "nowhere has no token shards; as a run: nowhere contains no run"),
         ("--depth 2 --accelerator cuda", "accelerator, devices: "),
         ("--dept 2", "unknown option --dept; did you mean --depth?"),
     ],

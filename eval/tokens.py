@@ -1,0 +1,155 @@
+"""Store images as token shards: those that a target samples, for the training of a draft."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentError, Namespace
+
+from eval.cli.devices import count, read_devices
+from eval.cli.groups import Count, Nodes, Threads
+from eval.cli.launcher import check_launcher, let_the_first_speak
+from lightning_modules.command_line import ArgumentParser
+from lightning_modules.distilling.options import Seed
+from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
+from lightning_modules.pair_source import PRECISIONS
+from lightning_modules.sampling_options import in_long_form
+from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
+
+COMMAND = "eval/tokens.py"
+DESCRIPTION = """Sample images with a target and store them as tokens, in Parquet files, for
+`python -m lightning_modules distil --tokens`. The same command again makes what is missing, and with more --images the
+further ones."""
+EXAMPLES = """examples:
+  python eval/tokens.py --images 4096 --out runs/tokens                             # the bundled target's
+  python eval/tokens.py --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --images 1000000 \\
+      --precision bf16-true --devices 8 --out tokens/d30"""
+
+
+def build_parser() -> ArgumentParser:
+    """The command line of `eval/tokens.py`; every option is also a key of the config file."""
+    parser = ArgumentParser(prog=COMMAND, description=DESCRIPTION, epilog=EXAMPLES)
+    add = parser.add_argument
+    add("--config", action="config", help="YAML file of options; the command line overrides it")
+    add_teacher(parser)
+    add("--images", type=Count, default=10_000, help="how many the folder is to have")
+    add("--seed", type=Seed, default=0, help="of the images; those of a training with this seed are the same")
+    add("--batch_size", type=Count, default=64, help="images sampled together")
+    add("--shard", type=Count, default=1024, help="images of a file")
+    add("--precision", type=Literal[PRECISIONS], default="32-true", help="of the target")
+    add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
+    add("--devices", type=int | list[int] | str, default=1, help="processes on this node, or auto, or GPUs 0,1")
+    add("--num_nodes", type=Nodes, default=1, help="nodes")
+    add("--threads", type=Threads | None, help="CPU threads per process (torch's own choice)")
+    add("--out", type=str, default="runs/tokens", help="folder of the shards")
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Options from a command line, checked as far as they do not depend on the models.
+
+    Raises:
+        ValueError: with one line that says what is wrong.
+    """
+    try:
+        given = build_parser().parse_args([in_long_form(word) for word in arguments])
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
+    given.devices = read_devices(given.devices, given.accelerator)
+    check_launcher(count(given.devices), given.num_nodes)
+    complete_teacher(given)
+    return given
+
+
+@well_behaved(COMMAND, "what is finished is kept, and the same command continues")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; see `python eval/tokens.py --help`."""
+    try:
+        make(parse(sys.argv[1:] if arguments is None else arguments))
+    except (ValueError, TypeError, OSError) as error:
+        let_the_first_speak()
+        stop(COMMAND, error)
+    except (RuntimeError, MemoryError) as error:
+        from eval.benchmarking.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        stop(COMMAND, "batch_size: the images do not fit into memory together; give a smaller --batch_size")
+
+
+def make(options: Namespace) -> None:
+    """Samples what the folder lacks.
+
+    Raises:
+        ValueError: with one line that says what is wrong, before anything is sampled.
+    """
+    import torch
+    from lightning.pytorch import Trainer
+
+    import sdvar
+    from eval.cli.job import accelerator_of, quieten_libraries
+    from eval.cli.launcher import cluster_environment
+    from lightning_modules.distilling.images import Images
+    from lightning_modules.distilling.shards import Origin
+    from lightning_modules.distilling.teacher import Teacher
+    from lightning_modules.distilling.teacher_options import teacher_files
+    from lightning_modules.distilling.token_makers import TokenSampler
+    from lightning_modules.distilling.token_writer import MissingImages, TokenWriter
+    from lightning_modules.pair_source import DTYPES
+    from lightning_modules.run.lock import RunLock
+    from lightning_modules.stopping import StopOnSignal, end_with_parent
+    from sdvar import checkpoints
+
+    end_with_parent()
+    quieten_libraries()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    accelerator, folder = accelerator_of(options), Path(options.out).expanduser()
+    files = teacher_files(options)
+    target = sdvar.load_var(files["target"], dtype=DTYPES[options.precision])
+    tokenizer = sdvar.load_tokenizer(files["tokenizer"], target.pyramid).drop_encoder()
+    teacher = Teacher(target, tokenizer, sdvar.Sampling(**options.sampling.as_dict()))
+    origin = Origin(
+        source="target",
+        tokenizer=checkpoints.digest(files["tokenizer"]),
+        patch_nums=list(target.pyramid.patch_nums),
+        teacher=checkpoints.digest(files["target"]),
+        sampling=options.sampling.as_dict(),
+        seed=options.seed,
+        precision=options.precision,
+    )
+    images = Images(options.seed, target.num_classes, options.batch_size)
+    load = lambda numbers: dict(zip(("label", "seed"), images.of(numbers)))  # noqa: E731
+    data = MissingImages(folder, origin, options.images, options.batch_size, load)
+    missing = len(data.missing)
+    if not missing:
+        print(f"{folder}: has {options.images:,} images already; give it as --tokens")
+        return
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        plugins=cluster_environment(),
+        enable_progress_bar=sys.stderr.isatty(),
+        callbacks=[TokenWriter(folder, origin, options.shard), StopOnSignal()],
+    )
+    lock = RunLock(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock.acquire(trainer.global_rank)
+    try:
+        trainer.predict(TokenSampler(teacher), datamodule=data, return_predictions=False)
+    finally:
+        lock.release()
+    if trainer.is_global_zero:
+        print(f"{folder}: {missing:,} images more, {options.images:,} in all; give it as --tokens")
+
+
+if __name__ == "__main__":
+    main()

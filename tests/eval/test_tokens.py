@@ -1,0 +1,187 @@
+"""Images are stored as tokens, and a draft is trained on those that it is to be trained for."""
+
+import json
+import shutil
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+import sdvar
+from eval import tokens
+from eval.tokens import main
+from lightning_modules.distilling import token_makers
+from lightning_modules.distilling.command import main as distil
+from lightning_modules.distilling.images import Images
+from lightning_modules.distilling.shards import Origin, read_origin, shards, write_shard
+from lightning_modules.distilling.stored import Wanted, read_stored
+from sdvar.checkpoints import digest
+
+SAMPLING = {"cfg": 1.5, "top_k": 0, "top_p": 0.0, "temperature": 1.0}
+
+
+@pytest.fixture(scope="module")
+def models(pair_files):
+    return [f"--{name}={pair_files[name]}" for name in ("target", "tokenizer")]
+
+
+@pytest.fixture(scope="module")
+def store(models):
+    """Runs the command for the small random target."""
+
+    def run(options: str, out) -> None:
+        quick = "--top_k 0 --top_p 0 --batch_size 4 --shard 4 --accelerator cpu --threads 1"
+        main([*models, *quick.split(), *options.split(), "--out", str(out)])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stored(store, tmp_path_factory):
+    """Ten images in three shards, to look at, not to change."""
+    out = tmp_path_factory.mktemp("stored") / "tokens"
+    store("--images 10", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wanted(pair, pair_files):
+    weights = {name: digest(pair_files[name]) for name in ("target", "tokenizer")}
+    return Wanted(weights, SAMPLING, pair.pyramid.patch_nums, pair.num_classes)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in shards(folder)}
+
+
+def test_the_targets_images_are_stored(stored, pair, wanted):
+    """Those that a training with the same seed would sample."""
+    labels, seeds = Images(0, 5, 1).of(torch.arange(10))
+    made = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), sdvar.Sampling(**SAMPLING), images=False)
+    expected = torch.cat(made.tokens, dim=1)
+    files = shards(stored)
+    assert [file.name for file in files] == [f"{first:010d}.parquet" for first in (0, 4, 8)]
+    table = datasets.concatenate_datasets([datasets.Dataset.from_parquet(str(file)) for file in files])
+    assert table["label"][:] == labels.tolist() and table["seed"][:] == seeds.tolist()
+    assert table.features["tokens"].feature.dtype == "uint16"
+    assert np.array_equal(table.with_format("numpy")["tokens"][:], expected.numpy())
+    origin = read_origin(files[0])
+    assert origin == Origin("target", wanted.weights["tokenizer"], [1, 2, 3, 4], wanted.weights["target"], SAMPLING, 0)
+    images = read_stored(stored, wanted, seed=3)
+    first, again = (images.images(torch.arange(start, start + 10)) for start in (0, 10))
+    for got_labels, got in (first, again):
+        assert sorted(got.tolist()) == sorted(expected.tolist()) and got_labels.tolist() != labels.tolist()
+    assert not torch.equal(first[1], again[1])
+
+
+def test_the_same_command_makes_what_is_missing_and_no_more(store, stored, tmp_path, monkeypatch, capsys):
+    out = shutil.copytree(stored, tmp_path / "tokens")
+    (out / "0000000004.parquet").unlink()
+    made = []
+    step = token_makers.TokenSampler.predict_step
+    monkeypatch.setattr(
+        token_makers.TokenSampler,
+        "predict_step",
+        lambda self, batch, number: made.extend(batch["index"].tolist()) or step(self, batch, number),
+    )
+    store("--images 10", out)
+    assert contents(out) == contents(stored) and made == [4, 5, 6, 7]
+    store("--images 12", out)
+    assert made[4:] == [10, 11]
+    store("--images 12", out)
+    assert len(made) == 6 and "has 12 images already" in capsys.readouterr().out
+
+
+def test_what_was_made_before_an_interruption_is_kept(store, tmp_path, monkeypatch):
+    step = token_makers.TokenSampler.predict_step
+
+    def interrupted(self, batch, number):
+        if number == 1:
+            raise RuntimeError("stopped by the test")
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(token_makers.TokenSampler, "predict_step", interrupted)
+        with pytest.raises(RuntimeError, match="stopped by the test"):
+            store("--images 8 --shard 100", tmp_path / "tokens")
+    assert [file.name for file in shards(tmp_path / "tokens")] == ["0000000000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ("--images 10 --top_k 5", "has shards with sampling {'cfg': 1.5, 'top_k': 0"),
+        ("--images 10 --seed 1", "has shards with seed 0, expected 1; give another folder"),
+        ("--images 0", "images: expected an int >= 1, got 0"),
+        ("--images 4 --devices 0", "devices: expected an int from 1 to 128"),
+        ("--images 4 --seed -1", "seed: expected an int from 0 to"),
+        ("--images 4 --pair tiny", "expected --pair, or --target and --tokenizer together"),
+    ],
+)
+def test_a_mistake_in_storing_costs_one_line(store, stored, options, error, capsys):
+    before = contents(stored)
+    with pytest.raises(SystemExit) as stopped:
+        store(options, stored)
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and said.startswith("eval/tokens.py: error: ") and error in said
+    assert contents(stored) == before
+
+
+def test_the_baselines_images_of_a_run_are_read_too(decoded, pair, wanted):
+    images = read_stored(decoded, wanted, seed=0)
+    again = sdvar.decode(pair, images.labels, range(20), sdvar.Baseline(), sdvar.Sampling(**SAMPLING), images=False)
+    assert np.array_equal(images.tokens, torch.cat(again.tokens, dim=1).numpy())
+
+
+@pytest.mark.parametrize("source", ["stored", "decoded"])
+def test_tokens_of_something_else_are_refused(source, wanted, request):
+    folder = request.getfixturevalue(source)
+    for change, error in (
+        ({"sampling": SAMPLING | {"top_k": 60}}, "was made with sampling.top_k 0, expected 60; give tokens that fit"),
+        ({"sampling": SAMPLING | {"cfg_until": 3}}, "was made with sampling.cfg_until None, expected 3"),
+        ({"patch_nums": (1, 2, 4)}, r"was made with patch_nums \[1, 2, 3, 4\], expected \[1, 2, 4\]"),
+        ({"weights": wanted.weights | {"target": "b"}}, r"was made with weights of the target \w+, expected b"),
+        ({"weights": wanted.weights | {"tokenizer": "b"}}, r"was made with weights of the tokenizer \w+, expected b"),
+        ({"classes": 3}, "expected labels 0 to 2, got 0 to 4"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            read_stored(folder, Wanted(**vars(wanted) | change), seed=0)
+
+
+def test_images_of_nobodys_sampling_fit_any(wanted, tmp_path):
+    origin = Origin("photos", wanted.weights["tokenizer"], [1, 2, 3, 4])
+    write_shard(tmp_path, origin, [1, 0], [4, 3], [None, None], np.arange(60).reshape(2, 30))
+    images = read_stored(tmp_path, wanted, seed=0)
+    assert images.labels.tolist() == [3, 4] and images.tokens[0].tolist() == list(range(30, 60))
+
+
+def test_damaged_shards_are_refused(stored, wanted, tmp_path):
+    out = shutil.copytree(stored, tmp_path / "tokens")
+    (out / "0000000004.parquet").write_bytes((out / "0000000004.parquet").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"0000000004.parquet is damaged .* the command that made it makes its images"):
+        read_stored(out, wanted, seed=0)
+    datasets.Dataset.from_dict({"a": [1]}).to_parquet(out / "0000000004.parquet")
+    with pytest.raises(ValueError, match=r"0000000004.parquet is no shard of tokens"):
+        read_stored(out, wanted, seed=0)
+    with pytest.raises(ValueError, match=r"has no token shards; as a run: .* contains no run"):
+        read_stored(tmp_path / "nowhere", wanted, seed=0)
+
+
+@pytest.mark.parametrize("source", ["stored", "decoded"])
+def test_a_draft_is_trained_on_them(source, models, tmp_path, request, capsys):
+    quick = "--init layers=0,1 --lr 1e-30 --weight_decay 0 --steps 1 --batch_size 4 --held_out 4 --plan_seconds 0"
+    others = f"--top_k 0 --top_p 0 --accelerator cpu --threads 1 --tokens {request.getfixturevalue(source)}"
+    words = [*models, *quick.split(), *others.split()]
+    distil([*words, "--out", str(tmp_path / "out")])
+    card = json.loads((tmp_path / "out" / "draft.json").read_text())
+    assert card["figures"]["val_kl"] < 1e-5 and len(card["settings"]["tokens"]) == 64
+    with pytest.raises(SystemExit):
+        distil([*words, "--cfg", "2", "--out", str(tmp_path / "other")])
+    assert "was made with sampling.cfg 1.5, expected 2.0; give tokens that fit" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_command_line_is_parsed():
+    given = tokens.parse(["--images=4", "--cfg=2"])
+    assert given.pair == "tiny" and given.sampling.cfg == 2 and given.sampling.top_k == 60
