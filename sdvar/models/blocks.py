@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.attention import Visibility, attend
+from sdvar.models.initial import normal
 from sdvar.models.kv_cache import CacheWindow, LayerCache
 from sdvar.models.linear import Linear
 
@@ -94,7 +95,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(width, heads, qk_norm)
         self.ffn = MLP(width, hidden)
         if shared_adaln:
-            self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, width) / width**0.5)
+            self.ada_gss = nn.Parameter(normal(1, 1, 6, width, std=width**-0.5))
         else:
             self.ada_lin = AdaLNProjection(width, 6)
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.initial import Embedding
 from sdvar.models.linear import product
 from sdvar.pyramid import ScalePyramid
 
@@ -88,7 +89,7 @@ class MultiScaleQuantizer(nn.Module):
         super().__init__()
         self.pyramid = pyramid
         self.channels = channels
-        self.embedding = nn.Embedding(codebook_size, channels)
+        self.embedding = Embedding(codebook_size, channels)
         if phi_sharing == 0:
             self.quant_resi: PhiPerScale | SinglePhi | PhiBank = PhiPerScale(channels, len(pyramid))
         elif phi_sharing == 1:

@@ -15,6 +15,7 @@ from sdvar.models.attention import block_causal, check_kernel
 from sdvar.models.base import NextScaleBase
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_range, check_shape
+from sdvar.models.initial import Embedding
 from sdvar.models.kv_cache import CacheWindow, KVCache
 from sdvar.models.linear import Linear
 from sdvar.pyramid import ScalePyramid
@@ -73,14 +74,16 @@ class VAR(nn.Module, NextScaleBase):
         self.drop_label = drop_label
         length = self.pyramid.length
         self.word_embed = Linear(latent_channels, width)
-        self.class_emb = nn.Embedding(num_classes + 1, width)
+        self.class_emb = Embedding(num_classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, self.pyramid.tokens[0], width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, length, width))
-        self.lvl_embed = nn.Embedding(len(self.pyramid), width)
-        scales = self.pyramid.scale_of_position()
-        self.register_buffer("lvl_1L", scales[None])
-        bias = torch.zeros(1, 1, length, length).masked_fill(scales[:, None] < scales, -math.inf)
-        self.register_buffer("attn_bias_for_masking", bias)  # a key of the released files; passes build their own mask
+        self.lvl_embed = Embedding(len(self.pyramid), width)
+        # computed on the CPU: for the meta device torch would import its compiler, some seconds
+        scales = self.pyramid.scale_of_position(device=torch.device("cpu"))
+        bias = torch.zeros(1, 1, length, length, device="cpu").masked_fill(scales[:, None] < scales, -math.inf)
+        self.register_buffer("lvl_1L", scales[None].to(self.pos_1LC.device))
+        # a key of the released files; passes build their own mask
+        self.register_buffer("attn_bias_for_masking", bias.to(self.pos_1LC.device))
         self.shared_ada_lin = AdaLNProjection(width, 6) if shared_adaln else None
         self.hidden = round(width * mlp_ratio)
         blocks = nn.ModuleList(Block(width, heads, self.hidden, shared_adaln, qk_norm) for _ in range(depth))

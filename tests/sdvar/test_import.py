@@ -66,6 +66,7 @@ USE = """
 import sdvar
 pair = sdvar.load_pair("tiny")
 result = sdvar.decode(pair, [1], [2], sdvar.Speculative(2))
+print("torch's compiler is imported:", "torch._dynamo" in sys.modules)  # seconds, for nothing
 sdvar.save_images(result, sys.argv[1])
 for use in (lambda: sdvar.draft_of(pair.target, "target:int8"), lambda: sdvar.load_var("hf://a/b/c.pth")):
     try:
@@ -90,6 +91,7 @@ def test_decoding_needs_torch_numpy_and_safetensors_alone(tmp_path):
     done = without_extras(USE, tmp_path / "pictures")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pictures" / "000000.png").is_file()
+    assert "torch's compiler is imported: False" in done.stdout
     for name in ("torchao", "huggingface_hub"):
         assert f"needs the package {name}, which comes with the commands: pip install 'sdvar[eval]'" in done.stdout
 
