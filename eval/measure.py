@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from eval.report.terminal import print_table
 
-    print_table(metrics, f"{given.out}/report.html")
+    print_table(metrics, Path(given.out, "report.html"))
 
 
 def measure_again(given: Namespace) -> dict[str, Any]:

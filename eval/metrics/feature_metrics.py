@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from eval.metrics.features import Features, extract
-from eval.metrics.metric import BASELINE, REFERENCE
+from eval.metrics.metric import BASELINE, REFERENCE, Metric
 from eval.metrics.networks import weights_digest
 from eval.metrics.registry import metrics_that_need
 
@@ -106,13 +106,7 @@ def measure_parts(
         `repeats`: `count`, `images` (of a part) and, by column, `mean`, `min` and `max`; `warnings` of the parts.
     """
     size = ours.images // repeats
-    numbers = [
-        column.key
-        for metric in metrics_that_need("features", metrics)
-        for column in metric.columns
-        if column.type == "number"  # an integer is a count, the same in every part
-    ]
-    values: dict[str, list[float]] = {}
+    values: list[dict[str, Any]] = []
     warnings: dict[str, None] = {}
     known = {_without_numbers(text) for text in known}
     for start in range(0, ours.images, size):
@@ -122,11 +116,19 @@ def measure_parts(
         measured = measure_images(ours.part(start, start + size), metrics=metrics, **parts, **network)
         new = [text for text in measured["warnings"] if _without_numbers(text) not in known]
         warnings |= dict.fromkeys(f"each of {repeats} repeats: {text}" for text in new)
-        for name in numbers:
-            if name in measured:
-                values.setdefault(name, []).append(measured[name])
-    spread = {name: {"mean": math.fsum(v) / len(v), "min": min(v), "max": max(v)} for name, v in values.items()}
+        values.append(measured)
+    spread = spread_of(values, *metrics_that_need("features", metrics))
     return {"repeats": {"count": repeats, "images": size, **spread}, "warnings": list(warnings)}
+
+
+def spread_of(parts: Sequence[Mapping[str, Any]], *metrics: Metric) -> dict[str, dict[str, float]]:
+    """Mean, minimum and maximum of the values that some parts of an arm have, by column."""
+    spread = {}
+    for column in (column for metric in metrics for column in metric.columns):
+        found = [part[column.key] for part in parts if part.get(column.key) is not None]
+        if found and column.type == "number" and not column.dimensions:  # an integer is a count, the same in every part
+            spread[column.key] = {"mean": math.fsum(found) / len(found), "min": min(found), "max": max(found)}
+    return spread
 
 
 def _without_numbers(warning: str) -> str:

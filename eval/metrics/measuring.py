@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from eval.metrics import likelihood
-from eval.metrics.feature_metrics import measure_images, measure_parts
+from eval.metrics.feature_metrics import measure_images, measure_parts, spread_of
 from eval.metrics.features import Features, extract
 from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
@@ -30,6 +30,7 @@ from eval.metrics.target import Target
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
+from sdvar.audit import Scores
 
 REFUTED = 1e-3  # p-value of the audit below which an arm is not what it promises
 
@@ -145,7 +146,7 @@ def measure_run(
     for metric in metrics_that_need("scores", measurement.metrics):
         with _timed(seconds, "scores"):
             for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
-                _add(arms[arm.name], *_measure_scores(metric, target, record, arm, measurement.likelihood_images))
+                _add(arms[arm.name], *_measure_scores(metric, target, record, arm, measurement))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))
     metrics = {
@@ -206,12 +207,16 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
 
 
 def _measure_scores(
-    metric: Metric, target: Target | str, record: FinishedRun, arm: FinishedArm, at_most: int
+    metric: Metric, target: Target | str, record: FinishedRun, arm: FinishedArm, measurement: Measurement
 ) -> Result:
     if isinstance(target, str):
         return {}, [f"no likelihood: {target}"]
-    scores, missing = target.score(record, arm.name, at_most)
-    values, warnings = metric.compute(scores) if scores else ({}, [])
+    repeats = measurement.repeats
+    parts, missing = target.score(record, arm.name, measurement.likelihood_images, repeats)
+    values, warnings = metric.compute(Scores.joined(parts)) if parts else ({}, [])
+    if repeats > 1 and parts:
+        spread = spread_of([metric.compute(part)[0] for part in parts], metric)
+        values["repeats"] = {"count": repeats, "images": record.images // repeats} | spread
     if arm.lossless and values.get("likelihood_smallest_p_value", 1) < REFUTED:
         warnings.append(
             f"likelihood: the tokens are not draws from the target (p = {values['likelihood_smallest_p_value']:.1e}): "
@@ -224,6 +229,8 @@ def _measure_scores(
 
 def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> None:
     """Adds what a metric computed to an arm."""
+    if "repeats" in values:
+        values = values | {"repeats": arm.get("repeats", {}) | values["repeats"]}
     arm |= values
     arm["warnings"] += warnings
 

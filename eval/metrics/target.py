@@ -48,18 +48,20 @@ class Target:
         """The models that have decoded just now."""
         return cls(predictor.pair, predictor.sampling, predictor.engine.tf32, quiet)
 
-    def score(self, run: FinishedRun, arm: str, at_most: int) -> tuple[Scores | None, int]:
-        """Scores of an arm's images, of every n-th one if there are more than asked for; None where no tokens are kept.
+    def score(self, run: FinishedRun, arm: str, at_most: int, repeats: int = 1) -> tuple[list[Scores], int]:
+        """Scores of an arm's images, of every n-th one if there are more than asked for.
 
         A batch with the tokens of the baseline, as that of an exact arm, is not scored again.
 
         Returns:
-            The scores, and the number of images that have none because their tokens are missing or damaged.
+            The scores of each repeat that has any tokens, and the number of images that have none because theirs are
+            missing or damaged.
         """
-        parts, missing = [], 0
-        batches = list(_batches(run, arm, at_most))
+        parts: dict[int, list[Scores]] = {}
+        missing = 0
+        batches = list(_batches(run, arm, at_most, repeats))
         with tf32_allowed(self.tf32), progress(len(batches), f"likelihood of {arm}", " batches", self.quiet) as bar:
-            for rows, recorded in batches:
+            for repeat, rows, recorded in batches:
                 bar.update()
                 batch = len(rows), *(tuple(int(row[name]) for row in rows) for name in ("label", "seed")), recorded
                 known = self._of_baseline.get(batch)
@@ -69,8 +71,8 @@ class Target:
                     continue
                 if arm == "baseline":
                     self._of_baseline[batch] = scores
-                parts.append(scores)
-        return (Scores.joined(parts) if parts else None), missing
+                parts.setdefault(repeat, []).append(scores)
+        return [Scores.joined(of_repeat) for of_repeat in parts.values()], missing
 
     def _score_batch(
         self, run: FinishedRun, arm: str, rows: Sequence[Mapping[str, str]], recorded: str
@@ -84,14 +86,15 @@ class Target:
         return score(self.pair, labels, seeds, tokens, self.sampling)
 
 
-def _batches(run: FinishedRun, arm: str, at_most: int) -> Iterator[tuple[list[dict[str, str]], str]]:
-    """By batch the rows of its images, with its number in ``batch`` and theirs in ``row``, and its tokens' digest."""
+def _batches(run: FinishedRun, arm: str, at_most: int, repeats: int) -> Iterator[tuple[int, list[dict[str, str]], str]]:
+    """By repeat and batch the images' rows, with its number in ``batch`` and theirs in ``row``, and its digest."""
     rows = sorted(run.folder.manifest(arm).read(), key=lambda row: int(row["index"]))
     digests = {int(row["batch"]): row["tokens_sha256"] for row in run.folder.batches(arm).read()}
-    places = ((row, *divmod(place, run.batch_size)) for place, row in enumerate(rows))
-    some = itertools.islice(places, 0, None, math.ceil(len(rows) / at_most))
-    for number, of_batch in itertools.groupby(some, lambda place: place[1]):
-        yield [row | {"batch": str(number), "row": str(at)} for row, _, at in of_batch], digests.get(number, "")
+    some = range(0, len(rows), math.ceil(len(rows) / at_most))
+    parts = itertools.groupby(some, lambda place: (place * repeats // len(rows), place // run.batch_size))
+    for (repeat, number), places in parts:
+        of_batch = [rows[place] | {"batch": str(number), "row": str(place % run.batch_size)} for place in places]
+        yield repeat, of_batch, digests.get(number, "")
 
 
 def target_or_reason(run: FinishedRun, target: str | None, tokenizer: str | None) -> Target | str:

@@ -14,16 +14,17 @@ from rich.table import Table
 
 from eval.metrics.registry import columns
 from eval.report.words import is_reseeded_baseline, real_images, which
+from lightning_modules.run.names import CLAIM
 
 WIDTH = 150  # of the page where stdout is not a terminal
 
 
 def print_table(metrics: dict[str, Any], report: Path) -> None:
-    """Prints the arms side by side, the warnings and the path of the report to stdout.
+    """Prints the arms side by side, the warnings and the paths of the report and of the claim to stdout.
 
     Args:
         metrics: as in metrics.json.
-        report: its file.
+        report: its file; the claim lies beside it.
     """
     arms = metrics["arms"]
     having = {key for arm in arms.values() for key, value in arm.items() if value is not None}
@@ -47,7 +48,9 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
             warnings.setdefault(text, []).append(name)
     for text, names in warnings.items():
         console.print(f"warning ({which(names, arms)}): {text}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
+    claim = f"{report.with_name(CLAIM)} (eval/verify.py checks it)"
+    for line in (f"claim: {claim}", f"report: {report}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 class _Console(Console):

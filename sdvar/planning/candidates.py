@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.parallel import Parallel
 from sdvar.decoding.schedule import Fixed, Schedule, Spans
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
@@ -61,10 +62,15 @@ def with_gamma(asked: Speculative, gamma: int | Schedule, verify_scales: int | N
 
 
 def lossy_strategies(scales: int) -> list[Strategy]:
-    """The lossy strategies that are searched: the draft alone for the last scales, or for the first ones."""
+    """The lossy strategies that are searched.
+
+    The draft alone for the last scales, or for the first ones; the last scales in one pass of the target, or in pairs.
+    """
     return [
         *(spans_strategy((1,) * end, scales) for end in range(scales)),
         *(Handoff(entry, first="draft") for entry in range(1, scales)),
+        *(Parallel((*(1,) * first, scales - first)) for first in range(1, scales - 1)),
+        *(Parallel((*(1,) * first, 2)) for first in range(1, scales - 2)),
     ]
 
 
@@ -118,6 +124,10 @@ def find_candidates(
         handoff = Handoff(entry, first="draft")
         if handoff in allowed:
             found.append(Candidate(_name(handoff), handoff, model.handoff_seconds(entry), allowed[handoff]))
+    for strategy in allowed:
+        if isinstance(strategy, Parallel):
+            seconds = model.parallel_seconds(strategy)
+            found.append(Candidate(_name(strategy), strategy, seconds, allowed[strategy]))
     found = sorted((one for one in found if one.strategy != baseline), key=lambda one: one.expected)[:KEPT]
     for gamma in range(1, max(2, end - 1)):
         fixed = with_gamma(asked, gamma, asked.verify_scales)
@@ -149,6 +159,8 @@ def _name(strategy: Strategy) -> str:
     if isinstance(strategy, Speculative) and isinstance(strategy.gamma, Spans):
         spans = "spans_" + "_".join(map(str, strategy.gamma.scales))
         return spans if strategy.verify_scales is None else f"{spans}_then_draft"
+    if isinstance(strategy, Parallel):
+        return "parallel_" + "_".join(map(str, strategy.spans))
     if isinstance(strategy, Handoff):
         return f"{strategy.first}_{strategy.entry}_then_{'target' if strategy.first == 'draft' else 'draft'}"
     return "baseline" if strategy == Baseline() else "draft_alone"

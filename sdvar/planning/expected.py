@@ -12,10 +12,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
+from sdvar.decoding.parallel import Parallel
+from sdvar.decoding.schedule import end_of_span
 from sdvar.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 
 
@@ -71,6 +73,14 @@ class SpanModel:
         steps += [draft_pass(scale, scale) for scale in range(1, entry)]
         steps += [target_pass(scale, scale + 1) for scale in range(entry + 1, self.scales)]
         return self._all(*steps, *(at("commit", scale) for scale in range(self.scales)))
+
+    def parallel_seconds(self, strategy: Parallel) -> float:
+        """Seconds of a span of scales per pass of the target."""
+        firsts = [1]
+        while firsts[-1] < self.scales:
+            firsts.append(min(self.scales, end_of_span(strategy.spans, firsts[-1])))
+        passes = (target_pass(first, last) for first, last in pairwise(firsts))
+        return self._start(self.scales) + self._all(*passes, *(at("commit", k) for k in range(1, self.scales)))
 
     @staticmethod
     def _cached_after(first: int, stop: int, cached: int) -> int:

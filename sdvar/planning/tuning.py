@@ -88,7 +88,7 @@ def tune(
 
     Returns:
         A `Speculative` with a schedule; ``Spans((1,))`` drafts nothing, where nothing gained. If not ``lossless`` it
-        can also be a `Handoff` or ``Baseline("draft")``.
+        can also be a `Handoff`, a `Parallel` or ``Baseline("draft")``.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is allowed.

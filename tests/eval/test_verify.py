@@ -8,11 +8,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from eval import verify
+from eval import fid, verify
 from lightning_modules.run.contents import MARKER
 from tests.eval.claims.changes import changed, digit, word
 
 ARMS = ["baseline", "speculative", "lossy", "baseline_reseeded"]
+GUIDED = """
+    --images_per_class 1 --batch_size 5 --threads 1 --accelerator cpu --metrics none --cfg 4 --sampling.cfg_until 2
+    --strategy Speculative --strategy.gamma 2 --strategy own=Baseline --strategy.sampling.cfg 0,1,4,0
+"""
 
 
 @pytest.fixture
@@ -55,6 +59,18 @@ def test_a_claim_without_its_run_is_reproduced_from_the_weights(claim_file, chec
     assert status == 0, said
     assert said.splitlines()[1:3] == [f"{arm}: reproduced: 5 of 5 images" for arm in ("lossy", "baseline_reseeded")]
     assert "the claim alone" in said and "are not checked" in said
+
+
+def test_guidance_by_scale_is_decoded_again(pair_files, tmp_path, check):
+    """Of the run, and of an arm's own; other guidance is found."""
+    out = tmp_path / "run"
+    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+    fid.main([*line, *GUIDED.split(), "--out", str(out)])
+    claim = out / "claim.json"
+    status, said = check(claim)
+    assert status == 0 and said.count("reproduced: 5 of 5 images") == 3, said
+    status, said = check(changed(claim, ("sampling", "cfg_until"), None), "--run", "none")
+    assert status == 1 and "own: reproduced" in said and "baseline: 5 of 5 images are not reproduced" in said, said
 
 
 def numbers(text):

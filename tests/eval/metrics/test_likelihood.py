@@ -75,6 +75,24 @@ def test_of_many_images_every_nth_is_scored(copied_run, pair_files):
     assert measured(copied_run)["lossy"]["likelihood_images"] == 7  # as the run has it now
 
 
+def test_repeats_are_scored_on_their_own(decoded, pair_files):
+    """10 images each, in batches of 6: the second batch belongs to both."""
+    run, found = read_run(decoded), metrics_of(decoded)["arms"]["lossy"]
+    rows = sorted(run.folder.manifest("lossy").read(), key=lambda row: int(row["index"]))
+    pair, sampling = sdvar.load_pair(**pair_files), sdvar.Sampling(**run.sampling)
+    parts = []
+    for part in (rows[:10], rows[10:]):
+        labels, seeds = ([int(row[column]) for row in part] for column in ("label", "seed"))
+        strategy = sdvar.Speculative(2, sdvar.Match(0.5))
+        tokens = sdvar.decode(pair, labels, seeds, strategy, sampling, images=False).tokens
+        parts.append(score(pair, labels, seeds, tokens, sampling).nats_per_token[0])
+    spread = found["repeats"]["nats_per_token"]
+    assert (spread["min"], spread["max"]) == pytest.approx((min(parts), max(parts)), rel=1e-5)
+    assert spread["mean"] == pytest.approx(found["nats_per_token"], rel=1e-5)  # of as many tokens
+    assert "frechet_distance_to_reference" in found["repeats"] and "likelihood_z" in found["repeats"]
+    assert "likelihood_z_per_scale" not in found["repeats"]
+
+
 def test_a_target_that_has_moved_is_missed_and_can_be_given(copied_run, pair_files, tmp_path):
     moved = shutil.copy(pair_files["target"], tmp_path / "moved.pth")
     file = copied_run / "settings.yaml"
@@ -129,4 +147,4 @@ def test_tokens_of_no_codebook_are_not_scored(copied_run, monkeypatch):
     run = read_run(copied_run)
     models = target.load_target(run)
     monkeypatch.setattr(type(models.pair.target), "codebook_size", 2)
-    assert models.score(run, "lossy", run.images) == (None, run.images)
+    assert models.score(run, "lossy", run.images) == ([], run.images)

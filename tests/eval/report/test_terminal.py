@@ -1,16 +1,20 @@
 """eval.report.terminal: the table shows the registry's columns, and each warning once."""
 
+from pathlib import Path
+
 from eval.report.terminal import print_table
 from tests.eval.finished_run import arms
 
 
 def test_table_has_the_values_and_every_warning_once(capsys):
     environment = {"device": "cpu", "threads": 1}
-    print_table({"arms": arms(), "environment": environment, "batch_size": 64}, "runs/fid/report.html")
+    metrics = {"arms": arms(), "environment": environment, "batch_size": 64}
+    print_table(metrics, Path("runs/fid/report.html"))
     text = capsys.readouterr().out
     lossy = next(line for line in text.splitlines() if "lossy" in line)
     cells = [cell.strip() for cell in lossy.strip("│").split("│")]
     assert cells[:2] == ["lossy", "2.64"] and {"0.4820", "0.261", "21.35", "8.37", "1.31"} <= set(cells)
     assert "-0.000" not in text and "40 images per arm" in text
     assert text.count("Inception Score (fashion-mnist-128) reads low") == 1
-    assert text.rstrip().endswith("report: runs/fid/report.html")
+    claim, report = text.splitlines()[-2:]
+    assert report == "report: runs/fid/report.html" and claim.startswith("claim: runs/fid/claim.json (eval/verify.py")

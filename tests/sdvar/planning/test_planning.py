@@ -15,7 +15,18 @@ from sdvar.planning import comparison
 from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies, spans_strategy
 from sdvar.planning.comparison import Timed, choose, compare, faster
-from sdvar.planning.costs import CostTable, Step, cost_table, draft_pass, every_step, group_sizes, target_pass
+from sdvar.planning.costs import (
+    BEGIN_TARGET,
+    NOISE,
+    CostTable,
+    Step,
+    at,
+    cost_table,
+    draft_pass,
+    every_step,
+    group_sizes,
+    target_pass,
+)
 from sdvar.planning.expected import SpanModel
 from sdvar.planning.inputs import labels_and_seeds
 from sdvar.planning.probe import measure_costs
@@ -159,6 +170,23 @@ def test_lossy_candidates_differ_by_no_more_than_allowed():
     differing[sdvar.Handoff(4, first="draft")] = 0.05
     costs.seconds[target_pass(1, 5, 4)][1] = 0.1
     assert fastest(0.1).strategy == sdvar.Handoff(4, first="draft")
+    differing[sdvar.Parallel((1, 1, 3))] = 0.02
+    costs.seconds[target_pass(2, 5)][1] = 0.001
+    costs.seconds[target_pass(1, 2)][1] = 0.001
+    assert (fastest(0.02).strategy, fastest(0.02).name) == (sdvar.Parallel((1, 1, 3)), "parallel_1_1_3")
+
+
+@pytest.mark.parametrize(
+    ("spans", "stops"),
+    [((1, 4), [1, 5]), ((1, 1, 3), [1, 2, 5]), ((1, 2), [1, 3, 5]), ((1, 1, 2), [1, 2, 4, 5]), ((2, 2), [1, 2, 4, 5])],
+)
+def test_the_time_of_scales_in_parallel_is_that_of_its_passes(spans, stops):
+    """In the middle of the pyramid too, and where the last span is repeated and cut."""
+    costs, strategy = random_costs(2, 5, 0), sdvar.Parallel(spans)
+    steps = [NOISE, BEGIN_TARGET, *(target_pass(a, b) for a, b in zip(stops, stops[1:]))]
+    steps += [at("commit", scale) for scale in range(5)]
+    seconds = SpanModel(random_accepted(3, 5, 0), costs).parallel_seconds(strategy)
+    assert seconds == pytest.approx(sum(costs.of(step, 2) for step in steps))
 
 
 def test_spans_of_one_scale_draft_nothing():
