@@ -59,7 +59,7 @@ def export(options: Namespace) -> str:
         ValueError: an option is invalid, the run is incomplete, or a file cannot be read.
         OSError: the file cannot be written.
     """
-    from eval.metrics import openai_npz
+    from eval.metrics.images import openai_npz
     from lightning_modules.run.finished import read_run
 
     file = Path(options.file)

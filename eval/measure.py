@@ -82,8 +82,8 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
     from eval.claims.write import write_claim
+    from eval.metrics.decoding.target import target_or_reason
     from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
-    from eval.metrics.target import target_or_reason
     from eval.report.page import write_report
     from lightning_modules.run.finished import read_run
 

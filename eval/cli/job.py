@@ -23,7 +23,7 @@ from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar
-from eval.metrics.features import Features
+from eval.metrics.features.extraction import Features
 from eval.metrics.measuring import Measurement, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import Arm, build_arms

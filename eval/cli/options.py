@@ -14,7 +14,9 @@ from eval.cli.devices import count, read_devices
 from eval.cli.groups import Options
 from eval.cli.launcher import check_launcher
 from eval.cli.precision import precision_of
-from eval.metrics import likelihood, networks, registry
+from eval.metrics import registry
+from eval.metrics.decoding import likelihood
+from eval.metrics.features import networks
 from eval.metrics.images import formats
 from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser

@@ -9,8 +9,8 @@ from jsonargparse import Namespace
 
 from eval.claims.write import write_claim
 from eval.cli.job import Job
+from eval.metrics.decoding.target import Target
 from eval.metrics.measuring import Measurement, measure_run
-from eval.metrics.target import Target
 from eval.report.page import write_report
 from lightning_modules.run.finished import end_session, read_run
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from eval.metrics.features import Features, extract
+from eval.metrics.features.extraction import Features, extract
+from eval.metrics.features.networks import weights_digest
 from eval.metrics.metric import BASELINE, REFERENCE, Metric
-from eval.metrics.networks import weights_digest
 from eval.metrics.registry import metrics_that_need
 
 ImageSet = Path | str | Dataset | Features
@@ -33,7 +33,7 @@ def measure_images(
         images: the generated images, or their features.
         baseline: the baseline's images, or their features from `extract` (so that they are extracted only once).
         reference: real images or statistics, or their features.
-        feature_extractor: see `eval.metrics.features.extract`.
+        feature_extractor: see `eval.metrics.features.extraction.extract`.
         feature_extractor_weights: the network's weights, see there.
         metrics: names in `eval.metrics.registry`; those that need no features are skipped.
 

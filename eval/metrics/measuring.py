@@ -11,13 +11,11 @@ from typing import Any
 
 import torch
 
-from eval.metrics import likelihood
+from eval.metrics.decoding import likelihood
+from eval.metrics.decoding.target import Target
 from eval.metrics.feature_metrics import measure_images, measure_parts, spread_of
-from eval.metrics.features import Features, extract
-from eval.metrics.images.formats import BUNDLED, class_names
-from eval.metrics.images.sets import ImagePairs
-from eval.metrics.metric import BASELINE, REFERENCE, ArmTables, Metric, Result
-from eval.metrics.networks import (
+from eval.metrics.features.extraction import Features, extract
+from eval.metrics.features.networks import (
     BUNDLED_EXTRACTOR,
     BUNDLED_IMAGE_SIZE,
     INCEPTION,
@@ -25,8 +23,10 @@ from eval.metrics.networks import (
     load_network,
     weights_digest,
 )
+from eval.metrics.images.formats import BUNDLED, class_names
+from eval.metrics.images.sets import ImagePairs
+from eval.metrics.metric import BASELINE, REFERENCE, ArmTables, Metric, Result
 from eval.metrics.registry import metrics_that_need
-from eval.metrics.target import Target
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
@@ -42,7 +42,7 @@ class Measurement:
     Attributes:
         metrics: names in `eval.metrics.registry`.
         reference: see `eval.metrics.images.formats.open_source`; None without.
-        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
+        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extraction.extract`.
         repeats: equal parts to measure on their own too.
         likelihood_images: of each arm to score at most.
         resize: bring the reference's images to the size of the run's.

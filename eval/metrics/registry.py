@@ -1,7 +1,7 @@
 """The metrics there are. `--metrics`, metrics.json's schema, the printed table and the report derive from this list.
 
-To add one, write a file beside this one with a `Metric` (see `eval.metrics.metric`) and its test, and add it to
-`METRICS`. In the order of the list metrics are computed and tables show their columns.
+To add one, write a file in a folder beside this file with a `Metric` (see `eval.metrics.metric`) and its test, and add
+it to `METRICS`. In the order of the list metrics are computed and tables show their columns.
 
     for metric in METRICS:                  # groups of columns, with metric.title above them
         for column in metric.columns:
@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from eval.metrics.decoding import AGREEMENT, WORK
-from eval.metrics.frechet_distance import FRECHET_DISTANCE
-from eval.metrics.inception_score import INCEPTION_SCORE
-from eval.metrics.kernel_distance import KERNEL_DISTANCE
-from eval.metrics.likelihood import LIKELIHOOD
+from eval.metrics.decoding.likelihood import LIKELIHOOD
+from eval.metrics.decoding.scales import SCALES
+from eval.metrics.decoding.speed import SPEED
+from eval.metrics.decoding.work import AGREEMENT, WORK
 from eval.metrics.metric import Column, Metric
-from eval.metrics.pairs import PAIRS
-from eval.metrics.precision_recall import PRECISION_RECALL
-from eval.metrics.scales import SCALES
-from eval.metrics.speed import SPEED
+from eval.metrics.pairing.pixels import PAIRS
+from eval.metrics.quality.frechet_distance import FRECHET_DISTANCE
+from eval.metrics.quality.inception_score import INCEPTION_SCORE
+from eval.metrics.quality.kernel_distance import KERNEL_DISTANCE
+from eval.metrics.quality.precision_recall import PRECISION_RECALL
 
 METRICS: tuple[Metric, ...] = (
     WORK,

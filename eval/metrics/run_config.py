@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import likelihood, registry
+from eval.metrics import registry
+from eval.metrics.decoding import likelihood
 from lightning_modules.run.records import REPAIR, expect, read_record
 
 DEFAULTS = {"repeats": 1, "likelihood_images": likelihood.IMAGES, "resize": False}  # of a config that has none

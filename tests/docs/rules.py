@@ -70,7 +70,7 @@ NOT_RUN = {
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
     r"(lightning_modules|main) distil": "trains for minutes; tests/lightning_modules/distilling/ trains small ones",
     r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
-    r"-m eval.metrics.bundled_features": "writes over a shipped file, which test_feature_cache.py checks",
+    r"-m eval.metrics.features.bundled": "writes over a shipped file, which test_cache.py checks",
 }
 
 
@@ -125,7 +125,7 @@ def parse(words: Sequence[str]) -> None:
         assert len(arguments) == 2 and not any(argument.startswith("-") for argument in arguments)
     elif name == "eval.cli.main":
         module.main(arguments)
-    elif name == "eval.metrics.bundled_features":
+    elif name == "eval.metrics.features.bundled":
         assert not arguments
     elif name == "lightning_modules.training.export_weights":  # its parser is made of its functions
         auto_parser([module.weights, module.test_images]).parse_args(arguments)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eval import export, measure
-from eval.metrics import openai_npz
+from eval.metrics.images import openai_npz
 from tests.eval.test_measure import metrics_of
 
 
@@ -70,7 +70,7 @@ def test_an_export_keeps_a_batch_in_memory_and_not_the_file(tmp_path):
     import tracemalloc
 
     from lightning_modules.run.folder import RunFolder
-    from tests.eval.metrics.test_pairs import write_arm
+    from tests.eval.metrics.pairing.test_pixels import write_arm
 
     write_arm(tmp_path, "baseline", np.zeros((600, 64, 64, 3), np.uint8))
     tracemalloc.start()

@@ -10,11 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import Dataset, Subset
 
-from eval.metrics import frechet_distance, inception_score, kernel_distance, precision_recall
 from eval.metrics.feature_metrics import measure_images as measure
-from eval.metrics.features import Features, extract
-from eval.metrics.images.formats import open_images
-from eval.metrics.networks import (
+from eval.metrics.features.extraction import Features, extract
+from eval.metrics.features.networks import (
     BUNDLED_EXTRACTOR,
     DOWNLOAD,
     INCEPTION,
@@ -23,6 +21,8 @@ from eval.metrics.networks import (
     register_bundled_extractor,
     weights_digest,
 )
+from eval.metrics.images.formats import open_images
+from eval.metrics.quality import frechet_distance, inception_score, kernel_distance, precision_recall
 from lightning_modules.training.feature_net import FeatureNet
 
 LAYERS = {"128": 128, "logits": 10}

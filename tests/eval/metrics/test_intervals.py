@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics import frechet_intervals, inception_score, kernel_distance, speed
-from eval.metrics.frechet_intervals import Moments, distance, extrapolate, influences, paired_error
+from eval.metrics.decoding import speed
 from eval.metrics.intervals import around, bootstrap, of_share, standard_error
 from eval.metrics.metric import ArmTables
+from eval.metrics.quality import frechet_intervals, inception_score, kernel_distance
+from eval.metrics.quality.frechet_intervals import Moments, distance, extrapolate, influences, paired_error
 from eval.report.words import difference
 
 WIDTH, IMAGES, DRAWS = 16, 400, 200

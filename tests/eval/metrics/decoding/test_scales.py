@@ -1,8 +1,8 @@
-"""eval.metrics.scales: counts are summed, seconds averaged, and each part of the time has its place."""
+"""eval.metrics.decoding.scales: counts are summed, seconds averaged, and each part of the time has its place."""
 
 import pytest
 
-from eval.metrics import scales
+from eval.metrics.decoding import scales
 from eval.metrics.metric import ArmTables
 
 

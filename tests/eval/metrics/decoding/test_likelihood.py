@@ -9,7 +9,7 @@ import yaml
 
 import sdvar
 from eval import measure
-from eval.metrics import target
+from eval.metrics.decoding import target
 from eval.metrics.registry import LIKELIHOOD
 from eval.metrics.schema import metrics_schema
 from lightning_modules.run.finished import read_run

@@ -1,10 +1,10 @@
-"""eval.metrics.decoding and speed: means, shares and medians of an arm's tables, and their warnings."""
+"""eval.metrics.decoding.work and speed: means, shares and medians of an arm's tables, and their warnings."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from eval.metrics import decoding, speed
+from eval.metrics.decoding import speed, work
 from eval.metrics.metric import ArmTables
 
 
@@ -27,25 +27,25 @@ def test_work_is_the_mean_over_images_and_the_share_by_scale():
         {"drafted_tokens": "4 8 0", "agreed_tokens": "4 2 0", "drafted_scales": "4 2 0", "accepted_scales": "4 1 0"},
         {"drafted_tokens": "4 0 0", "agreed_tokens": "2 0 0", "drafted_scales": "4 0 0", "accepted_scales": "2 0 0"},
     ]
-    values, warnings = decoding.work(tables(batches=batches))
+    values, warnings = work.work(tables(batches=batches))
     assert warnings == [] and values["target_calls_mean"] == 2 and values["draft_calls_mean"] == 0.5
     assert values["agreement_per_scale"] == [0.75, 0.25, None]
     assert values["accepted_scales_per_scale"] == [0.75, 0.5, None]
 
 
 def test_a_near_tie_is_no_fault_and_a_larger_gap_is():
-    values, warnings = decoding.agreement(tables(("", "1e-6")))
+    values, warnings = work.agreement(tables(("", "1e-6")))
     assert warnings == [] and values["token_agreement_with_baseline"] == 0.5
     assert (values["images_differing_from_baseline"], values["near_tie_images"]) == (1, 1)
-    values, warnings = decoding.agreement(tables(("1e-6", "0.5")))
+    values, warnings = work.agreement(tables(("1e-6", "0.5")))
     assert values["largest_first_difference_gap"] == 0.5
     assert len(warnings) == 1 and "1 images differ from the baseline by more than a near-tie" in warnings[0]
 
 
 def test_near_ties_are_judged_for_exact_arms_alone_in_every_precision():
-    values, warnings = decoding.agreement(tables(("0.5",), precision="bf16-true"))
+    values, warnings = work.agreement(tables(("0.5",), precision="bf16-true"))
     assert values["near_tie_images"] == 0 and "more than a near-tie" in warnings[0]
-    values, warnings = decoding.agreement(tables(("0.5",), exact=False))
+    values, warnings = work.agreement(tables(("0.5",), exact=False))
     assert "near_tie_images" not in values and warnings == []
 
 
@@ -53,7 +53,7 @@ def test_an_arm_with_other_seeds_is_not_compared():
     other = tables()
     for row in other.rows:
         row["tokens_equal_baseline"] = ""
-    assert decoding.agreement(other) == ({}, [])
+    assert work.agreement(other) == ({}, [])
 
 
 @pytest.mark.parametrize(("count", "warned"), [(4, True), (5, False)])

@@ -1,12 +1,12 @@
-"""eval.metrics.pairs: the values are torchmetrics' own, of images that belong together."""
+"""eval.metrics.pairing.pixels: the values are torchmetrics' own, of images that belong together."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from eval.metrics import pairs
 from eval.metrics.images.sets import ImagePairs
+from eval.metrics.pairing import pixels
 from lightning_modules.columns import MANIFEST_COLUMNS, PER_IMAGE
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.tables import image_file
@@ -15,13 +15,13 @@ COUNT = 23
 
 
 def compare(out, arm):
-    return pairs.compute(ImagePairs(RunFolder(out), arm))[0]
+    return pixels.compute(ImagePairs(RunFolder(out), arm))[0]
 
 
-def write_arm(out, name, pixels, *, order=None, seeds=None):
+def write_arm(out, name, images, *, order=None, seeds=None):
     """An arm's images and a manifest in any order."""
     rows = []
-    for index, image in enumerate(pixels):
+    for index, image in enumerate(images):
         file = out / name / image_file(index)
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
@@ -32,7 +32,7 @@ def write_arm(out, name, pixels, *, order=None, seeds=None):
 
 
 @pytest.fixture
-def pixels():
+def images():
     """Images and the same with noise of a strength that differs from image to image; five are equal."""
     rng = np.random.default_rng(0)
     ours = rng.integers(0, 256, (COUNT, 32, 32, 3)).astype(np.uint8)
@@ -41,17 +41,17 @@ def pixels():
     return ours, (ours + noise).clip(0, 255).astype(np.uint8)
 
 
-def test_values_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pixels, monkeypatch):
+def test_values_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, images, monkeypatch):
     from torchmetrics.functional.image import peak_signal_noise_ratio
     from torchmetrics.image import StructuralSimilarityIndexMeasure
 
-    monkeypatch.setattr(pairs, "BATCH", 4)
-    ours, theirs = pixels
+    monkeypatch.setattr(pixels, "BATCH", 4)
+    ours, theirs = images
     write_arm(tmp_path, "lossy", ours, order=np.random.default_rng(1).permutation(COUNT))
     write_arm(tmp_path, "baseline", theirs)
     found = compare(tmp_path, "lossy")
 
-    a, b = (torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255 for images in pixels)
+    a, b = (torch.from_numpy(side).permute(0, 3, 1, 2).double() / 255 for side in images)
     psnr = [float(peak_signal_noise_ratio(x[None], y[None], data_range=1.0)) for x, y in zip(a[5:], b[5:])]
     ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
     assert found["psnr_mean"] == pytest.approx(np.mean(psnr), rel=1e-5)
@@ -60,9 +60,9 @@ def test_values_equal_a_direct_call_whatever_the_order_of_the_rows(tmp_path, pix
     assert found["identical_images"] == 5
 
 
-def test_equal_images_have_no_finite_psnr(tmp_path, pixels):
+def test_equal_images_have_no_finite_psnr(tmp_path, images):
     for name in ("exact", "baseline"):
-        write_arm(tmp_path, name, pixels[0])
+        write_arm(tmp_path, name, images[0])
     found = compare(tmp_path, "exact")
     assert found == {
         "identical_images": COUNT,
@@ -72,15 +72,15 @@ def test_equal_images_have_no_finite_psnr(tmp_path, pixels):
     }
 
 
-def test_images_of_other_seeds_are_refused(tmp_path, pixels):
-    write_arm(tmp_path, "baseline", pixels[0])
-    write_arm(tmp_path, "reseeded", pixels[1], seeds=[0, 1, *range(1000, 1000 + COUNT - 2)])
+def test_images_of_other_seeds_are_refused(tmp_path, images):
+    write_arm(tmp_path, "baseline", images[0])
+    write_arm(tmp_path, "reseeded", images[1], seeds=[0, 1, *range(1000, 1000 + COUNT - 2)])
     with pytest.raises(ValueError, match=r"reseeded and baseline differ in label or seed of 21 images .first: 2"):
         compare(tmp_path, "reseeded")
 
 
-def test_images_smaller_than_the_window_have_no_ssim(tmp_path, pixels):
-    for name, images in zip(("lossy", "baseline"), pixels):
-        write_arm(tmp_path, name, np.ascontiguousarray(images[:, :8, :8]))
+def test_images_smaller_than_the_window_have_no_ssim(tmp_path, images):
+    for name, side in zip(("lossy", "baseline"), images):
+        write_arm(tmp_path, name, np.ascontiguousarray(side[:, :8, :8]))
     found = compare(tmp_path, "lossy")
     assert "ssim_mean" not in found and found["psnr_mean"] > 0

@@ -51,7 +51,7 @@ class Kept:
 
         Args:
             source: a path, or the name of the bundled reference.
-            weights_sha256: see `eval.metrics.networks.weights_digest`.
+            weights_sha256: see `eval.metrics.features.networks.weights_digest`.
             resize: side to which the images are brought; None: as they are.
         """
         kind, path = find_format(source)

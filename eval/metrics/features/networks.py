@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BUNDLED_EXTRACTOR = "fashion-mnist-128"
 BUNDLED_IMAGE_SIZE = 32  # it takes no other
-BUNDLED_WEIGHTS = Path(__file__).parents[1] / "bundled" / "feature_net.safetensors"
+BUNDLED_WEIGHTS = Path(__file__).parents[2] / "bundled" / "feature_net.safetensors"
 INCEPTION = "inception-v3-compat"  # the network whose Fréchet distance is called FID
 DOWNLOAD = "download"  # in place of a weights file
 METRIC_NAMES = ("isc", "fid", "kid", "prc")  # as torch-fidelity calls the metrics that have a layer

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from eval.metrics.features.networks import INCEPTION
 from eval.metrics.intervals import around
 from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result, Values
-from eval.metrics.networks import INCEPTION
 
 if TYPE_CHECKING:
-    from eval.metrics.features import Features
+    from eval.metrics.features.extraction import Features
 
 # The covariance of C features has rank N - 1 at most, and the distance's bias falls as 1/N: the usual 10,000 images
 # for Inception's 2,048 features are 5 images per feature, and 4 pass here without a warning.
@@ -39,8 +39,8 @@ def _intervals(ours: Features, other: Features, name: str, baseline: Features | 
 
     A reference is taken as it is. The baseline's images vary with the arm's, each with that of the same number.
     """
-    from eval.metrics import frechet_intervals as intervals
-    from eval.metrics.frechet_intervals import Moments, device, influences
+    from eval.metrics.quality import frechet_intervals as intervals
+    from eval.metrics.quality.frechet_intervals import Moments, device, influences
 
     if not ours.layers:  # statistics alone
         return {}

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from eval.metrics.feature_cache import cached_features
+from eval.metrics.features.cache import cached_features
+from eval.metrics.features.networks import layer_names, layer_width, load_network, weights_digest
 from eval.metrics.images.formats import Statistics, open_source
 from eval.metrics.images.sets import UniformImages
-from eval.metrics.networks import layer_names, layer_width, load_network, weights_digest
 from eval.metrics.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ def extract(
         feature_extractor_weights: the network's weights; None takes the bundled ones, or those that torch-fidelity
             downloads.
         resize: side to which the images are brought, see `eval.metrics.images.sets.ResizedImages`; None: as they are.
-        keep: take features that an earlier command has kept, or keep them, see `eval.metrics.feature_cache`; only where
-            the images are a path.
+        keep: take features that an earlier command has kept, or keep them, see `eval.metrics.features.cache`; only
+            where the images are a path.
         quiet: no progress line.
 
     Raises:

@@ -9,11 +9,11 @@ import torch_fidelity.utils
 from PIL import Image
 from torch.utils.data import Subset
 
-from eval.metrics import feature_cache
-from eval.metrics.feature_cache import Kept
-from eval.metrics.features import extract
+from eval.metrics.features import cache as kept_features
+from eval.metrics.features.cache import Kept
+from eval.metrics.features.extraction import extract
+from eval.metrics.features.networks import BUNDLED_EXTRACTOR, weights_digest
 from eval.metrics.images.formats import BUNDLED, open_images
-from eval.metrics.networks import BUNDLED_EXTRACTOR, weights_digest
 
 NETWORK = {"feature_extractor": BUNDLED_EXTRACTOR}
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(folder, tmp_path, monkeypat
 def test_the_oldest_are_forgotten(folder, cache, monkeypatch):
     extract(folder, **NETWORK, keep=True)
     (file,) = cache.glob("*.safetensors")
-    monkeypatch.setattr(feature_cache, "LARGEST", file.stat().st_size)
+    monkeypatch.setattr(kept_features, "LARGEST", file.stat().st_size)
     extract(folder, **NETWORK, resize=32, keep=True)
     (left,) = cache.glob("*.safetensors")
     assert left != file

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
+from eval.metrics.features.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network
 from eval.metrics.images.formats import open_images, open_source
-from eval.metrics.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network
 
 
 class Payload:

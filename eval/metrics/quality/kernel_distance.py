@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from eval.metrics.features import Features
+    from eval.metrics.features.extraction import Features
 
 # Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
 SETTINGS = {"kid_subsets": 100, "kid_subset_size": 1000, "rng_seed": 2020, "verbose": False}

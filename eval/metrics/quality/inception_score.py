@@ -11,7 +11,7 @@ from eval.metrics.metric import Column, Metric, Result
 if TYPE_CHECKING:
     import numpy as np
 
-    from eval.metrics.features import Features
+    from eval.metrics.features.extraction import Features
 
 # Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
 SETTINGS = {"isc_splits": 10, "samples_shuffle": True, "rng_seed": 2020, "verbose": False}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.metrics.features import extract
+from eval.metrics.features.extraction import extract
 from eval.metrics.images.sets import FileImages, UniformImages
 from lightning_modules.run.contents import run_around
 from lightning_modules.run.folder import RunFolder
@@ -90,7 +90,7 @@ def write_statistics(
         folder: of a complete run.
         arm: its name.
         file: to write; appears whole or not at all.
-        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extract`.
+        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extraction.extract`.
 
     Returns:
         What was written, in words.

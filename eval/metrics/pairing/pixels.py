@@ -25,7 +25,7 @@ def compute(pairs: ImagePairs) -> Result:
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
     from torchmetrics.functional.regression import mean_absolute_error
 
-    from eval.metrics.features import full_precision
+    from eval.metrics.features.extraction import full_precision
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     has_ssim = min(pairs.shape[1:]) >= SSIM_WINDOW

@@ -13,7 +13,7 @@ from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eval.metrics.features import Features
+    from eval.metrics.features.extraction import Features
 
 # Named in full because torch-fidelity drops a misspelt keyword silently and takes its default instead.
 SETTINGS = {"prc_neighborhood": 3, "prc_batch_size": 10_000, "save_cpu_ram": True, "verbose": False}

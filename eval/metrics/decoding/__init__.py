@@ -1,0 +1,1 @@
+"""What decoding took, and what its tokens are: from a run's tables, and from a pass of its target."""
