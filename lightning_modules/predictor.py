@@ -26,6 +26,7 @@ from sdvar.decoding import check_fit
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.engine import tf32_allowed
+from sdvar.guidance import inside_of, mismatch, plain
 from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
 from sdvar.pictures import rounded
@@ -104,6 +105,7 @@ class SDVARPredictor(LightningModule):
             if arm.draft not in self.pairs:
                 with _named(arm):
                     self.pairs[arm.draft] = pair_source.with_draft(self.pair, arm.draft, precision)
+        self._say_what_differs()
         self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in self.arms)
         self._warm: set[str] = set()  # arms that have decoded
 
@@ -115,10 +117,26 @@ class SDVARPredictor(LightningModule):
             if sampling.top_k > tokens and rank_zero_only.rank == 0:
                 log.warning("%ssampling.top_k: %d keeps all %d tokens of the codebook", where, sampling.top_k, tokens)
 
+    def _say_what_differs(self) -> None:
+        """Logs the arms whose draft has another guidance inside than they decode for."""
+        for arm in self.arms:
+            text = self._guidance_mismatch(arm)
+            if text and rank_zero_only.rank == 0:
+                log.warning("strategy %r: %s", arm.name, text)
+
+    def _guidance_mismatch(self, arm: Arm) -> str | None:
+        return mismatch(arm.decoding, arm.sampling or self.sampling, self.pairs[arm.draft])
+
+    def _described(self, arm: Arm) -> dict:
+        """An arm with what its draft adds."""
+        inside, text = inside_of(arm.decoding, self.pairs[arm.draft]), self._guidance_mismatch(arm)
+        added = {"guidance_inside": plain(inside)} if inside else {}
+        return arm.describe() | added | ({"warnings": [text]} if text else {})
+
     def settings(self) -> dict:
         """What the images depend on, in plain values."""
         settings = {
-            "arms": {arm.name: arm.describe() for arm in self.arms},
+            "arms": {arm.name: self._described(arm) for arm in self.arms},
             "sampling": asdict(self.sampling),
             "precision": self.precision,
             "engine": {key: value for key, value in asdict(self.engine).items() if key != "prefix_bytes"},
@@ -222,8 +240,7 @@ class SDVARPredictor(LightningModule):
         """Computes what the arm's models make of the run's classes, once, so that no batch takes longer for it."""
         data = getattr(self._trainer, "datamodule", None)  # none where a step is run by itself
         if isinstance(data, ClassLabelDataModule) and arm.name not in self._warm:
-            guided = (arm.sampling or self.sampling).guided_scales(len(self.pair.pyramid)) > 0
-            learn_classes(data.classes.labels, self._models(arm), guided)
+            learn_classes(data.classes.labels, self._models(arm), arm.sampling or self.sampling)
 
     def _models(self, arm: Arm) -> list[NextScaleModel]:
         return arm.decoding.models_of(self.pairs[arm.draft])

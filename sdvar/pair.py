@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from sdvar.arguments import check_device
+from sdvar.guidance import words
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.pyramid import ScalePyramid
+from sdvar.sampling import Sampling
 
 if TYPE_CHECKING:
     from sdvar.decoding.result import DecodeResult
@@ -49,6 +51,7 @@ class ModelPair:
             values = {name: getattr(getattr(self, name), what) for name in ("draft", "target", "tokenizer")}
             self._same(what, {k: v.patch_nums if isinstance(v, ScalePyramid) else v for k, v in values.items()})
         self._same("num_classes", {name: getattr(self, name).num_classes for name in ("draft", "target")})
+        check_target(self.target)
         models: dict[str, NextScaleModel | VQVAE] = {
             "draft": self.draft,
             "target": self.target,
@@ -103,6 +106,15 @@ class ModelPair:
         return self.target.device
 
 
+def check_target(model: NextScaleModel) -> None:
+    """Raise ValueError if a model has guidance inside: every baseline would have that, whatever its sampling says."""
+    if model.guidance_inside is not None:
+        raise ValueError(
+            f"target: expected a model whose guidance takes a null branch, got one with guidance inside for "
+            f"{words(model.guidance_inside)}; give it as the draft"
+        )
+
+
 def _size(model: Any) -> str:
     """A model in a few words: VAR of depth 16, bfloat16, 310.3M parameters."""
     if not isinstance(model, nn.Module):
@@ -110,4 +122,6 @@ def _size(model: Any) -> str:
     depth = f" of depth {model.depth}" if hasattr(model, "depth") else ""
     millions = sum(weights.numel() for weights in model.parameters()) / 1e6
     dtype = str(getattr(model, "dtype", "")).removeprefix("torch.")
-    return f"{type(model).__name__}{depth} ({f'{dtype}, ' if dtype else ''}{millions:,.1f}M parameters)"
+    guidance: Sampling | None = getattr(model, "guidance_inside", None)
+    inside = f", guidance inside for {words(guidance)}" if guidance else ""
+    return f"{type(model).__name__}{depth} ({f'{dtype}, ' if dtype else ''}{millions:,.1f}M parameters{inside})"

@@ -25,6 +25,7 @@ from lightning_modules.pair_source import with_draft
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit
 from sdvar.engine import tf32_allowed
+from sdvar.guidance import mismatch
 from sdvar.planning.inputs import labels_and_seeds
 
 log = logging.getLogger("eval.benchmark")
@@ -69,6 +70,8 @@ def prepare(options: Namespace) -> Job:
         check_fit(strategies[arm.name], arm.sampling or sampling, len(pair.pyramid))
         if arm.draft not in pairs:
             pairs[arm.draft] = engine_of(options).apply(with_draft(pair, arm.draft, options.precision))
+        if text := mismatch(strategies[arm.name], arm.sampling or sampling, pairs[arm.draft]):
+            log.warning("strategy %r: %s", arm.name, text)
         runners.append(strategy_runner(arm, strategies[arm.name], pairs[arm.draft], sampling, options.images))
     original = load_original(options.original, pair) if options.original is not None else None
     pair.tokenizer.drop_encoder()

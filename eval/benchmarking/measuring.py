@@ -40,6 +40,7 @@ class Runner:
         strategy: None for the original code.
         models: those of sdvar that it runs, each once.
         pair: the models of its strategy, if it has one.
+        sampling: what its strategy decodes with.
         own: the draft and the sampling that it has in place of the others', in plain values.
         resolved: by the batch size what decodes where the strategy's gamma is "auto"; None where it is not.
     """
@@ -50,6 +51,7 @@ class Runner:
     strategy: sdvar.Strategy | None = None
     models: Collection[NextScaleModel] = ()
     pair: sdvar.ModelPair | None = None
+    sampling: sdvar.Sampling = field(default_factory=sdvar.Sampling)
     own: Mapping[str, Any] = field(default_factory=dict)
     resolved: Callable[[int], sdvar.Strategy | None] = lambda batch: None
 
@@ -77,7 +79,7 @@ def strategy_runner(
     def resolved(batch: int) -> sdvar.Strategy | None:
         return pair.tuned.get(tuned_key(strategy, pair, sampling, batch))  # decode keeps it there
 
-    return Runner(arm.name, run, weights, strategy, models, pair, own, resolved)
+    return Runner(arm.name, run, weights, strategy, models, pair, sampling, own, resolved)
 
 
 @dataclass
@@ -128,7 +130,7 @@ def measure(
     for repeat in range(repeats):
         of_turn = inputs(repeat)
         for runner in runners:
-            learn_classes(of_turn[0], runner.models)
+            learn_classes(of_turn[0], runner.models, runner.sampling)
         for runner in rotated(runners, repeat):
             seconds, _ = _timed(device, runner.run, *of_turn)
             measured[runner.name].seconds.append(seconds)

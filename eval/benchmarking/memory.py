@@ -18,6 +18,7 @@ from sdvar.kernels.selection import fused_pick
 from sdvar.models.cost import pending_bytes
 from sdvar.models.cuda_graphs import graph_bytes
 from sdvar.models.protocol import NextScaleModel
+from sdvar.models.workspace import branches
 
 LARGEST_BATCH = 256  # that "auto" tries
 # Bytes per number of the guided logits of the widest scale, while they are filtered and picked from: the logits of
@@ -39,18 +40,19 @@ def decode_bytes(pair: sdvar.ModelPair, strategy: sdvar.Strategy, batch: int, im
         images: whether the tokenizer's decoder runs.
     """
     plain, models = isinstance(strategy, sdvar.Baseline), strategy.models_of(pair)
-    pyramid, rows, vocabulary = pair.pyramid, 2 * batch, pair.target.codebook_size
+    pyramid, vocabulary = pair.pyramid, pair.target.codebook_size
+    rows = [batch * branches(model.guidance_inside is None) for model in models]
     kept, passing = _sampling_bytes(pair, strategy, batch)
     widest = max(pyramid.tokens) if plain else pyramid.length
     number = models[-1].logits_dtype.itemsize
     costs = [model.cost() for model in models]
-    caches = sum(cost.cache_bytes(rows, pyramid.length) for cost in costs)
-    hidden = max(cost.activation_bytes(rows, widest) for cost in costs)
-    raw = rows * widest * vocabulary * number
+    caches = sum(cost.cache_bytes(n, pyramid.length) for cost, n in zip(costs, rows))
+    hidden = max(cost.activation_bytes(n, widest) for cost, n in zip(costs, rows))
+    raw = max(rows) * widest * vocabulary * number
     decoder = _tokenizer_bytes(pair.tokenizer, batch) if images else 0
     copies = sum(model.pending_bytes() for model in models) + (pending_bytes(pair.tokenizer.decoder) if images else 0)
-    graphs = sum(graph_bytes(model, batch, guided=True) for model in models if model.graphs)
-    prefixes = sum(map(_prefix_bytes, models)) + rows * sum(cost.class_prefix_bytes() for cost in costs)
+    graphs = sum(graph_bytes(model, batch, model.guidance_inside is None) for model in models if model.graphs)
+    prefixes = sum(map(_prefix_bytes, models)) + sum(n * cost.class_prefix_bytes() for cost, n in zip(costs, rows))
     return caches + copies + graphs + prefixes + kept + max(hidden + raw, raw + passing, decoder)
 
 

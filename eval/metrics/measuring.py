@@ -197,8 +197,10 @@ def _measure_tables(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
         "lossless": arm.lossless,
         "exact": arm.exact,
         "images": len(tables.rows),
-        "warnings": [],
+        "warnings": list(arm.warnings),
     }
+    if arm.guidance_inside:
+        values["guidance_inside"] = arm.guidance_inside
     if arm.name in record.class_prefix:
         values["seconds_of_class_prefix"] = record.class_prefix[arm.name]
     for metric in metrics_that_need("tables"):

@@ -91,6 +91,7 @@ def _arm() -> Schema:
     sometimes = {
         "draft": described("checkpoint of its draft, where it has one of its own", TEXT),
         "sampling": described("guidance and filters, where it has its own", MAPPING),
+        "guidance_inside": described("the guidance that its draft gives without a null branch", TEXT),
         "seconds_of_class_prefix": described(
             "seconds that the first process spent on what the arm's models make of the classes alone, once",
             {"type": "number", "minimum": 0},

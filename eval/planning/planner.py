@@ -13,6 +13,7 @@ from eval.benchmarking.simulated import per_scale, with_simulated
 from eval.planning.result import print_plan, tokens_line, verdict, write_config
 from lightning_modules.run.environment import describe_environment
 from sdvar.engine import tf32_allowed
+from sdvar.guidance import mismatch
 from sdvar.planning.agreement import measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies
 from sdvar.planning.comparison import TURNS, choose, compare
@@ -34,6 +35,8 @@ def prepare(options: Namespace) -> tuple[sdvar.ModelPair, sdvar.Sampling]:
     if scales < 2:
         raise ValueError("expected a pair of at least two scales: of a single one nothing is drafted")
     sampling.check_scales(scales)
+    if text := mismatch(sdvar.Speculative(max_disagreement=options.max_disagreement), sampling, pair):
+        log.warning(text)
     if options.acceptance:
         per_scale(options.acceptance, scales)
     check_batch(options.batch_size, lambda batch: _needed_bytes(pair, batch), free_bytes(device))

@@ -44,6 +44,7 @@ def section(run: Run) -> dict:
                 "name": name,
                 "text": arm["strategy"],
                 "reseeded": is_reseeded_baseline(arms, name),
+                "inside": arm.get("guidance_inside"),
                 "own": {what: arm[what] for what in ("draft", "sampling") if what in arm},
             }
             for name, arm in arms.items()

@@ -11,6 +11,8 @@ from safetensors.torch import save
 
 from sdvar.atomic import write_atomically
 from sdvar.checkpoints import DERIVED
+from sdvar.checkpoints.files import GUIDANCE, HEADS
+from sdvar.guidance import plain
 from sdvar.models.transformer import VAR
 
 WEIGHTS, CARD = "draft.safetensors", "draft.json"
@@ -29,6 +31,8 @@ def write_draft(folder: Path, student: VAR, card: Mapping[str, Any]) -> None:
         for name, tensor in student.state_dict().items()
         if name == "lvl_1L" or name.rsplit(".", 1)[-1] not in DERIVED
     }
-    stated = {"format": "pt", "heads": str(student.heads), "role": str(card["role"]), "teacher": str(card["teacher"])}
+    stated = {"format": "pt", HEADS: str(student.heads), "role": str(card["role"]), "teacher": str(card["teacher"])}
+    if student.guidance_inside:
+        stated[GUIDANCE] = json.dumps(plain(student.guidance_inside))
     write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
     write_atomically(folder / WEIGHTS, save(tensors, metadata=stated))

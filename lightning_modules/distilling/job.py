@@ -22,7 +22,7 @@ from lightning_modules.distilling.card import WEIGHTS, write_draft
 from lightning_modules.distilling.distiller import Distiller, Schedule
 from lightning_modules.distilling.expected import expected
 from lightning_modules.distilling.images import Images, held_out
-from lightning_modules.distilling.options import lasting, shape_of
+from lightning_modules.distilling.options import INSIDE, lasting, shape_of
 from lightning_modules.distilling.progress import Progress
 from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.stored import StoredImages, Wanted, read_stored
@@ -34,6 +34,7 @@ from lightning_modules.run.lock import RunLock
 from sdvar import checkpoints
 from sdvar.atomic import write_atomically
 from sdvar.checkpoints import unpickling
+from sdvar.guidance import guidance_of, words
 
 SETTINGS, CHECKPOINT = "settings.json", "last.ckpt"
 LOCKS = ".locks"  # another process of the same training may have made it already
@@ -66,7 +67,7 @@ class Job:
         pyramid = self.teacher.pair.pyramid
         self.role = Role(options.role, options.from_scale, len(pyramid))
         torch.manual_seed(options.seed)
-        student = make_student(shape_of(options), self.teacher.pair.target, self.files["target"])
+        student = make_student(shape_of(options), self.teacher.pair.target, self.files["target"], self._inside())
         sdvar.ModelPair(student, self.teacher.pair.target, self.teacher.pair.tokenizer)  # or says why they are none
         self.trainer = self._trainer()
         world, rank = self.trainer.world_size, self.trainer.global_rank
@@ -123,6 +124,15 @@ class Job:
         pair = self.teacher.pair
         wanted = Wanted(self.weights, self.settings["sampling"], pair.pyramid.patch_nums, pair.num_classes)
         return read_stored(self.options.tokens, wanted, self.options.seed)
+
+    def _inside(self) -> sdvar.Sampling | None:
+        """The guidance that the student is to give by itself, if it is."""
+        sampling = self.teacher.sampling
+        if self.options.guidance != INSIDE:
+            return None
+        if not sampling.guided_scales(len(self.teacher.pair.pyramid)):
+            raise ValueError(f"guidance: expected outside with {words(sampling)}, which guides no scale, got inside")
+        return guidance_of(sampling)
 
     def _schedule(self) -> Schedule:
         options = self.options
@@ -216,6 +226,7 @@ class Job:
             "teacher": self.weights["target"],
             "tokenizer": self.weights["tokenizer"],
             "sampling": self.settings["sampling"],
+            "guidance": self.options.guidance,
             "role": self.role.name,
             "from_scale": self.role.from_scale,
             "shape": {name: getattr(student, name) for name in ("depth", "width", "heads")},

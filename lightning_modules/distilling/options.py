@@ -15,6 +15,7 @@ from lightning_modules.distilling.student import Shape
 from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
 from lightning_modules.sampling_options import in_long_form
 
+OUTSIDE, INSIDE = "outside", "inside"
 PROG = "python -m lightning_modules distil"
 DESCRIPTION = """Train a draft for a target of your own, by the target alone: it samples the images, and its guided and
 filtered distributions are what the draft learns. The same command continues a training that was interrupted."""
@@ -44,6 +45,12 @@ def build_parser() -> ArgumentParser:
     add("--heads", type=Count | None, help="its attention heads (width / 64, or those of --init)")
     add("--role", type=str, default=DRAFT, help=f"what it will decode: {', '.join(ROLES)} (docs/distilling.md)")
     add("--from_scale", type=int | None, help="coarse is trained on the scales before it, tail on those from it on")
+    add(
+        "--guidance",
+        type=Literal["outside", "inside"],
+        default=OUTSIDE,
+        help="inside: the draft learns what guidance makes of the target, and needs no null branch",
+    )
     add("--steps", type=Count, default=2000, help="of the optimiser")
     add("--batch_size", type=Count, default=64, help="images of a step, of all processes together")
     add("--accumulate", type=Count, default=1, help="parts in which each process computes its images of a step")

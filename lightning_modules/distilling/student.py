@@ -11,6 +11,7 @@ from torch import nn
 
 from sdvar.checkpoints import load_var
 from sdvar.models.transformer import VAR
+from sdvar.sampling import Sampling
 
 SCRATCH, LAYERS = "scratch", "layers="
 HEAD_WIDTH = 64  # of every released VAR: width 64 depth, depth heads
@@ -89,17 +90,24 @@ class Shape:
                 raise ValueError(f"{name}: expected {found}, that of {whose}, or none; got {asked}")
 
 
-def make_student(shape: Shape, target: VAR, target_file: str) -> VAR:
+def make_student(shape: Shape, target: VAR, target_file: str, inside: Sampling | None = None) -> VAR:
     """A student in float32 on the CPU, to be trained.
 
     Args:
         shape: what is asked for.
         target: the teacher, in any dtype.
         target_file: from where its layers are read in float32.
+        inside: the guidance that it is to give by itself, if it is.
 
     Raises:
         ValueError: the initial weights cannot be read or do not fit, or there is too little memory.
     """
+    student = _initial(shape, target, target_file)
+    student.guidance_inside = inside  # also where the initial weights had another
+    return student
+
+
+def _initial(shape: Shape, target: VAR, target_file: str) -> VAR:
     if shape.layers:
         shape.check_layers(target)
         student = load_var(target_file, target.pyramid)

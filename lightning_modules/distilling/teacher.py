@@ -118,6 +118,8 @@ def guided_logits(
 ) -> Tensor:  # fmt: skip
     """A VAR's logits as decoding uses them, with gradients: guided and divided by the temperature.
 
+    With guidance inside they are its class branch's.
+
     Args:
         model: the VAR.
         labels: int64 (B,) on its device.
@@ -127,7 +129,7 @@ def guided_logits(
     Returns:
         (B, tokens of those scales, V).
     """
-    pyramid, guided = model.pyramid, sampling.guided_scales(len(model.pyramid)) > first
+    pyramid, guided = model.pyramid, model.guided_scales(sampling) > first
     if guided:
         labels = torch.cat((labels, torch.full_like(labels, model.num_classes)))
         inputs = torch.cat((inputs, inputs))

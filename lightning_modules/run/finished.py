@@ -23,6 +23,7 @@ from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.names import SETTINGS
 from lightning_modules.run.records import REPAIR, expect, read_record
 from lightning_modules.run.tables import image_file
+from sdvar.guidance import guidance_from, words
 
 log = logging.getLogger("sdvar.writer")
 DECODING = "decoding.json"  # the machines that decoded, and how long it took
@@ -40,6 +41,8 @@ class FinishedArm:
         text: the strategy as tables show it.
         config: class_path, init_args, and reseed, draft and sampling where it has its own.
         lossless, exact: what the strategy promises.
+        guidance_inside: of its draft, in words; None where it has none.
+        warnings: what was said of it before it decoded.
     """
 
     name: str
@@ -48,6 +51,8 @@ class FinishedArm:
     config: dict[str, Any]
     lossless: bool
     exact: bool
+    guidance_inside: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def reseed(self) -> bool:
@@ -173,8 +178,16 @@ def _arm(file: Path, name: str, described: Mapping[str, Any]) -> FinishedArm:
     expect(where, described, kind=str, text=str, lossless=bool, exact=bool, class_path=str, init_args=dict)
     expect(where, {"reseed": False} | dict(described), reseed=bool)
     expect(where, described, draft=(str, type(None)), sampling=(dict, type(None)))
+    expect(where, described, guidance_inside=(dict, type(None)), warnings=(list, type(None)))
     shown = {key: described[key] for key in ("kind", "text", "lossless", "exact")}
-    return FinishedArm(name=name, config=_config(described), **shown)
+    inside, warnings = described.get("guidance_inside"), described.get("warnings") or ()
+    try:
+        inside = words(guidance_from(inside)) if inside else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return FinishedArm(
+        name, config=_config(described), guidance_inside=inside, warnings=tuple(map(str, warnings)), **shown
+    )
 
 
 def _config(described: Mapping[str, Any]) -> dict[str, Any]:

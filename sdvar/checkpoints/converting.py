@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from torch import Tensor
 from sdvar.atomic import replacing
 from sdvar.checkpoints.choosing import under
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import SUMS, listed, read, stated_heads
+from sdvar.checkpoints.files import GUIDANCE, HEADS, SUMS, listed, read, stated_heads
 from sdvar.checkpoints.filling import derived
 from sdvar.checkpoints.inspecting import placeholder_pyramid
 from sdvar.checkpoints.loading import load_tokenizer, load_var
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import UNKNOWN_KIND, VAR_KIND, state_dicts
+from sdvar.guidance import plain
 
 
 def convert(
@@ -49,14 +51,16 @@ def convert(
         OSError: ``out`` cannot be written.
     """
     _check_out(out, overwrite)
-    stated = {}
+    stated: dict[str, str] = {}
     content = read(source, verify=False)
     kind, weights = _chosen(name_of(source), content, kind, chosen_path(source))
     if kind == VAR_KIND:
         model = load_var(source, patch_nums, dtype=dtype, heads=heads)
         tensors = model.state_dict()
         if heads or stated_heads(source):
-            stated = {"heads": str(model.heads)}
+            stated[HEADS] = str(model.heads)
+        if model.guidance_inside:
+            stated[GUIDANCE] = json.dumps(plain(model.guidance_inside))
     else:
         tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
         # derived buffers record only the number of scales, which may be unknown

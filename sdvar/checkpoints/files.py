@@ -20,8 +20,11 @@ from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.folders import DISTRIBUTED, INDEX, index_of, shards_of, whole_from, whole_of
 from sdvar.checkpoints.hub import local_file
 from sdvar.checkpoints.sources import Source, name_of, split
+from sdvar.guidance import guidance_from
+from sdvar.sampling import Sampling
 
 SUMS = "SHA256SUMS"
+HEADS, GUIDANCE = "heads", "guidance_inside"  # what a safetensors file may state
 CHUNK = 2**22  # bytes read at a time
 START = 512  # bytes that tell the kind of a file
 ZIP = b"PK\x03\x04"  # how a .pth of torch >= 1.6 begins; older ones cannot be mapped
@@ -142,14 +145,32 @@ def _why(error: Exception, path: Path, start: bytes) -> str:
 
 def stated_heads(source: Source) -> int | None:
     """The number of attention heads that a safetensors file states beside its tensors, as `convert` writes it."""
+    stated = _stated(source).get(HEADS, "")
+    return int(stated) if stated.isdecimal() and 0 < len(stated) < 7 else None
+
+
+def stated_guidance(source: Source) -> Sampling | None:
+    """The guidance inside that a safetensors file states beside its tensors, as `distil` writes it.
+
+    Raises:
+        CheckpointError: what it states is none.
+    """
+    stated = _stated(source).get(GUIDANCE)
+    try:
+        return None if stated is None else guidance_from(stated)
+    except ValueError as error:
+        raise CheckpointError(f"{name_of(source)}: {error}; make the file again") from None
+
+
+def _stated(source: Source) -> dict[str, str]:
+    """What a safetensors file states beside its tensors; nothing for any other source."""
     if isinstance(source, Mapping) or (path := local_file(source)).is_dir() or path.name.endswith(INDEX):
-        return None
+        return {}
     try:
         with safe_open(path, "pt") as file:
-            stated = (file.metadata() or {}).get("heads", "")
+            return file.metadata() or {}
     except SafetensorError:  # a file of torch.save
-        return None
-    return int(stated) if stated.isdecimal() and 0 < len(stated) < 7 else None
+        return {}
 
 
 def digest(source: str | os.PathLike) -> str:

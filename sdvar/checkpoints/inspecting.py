@@ -17,12 +17,13 @@ from sdvar.checkpoints.configuration import (
     var_pyramid,
 )
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import read, stated_heads
+from sdvar.checkpoints.files import read, stated_guidance, stated_heads
 from sdvar.checkpoints.filling import derived, empty_tokenizer, empty_var
 from sdvar.checkpoints.folders import INDEX, index_of, shards_of
 from sdvar.checkpoints.hub import local_file
 from sdvar.checkpoints.sources import chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, rest, state_dicts
+from sdvar.guidance import words
 from sdvar.pyramid import ScalePyramid
 
 MOST = 20  # rows of a file; one without a model may hold any number of groups of tensors
@@ -67,6 +68,8 @@ def inspect(source: str, shapes: bool = False) -> Inspected:
         parameters = sum(value.numel() for value in stored)
         rows.append([label, state.kind, megabytes, *cells, " + ".join(dtypes) or "-", f"{parameters:,}"])
         notes += [f"{label}: {problem}"] if problem else []
+        if state.kind == VAR_KIND and (inside := stated_guidance(source)):
+            notes.append(f"{label}: guidance inside for {words(inside)}: a draft whose passes have no null branch")
         notes.append(f"{label}: {_tensors(weights, len(weights) if shapes else FEW)}")
     if len(shown) > MOST:
         notes.append(f"{name}: and {len(shown) - MOST} more groups of tensors")

@@ -14,7 +14,7 @@ from sdvar.arguments import check_device
 from sdvar.checkpoints.choosing import choose
 from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
-from sdvar.checkpoints.files import read, stated_heads
+from sdvar.checkpoints.files import read, stated_guidance, stated_heads
 from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
@@ -22,7 +22,7 @@ from sdvar.drafts import WORDS, check_draft, draft_of, of_target
 from sdvar.dtypes import as_dtype
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
-from sdvar.pair import ModelPair
+from sdvar.pair import ModelPair, check_target
 from sdvar.pyramid import ScalePyramid
 
 log = logging.getLogger("sdvar.checkpoints")
@@ -48,6 +48,9 @@ def load_var(
             "auto" is bfloat16 where the device multiplies it in hardware, else float32.
         heads: attention heads, of a VAR without QK-normalisation, whose tensors do not tell it; without it a guess is
             logged as a warning.
+
+    A safetensors file may state that the model has guidance inside, see `NextScaleModel.guidance_inside`; a state dict
+    does not.
 
     Raises:
         CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``.
@@ -134,6 +137,10 @@ def load_pair(
     if own is not None:
         check_draft(own, big.model.depth, dtype, device)
     images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
+    try:
+        check_target(big.model)
+    except ValueError as error:
+        raise CheckpointError(f"{big.name}: {error}") from None
     drafted = small.name if small else own
     try:
         ModelPair(small.model if small else big.model, big.model, images.model)
@@ -185,6 +192,7 @@ def _opened_var(source: Source, pyramid: ScalePyramid | None, heads: int | None)
         else:
             guessed = False
         model = empty_var(weights, pyramid, heads)
+    model.guidance_inside = stated_guidance(source)
     if guessed:
         log.warning("%s: %d heads are a guess, its width over 64; %s", name, model.heads, HOW_TO_GIVE_HEADS)
     return _Opened(name, weights, model)

@@ -46,7 +46,7 @@ class Stepper:
         self.name, self.model, self.progress, self.clock = name, model, progress, clock
         self.pyramid, self.sampling, self.seeds = model.pyramid, sampling, seeds
         self.fused_pick = fused_pick(model.device, model.logits_dtype, model.codebook_size)
-        self.guided_scales = sampling.guided_scales(len(self.pyramid))
+        self.guided_scales = model.guided_scales(sampling)
         self.workspace = model.workspace(len(progress), guided=self.guided_scales > 0)
         self.visible_from = 0
         self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool

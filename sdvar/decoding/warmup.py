@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from sdvar.models.protocol import NextScaleModel
+from sdvar.sampling import Sampling
 
 MOST_DECODES = 8
 
@@ -29,14 +30,15 @@ def warm_up(decode: Callable[[int], object], models: Iterable[NextScaleModel]) -
             return
 
 
-def learn_classes(labels: Tensor | Iterable[int], models: Iterable[NextScaleModel], guided: bool = True) -> None:
+def learn_classes(labels: Tensor | Iterable[int], models: Iterable[NextScaleModel], sampling: Sampling) -> None:
     """Compute what models make of classes alone, so that no decode of these has to.
 
     Args:
         labels: of the classes.
         models: that are going to decode them.
-        guided: whether the null class is needed too.
+        sampling: of the decodes; with guidance the null class is needed too.
     """
     classes = labels.tolist() if isinstance(labels, Tensor) else list(labels)
     for model in models:
-        model.prefixes.ready([*([model.num_classes] if guided else []), *classes])
+        null = [model.num_classes] if model.guided_scales(sampling) else []
+        model.prefixes.ready([*null, *classes])

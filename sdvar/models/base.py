@@ -12,6 +12,7 @@ from sdvar.models.cuda_graphs import GraphedWorkspace
 from sdvar.models.kept import KeptWorkspaces
 from sdvar.models.protocol import NextScaleModel, PassCosts
 from sdvar.models.workspace import EagerWorkspace
+from sdvar.sampling import Sampling
 
 
 class NextScaleBase:
@@ -20,10 +21,12 @@ class NextScaleBase:
     Attributes:
         graphs: whether passes are captured as CUDA graphs and replayed.
         capture_seconds: time spent on capturing so far.
+        guidance_inside: the guidance that it was distilled to give by itself; None where it has none inside.
     """
 
     graphs: bool = False
     capture_seconds: float = 0.0
+    guidance_inside: Sampling | None = None
     _kept: KeptWorkspaces | None = None
     _prefixes: ClassPrefixes | None = None
 
@@ -33,6 +36,10 @@ class NextScaleBase:
         if self._prefixes is None:
             self._prefixes = ClassPrefixes(cast(NextScaleModel, self))
         return self._prefixes
+
+    def guided_scales(self, sampling: Sampling) -> int:
+        """As `Sampling.guided_scales`; 0 with guidance inside: no pass of the model runs a null branch."""
+        return 0 if self.guidance_inside else sampling.guided_scales(len(cast(NextScaleModel, self).pyramid))
 
     def workspace(self, images: int, guided: bool) -> EagerWorkspace:
         """What a decode works in: on a GPU one that was handed back before, if there is one that fits.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdvar.pyramid import ScalePyramid
+from sdvar.sampling import Sampling
 
 
 class Cost(NamedTuple):
@@ -126,10 +127,13 @@ class NextScaleModel(Protocol):
         graphs: whether passes are replayed as CUDA graphs where that gains; groups of images are then padded to
             powers of two.
         capture_seconds: time spent on capturing graphs so far.
+        guidance_inside: the guidance that it was distilled to give by itself, as cfg and cfg_until of a sampling; None
+            where guidance takes a null branch.
     """
 
     graphs: bool
     capture_seconds: float
+    guidance_inside: Sampling | None
 
     @property
     def prefixes(self) -> Any:
@@ -208,6 +212,9 @@ class NextScaleModel(Protocol):
         Returns:
             (n, tokens of the scales from ``logits_from``, V) in ``logits_dtype``.
         """
+
+    def guided_scales(self, sampling: Sampling) -> int:
+        """The scales up to the last one whose passes run a null branch; 0 if none does."""
 
     def workspace(self, images: int, guided: bool) -> Workspace:
         """What a decode of B images works in."""

@@ -78,7 +78,7 @@ def compare(
         if turn >= least and time.perf_counter() - started > seconds:
             break
         of_turn, results = inputs(turn), {}
-        learn_classes(of_turn[0], (pair.draft, pair.target), guided=sampling.guided_scales(len(pair.pyramid)) > 0)
+        learn_classes(of_turn[0], (pair.draft, pair.target), sampling)
         for name in rotated(list(strategies), turn):
             begun = now(pair.device)
             with no_captures():

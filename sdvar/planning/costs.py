@@ -91,7 +91,7 @@ def group_sizes(batch: int) -> list[int]:
 
 def cost_table(
     measured: Mapping[tuple[Step, int], float], steps: Sequence[Step], pyramid: ScalePyramid, batch: int,
-    padded: bool, guided_scales: int = 0,
+    padded: bool, guided_scales: Mapping[str, int] | None = None,
 ) -> CostTable:  # fmt: skip
     """The table, from seconds at the sizes of `group_sizes`.
 
@@ -105,10 +105,11 @@ def cost_table(
         pyramid: the token maps.
         batch: B.
         padded: whether a group costs what the next measured size does (CUDA graphs), or something between two sizes.
-        guided_scales: of the sampling; passes that want no logits before this scale run one branch.
+        guided_scales: by model, see `NextScaleModel.guided_scales`; its passes that want no logits before this scale
+            run one branch.
     """
     sizes = group_sizes(batch)
-    fits = {model: _fit(measured, model, pyramid, guided_scales) for model in ("draft", "target")}
+    fits = {model: _fit(measured, model, pyramid, (guided_scales or {}).get(model, 0)) for model in ("draft", "target")}
     images, seconds = np.arange(1, batch + 1), {}
     for step in steps:
         known = [size for size in sizes if (step, size) in measured or step.op in fits]

@@ -71,7 +71,7 @@ def measure_costs(pair: ModelPair, sampling: Sampling, batch: int, seconds: floa
     every = len(needed) + len(others)
     log.info("costs: measured %d of %d%s", len(measured), every, "" if len(measured) == every else ", others estimated")
     medians = {point: median(times) for point, times in measured.items()}
-    guided_scales = sampling.guided_scales(len(pair.pyramid))
+    guided_scales = {which: getattr(pair, which).guided_scales(sampling) for which in ("draft", "target")}
     return cost_table(medians, steps, pair.pyramid, batch, pair.target.graphs, guided_scales)
 
 

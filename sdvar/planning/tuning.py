@@ -106,8 +106,8 @@ def tune(
 
 def tuned_key(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Hashable:
     """Where `ModelPair.tuned` keeps what a strategy stands for: another device or dtype has other times."""
-    models = (pair.draft, pair.target)
-    return strategy, sampling, batch, *((model.device, model.dtype, model.graphs) for model in models)
+    models, inside = (pair.draft, pair.target), pair.draft.guidance_inside
+    return strategy, sampling, batch, inside, *((model.device, model.dtype, model.graphs) for model in models)
 
 
 def resolved(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Strategy:
@@ -226,7 +226,7 @@ def _plain_seconds(plain: Speculative, pair: ModelPair, sampling: Sampling, batc
     taken = []
     for repeat in range(3):
         inputs = labels_and_seeds(batch, repeat, pair.num_classes, pair.device)
-        learn_classes(inputs[0], [pair.target], guided=sampling.guided_scales(len(pair.pyramid)) > 0)
+        learn_classes(inputs[0], [pair.target], sampling)
         started = now(pair.device)
         decode(pair, *inputs, plain, sampling, images=False)
         taken.append(now(pair.device) - started)

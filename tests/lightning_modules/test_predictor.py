@@ -258,3 +258,20 @@ def test_processes_of_one_run_have_one_precision(pair):
         ValueError, match="precision: bf16-true in the first process and 32-true in process 1; give one"
     ):
         predictor.setup("predict")
+
+
+def test_a_draft_with_guidance_inside_is_in_the_settings_and_another_guidance_is_said(caplog):
+    pair = close_pair(dtype=torch.float32)
+    pair.draft.guidance_inside = sdvar.Sampling(cfg=2.0)
+    arms = [BASELINE, SPECULATIVE, HANDOFF]
+    described = SDVARPredictor(pair, arms, sdvar.Sampling(cfg=2.0)).settings()["arms"]
+    assert not caplog.records
+    assert "guidance_inside" not in described["baseline"]
+    for name in ("speculative", "handoff"):
+        assert (
+            described[name]["guidance_inside"] == {"cfg": 2.0, "cfg_until": None} and "warnings" not in described[name]
+        )
+    described = SDVARPredictor(pair, arms, sdvar.Sampling(cfg=1.0)).settings()["arms"]
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(":")[0] for text in said] == ["strategy 'speculative'", "strategy 'handoff'"]
+    assert described["handoff"]["warnings"] == [said[1].removeprefix("strategy 'handoff': ")]

@@ -48,6 +48,9 @@ def test_the_estimate_contains_the_caches_of_the_models_that_run():
     assert plain > caches[1]
     assert both > sum(caches)
     assert decode_bytes(pair, sdvar.Baseline(), 1) < plain / 32
+    pair.draft.guidance_inside = sdvar.Sampling()
+    of_draft = draft - decode_bytes(pair, sdvar.Baseline("draft"), 64)
+    assert of_draft > caches[0] / 2 and decode_bytes(pair, sdvar.Baseline(), 64) == plain
     assert decode_bytes(pair, sdvar.Baseline(), 1, images=False) < decode_bytes(pair, sdvar.Baseline(), 1)
 
 

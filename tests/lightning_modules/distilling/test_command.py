@@ -16,6 +16,7 @@ import sdvar
 from lightning_modules.distilling import job
 from lightning_modules.distilling.command import main
 from lightning_modules.distilling.stored import StoredImages
+from sdvar.decoding.timing import Clock
 from tests.paths import ROOT
 
 QUICK = "--cfg 1.5 --top_k 8 --top_p 0 --batch_size 8 --held_out 16 --warmup 1 --ema 0.5 --plan_seconds 0 --threads 1"
@@ -58,6 +59,26 @@ def test_a_draft_learns_and_decodes(distil, pair_files, capsys):
     ours = sdvar.decode(pair, [0, 1], [0, 1], sdvar.Speculative(2), sampling, images=False)
     baseline = sdvar.decode(pair, [0, 1], [0, 1], sdvar.Baseline(), sampling, images=False)
     assert all(torch.equal(a, b) for a, b in zip(ours.tokens, baseline.tokens))
+
+
+def test_guidance_goes_into_the_draft(distil, pair_files, capsys):
+    folder = distil(
+        "--init layers=0,1 --guidance inside --steps 30 --lr 0.003 --validate_every 10 --role tail --from_scale 2"
+    )
+    losses = curve(folder, "val_kl")
+    assert losses[-1] < 0.8 * losses[0]
+    card = json.loads((folder / "draft.json").read_text())
+    assert card["guidance"] == card["settings"]["guidance"] == "inside"
+    pair = sdvar.load_pair(
+        draft=folder / "draft.safetensors", **{name: pair_files[name] for name in ("target", "tokenizer")}
+    )
+    assert pair.draft.guidance_inside == sdvar.Sampling(cfg=1.5)
+    ours, clock = sdvar.Handoff(2, first="target"), Clock("cpu")
+    sdvar.decode(pair, [0, 1], [0, 1], ours, sdvar.Sampling(cfg=1.5, top_k=8), images=False, clock=clock)
+    assert [s.work.rows for s in clock.stretches() if s.part == "draft" and s.work.last] == [2, 2]
+    with pytest.raises(SystemExit):
+        main([f"--target={folder / 'draft.safetensors'}", f"--tokenizer={pair_files['tokenizer']}", "--depth=1"])
+    assert "target: expected a model whose guidance takes a null branch" in capsys.readouterr().err
 
 
 class StopAfter(Callback):
@@ -181,6 +202,10 @@ def test_stored_images_come_in_another_order_each_time():
         ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
         ("--depth 2 --tokens nowhere", "nowhere has no token shards; as a run: nowhere contains no run"),
         ("--depth 2 --accelerator cuda", "accelerator, devices: "),
+        (
+            "--depth 2 --cfg 0 --guidance inside",
+            "guidance: expected outside with cfg 0, which guides no scale, got inside",
+        ),
         ("--dept 2", "unknown option --dept; did you mean --depth?"),
     ],
 )

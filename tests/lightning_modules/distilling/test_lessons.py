@@ -35,6 +35,16 @@ def test_a_lesson_is_an_image_of_the_target(pair, teacher):
     torch.testing.assert_close(lesson.inputs, pair.tokenizer.var_inputs(list(pair.pyramid.split(lesson.tokens))))
 
 
+def test_a_student_with_guidance_inside_is_its_class_branch(pair, teacher):
+    lesson, student = teacher.lesson(LABELS, SEEDS, 4), random_pair().draft
+    student.guidance_inside = sdvar.Sampling(cfg=1.5)
+    with torch.no_grad():
+        logits = guided_logits(student, LABELS, lesson.inputs, 2, 4, SAMPLING)
+        expected = student(LABELS, lesson.inputs)[:, pair.pyramid.span(2, 4)]
+    temperature = torch.tensor([1.0] * 9 + [0.9] * 16, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(logits, expected / temperature)
+
+
 def test_passes_that_sample_and_a_pass_that_reads_give_the_same_distributions(pair, teacher):
     sampled = teacher.lesson(LABELS, SEEDS, 4)
     read = teacher.lesson(LABELS, SEEDS, 4, known=baseline(pair))

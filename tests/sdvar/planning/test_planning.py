@@ -245,10 +245,12 @@ def test_costs_are_interpolated_between_sizes_and_estimated_where_not_measured()
 
 
 def test_a_pass_without_the_null_branch_is_estimated_at_half_the_rows():
-    steps, guided = every_step(5, False), 3
+    steps, guided = every_step(5, False), {"target": 3}  # the draft has guidance inside
 
     def seconds(step, size):
-        return 1 + 0.1 * size * (2 if step.wanted < guided else 1) * FIVE.span_tokens(step.first, step.last)
+        return 1 + 0.1 * size * (2 if step.wanted < guided.get(step.op, 0) else 1) * FIVE.span_tokens(
+            step.first, step.last
+        )
 
     unknown = [target_pass(1, 4), target_pass(3, 5), draft_pass(2, 4)]
     known = {(step, size): seconds(step, size) for step in steps for size in group_sizes(4) if step not in unknown}
