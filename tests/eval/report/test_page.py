@@ -301,3 +301,10 @@ def test_an_unfinished_run_is_named(run_folder, break_it, message):
     break_it(run_folder)
     with pytest.raises(ValueError, match=message):
         write_report(run_folder)
+
+
+def test_guidance_inside_a_draft_is_said_and_what_was_warned_of_it(tmp_path):
+    text = "the draft has guidance inside for cfg 2, and decodes for cfg 1.5: its scales have its own guidance"
+    page = written(tmp_path, {"tail": arm_metrics(lossless=False, guidance_inside="cfg 2", warnings=[text])})
+    assert "Its draft has guidance inside for cfg 2: no pass of it runs a null branch." in page.text
+    assert f"Warning, tail: {text}." in page.text

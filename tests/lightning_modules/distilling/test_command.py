@@ -63,7 +63,7 @@ def test_a_draft_learns_and_decodes(distil, pair_files, capsys):
 
 def test_guidance_goes_into_the_draft(distil, pair_files, capsys):
     folder = distil(
-        "--init layers=0,1 --guidance inside --steps 30 --lr 0.003 --validate_every 10 --role tail --from_scale 2"
+        "--init layers=0,1 --guidance inside --steps 12 --lr 0.01 --validate_every 6 --role tail --from_scale 2"
     )
     losses = curve(folder, "val_kl")
     assert losses[-1] < 0.8 * losses[0]
