@@ -108,8 +108,9 @@ def test_commands_run(file, workplace):
 
 
 def python_blocks():
-    for block in PYTHON:  # enumeration draws 20,000 images
-        marks = pytest.mark.proof if "tests.enumeration" in block.text else ()
+    for block in PYTHON:
+        long = "tests.enumeration" in block.text or "eval.run" in block.text  # 20,000 images; a whole run
+        marks = pytest.mark.proof if long else ()
         yield pytest.param(block, marks=marks, id=f"{block.file.name}:{block.line}")
 
 

@@ -32,6 +32,7 @@ def with_draft(pair, draft):
 
 
 @pytest.mark.parametrize("draft", CALLS)
+@pytest.mark.one_in(3)
 def test_rounded_copies_are_exact_and_save_passes(tiny, baseline, draft):
     result = sdvar.decode(with_draft(tiny, draft), LABELS, SEEDS, STRATEGY, SAMPLING, images=False)
     assert same_tokens(result, baseline)
@@ -101,6 +102,7 @@ def test_the_attention_kernel_is_its_own_and_copies_decode_the_same():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.one_in(2)
 def test_a_target_in_reduced_precision(dtype):
     pair = sdvar.load_pair("tiny", draft="target:int8", dtype=dtype)
     assert pair.draft.dtype == dtype
@@ -109,6 +111,7 @@ def test_a_target_in_reduced_precision(dtype):
 
 
 @pytest.mark.parametrize("source", [{"pair": "tiny"}, None])
+@pytest.mark.one_in(2)
 def test_loading_by_name_and_by_files(source, baseline):
     source = source or {name: BUNDLED / "tiny" / f"{name}.safetensors" for name in ("target", "tokenizer")}
     pair = sdvar.load_pair(**source, draft="target:first=7")

@@ -97,6 +97,7 @@ def test_decoding_needs_torch_numpy_and_safetensors_alone(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["selftest", "fid", "inspect"])
+@pytest.mark.one_in(3)
 def test_a_command_says_which_package_it_needs(command):
     done = without_extras(f"from eval.cli.main import main; sys.exit(main(['{command}']))")
     assert done.returncode and "pip install 'sdvar[eval]'" in done.stderr and "Traceback" not in done.stderr

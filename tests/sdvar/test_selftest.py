@@ -51,6 +51,7 @@ def assert_all_pass(results):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.one_in(2)
 def test_every_dtype_passes(pair_files, dtype):
     """The small pair, as the command takes the bundled one."""
     assert_all_pass(SDVARParallelV1Tester(sdvar.load_pair(**pair_files, dtype=dtype)).run_all_tests(2, 2))
@@ -58,6 +59,7 @@ def test_every_dtype_passes(pair_files, dtype):
 
 @pytest.mark.parametrize("patch_nums", [(1,), (1, 2), (2, 3, 3), (1, 2, 2, 3, 4)])
 @pytest.mark.parametrize("gamma", [1, 2, 9])
+@pytest.mark.one_in(3)
 def test_any_pyramid_and_gamma_pass(patch_nums, gamma):
     assert_all_pass(SDVARParallelV1Tester(close_pair(patch_nums)).run_all_tests(3, gamma))
 
@@ -292,6 +294,7 @@ def test_a_fault_fails_its_check(tester, monkeypatch, broken, checks, named):
         (draft_accepted_unseen, "coupled_equals_baseline"),
     ],
 )
+@pytest.mark.one_in(2)
 def test_faults_are_seen_through_the_rounding_of_bfloat16(monkeypatch, broken, name):
     tester = SDVARParallelV1Tester(sdvar.load_pair("tiny", dtype=torch.bfloat16))
     broken(monkeypatch)
@@ -329,6 +332,7 @@ def test_wrong_arguments(tester):
         tester.test_block_causal_mask(gamma=0)
 
 
+@pytest.mark.proof
 def test_the_command():
     """Through the real command line, in a process of its own."""
     command = [sys.executable, "-m", "sdvar.selftest", "--pair", "tiny", "--device", "cpu", "--batch_size", "2"]

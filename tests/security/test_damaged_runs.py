@@ -113,6 +113,7 @@ def figures(out: Path) -> tuple[object, dict[str, bytes]]:
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("name", some(HARMLESS))
+@pytest.mark.one_in(3)
 def test_a_table_that_says_the_same_gives_the_same_figures(name, table, finished, run, tmp_path, capsys):
     HARMLESS[name](run / table)
     assert outcome(measure.main, capsys, "--out", run) == ""
@@ -122,6 +123,7 @@ def test_a_table_that_says_the_same_gives_the_same_figures(name, table, finished
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("name", some(REPAIRED))
+@pytest.mark.one_in(3)
 def test_a_damaged_table_is_one_line_and_made_again(name, table, line, finished, run, tmp_path, capsys):
     REPAIRED[name](run / table)
     before = (run / "metrics.json").read_bytes()
@@ -168,6 +170,7 @@ def test_a_file_in_a_folders_place_is_refused(name, line, run, capsys):
 
 @pytest.mark.parametrize("change", [data(lambda text: text[: len(text) // 2]), data(lambda text: b""), Path.unlink])
 @pytest.mark.parametrize("name", ["decoding.json", "config.yaml"])
+@pytest.mark.one_in(4)
 def test_a_damaged_record_is_written_again(name, change, line, finished, run, capsys):
     change(run / name)
     said = outcome(measure.main, capsys, "--out", run, "--metrics", "pairs")

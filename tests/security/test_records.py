@@ -66,6 +66,7 @@ def outcome(main, capsys, *arguments: object) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.proof)])
+@pytest.mark.one_in(2)
 def test_a_changed_value_is_no_crash(name, count, tmp_path, capsys):
     out = write_run(tmp_path / "run", other={"kind": "speculative", "sampling": {"cfg": 4.0}, "draft": "a.pth"})
     texts = {file: (out / file).read_text() for file in FILES}

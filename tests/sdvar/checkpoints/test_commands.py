@@ -43,6 +43,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
 
 
+@pytest.mark.proof
 def test_both_commands_as_a_user_runs_them(run_file, tmp_path):
     out = tmp_path / "var.safetensors"
     result = command("convert", run_file, out, "--kind", "var", "--dtype", "bfloat16")

@@ -170,6 +170,7 @@ def test_a_corrupt_download_of_the_right_length_is_an_error(hub):
     assert same_weights(sdvar.load_var(NAME), seed=2)
 
 
+@pytest.mark.proof
 def test_the_command_line_with_the_library_s_own_settings(hub, tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "sdvar.checkpoints", "inspect", NAME]

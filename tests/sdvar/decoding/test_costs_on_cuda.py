@@ -67,7 +67,12 @@ def test_a_baseline_waits_once_at_its_end(cuda, pair, batch):
 
 
 @pytest.mark.parametrize(
-    ("batch", "launched", "copied"), [(1, 1400, 4), (8, 2400, 24), pytest.param(64, 4000, 80, marks=pytest.mark.proof)]
+    ("batch", "launched", "copied"),
+    [
+        (1, 1400, 4),
+        pytest.param(8, 2400, 24, marks=pytest.mark.proof),
+        pytest.param(64, 4000, 80, marks=pytest.mark.proof),
+    ],
 )
 def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, launched, copied):
     """A round is that of a group of images which share their next scale and what is cached."""

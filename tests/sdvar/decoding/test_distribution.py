@@ -69,6 +69,7 @@ def settings():
 
 
 @pytest.mark.parametrize("tiny, name, strategy, first_seed", settings())
+@pytest.mark.one_in(2)
 def test_lossless(tiny, name, strategy, first_seed):
     assert LOSSLESS[strategy].lossless
     p, cells = p_value(TINY[tiny], LOSSLESS[strategy], FILTERS[tiny][name], first_seed)
@@ -79,6 +80,7 @@ def test_lossless(tiny, name, strategy, first_seed):
 @pytest.mark.parametrize("strategy", [
     sdvar.Baseline(), sdvar.Speculative(1, sdvar.Rejection()), sdvar.Speculative(1, sdvar.Neighbour(3, 0.0)),
 ], ids=repr)  # fmt: skip
+@pytest.mark.one_in(2)
 def test_lossless_joint_tokens_of_one_drafted_scale(strategy):
     """The four tokens of a drafted scale, each with several tokens to be drawn again: are they independent?"""
     p, cells = p_value(FIRST_MAP, strategy)
@@ -87,6 +89,7 @@ def test_lossless_joint_tokens_of_one_drafted_scale(strategy):
 
 
 @pytest.mark.parametrize("strategy", [sdvar.Speculative(1, sdvar.Rejection()), sdvar.Speculative(2, sdvar.Rejection())])
+@pytest.mark.one_in(2)
 def test_lossless_with_guidance_by_scale(strategy):
     """Drafts and verifications on both sides of the scale from which on there is no guidance."""
     by_scale = sdvar.Sampling(cfg=[0.0, 2.0, 1.0, 0.0])
@@ -103,6 +106,7 @@ def test_lossless_with_guidance_by_scale(strategy):
     ("111", sdvar.Speculative(2, sdvar.TopK(2, 1.0))), ("122", sdvar.Speculative(2, sdvar.KL(0.2))),
     ("111", sdvar.Speculative(2, sdvar.KL(0.5))), ("111", sdvar.Speculative(2, sdvar.Neighbour(2, 0.2))),
 ], ids=repr)  # fmt: skip
+@pytest.mark.one_in(3)
 def test_lossy_is_noticed(tiny, strategy):
     assert not strategy.lossless
     p, _ = p_value(TINY[tiny], strategy)
@@ -142,6 +146,7 @@ class KeepsWhatThePickKept(sdvar.Acceptance):
 @pytest.mark.parametrize("rule", [KeepsTheDraft(), CommitsWhatFell(), DrawsFromTheTarget(), KeepsWhatThePickKept()],
                          ids=lambda rule: type(rule).__name__)  # fmt: skip
 @pytest.mark.parametrize("tiny", ["111", pytest.param("1111", marks=pytest.mark.proof)])
+@pytest.mark.one_in(2)
 def test_broken_rule_is_noticed(tiny, rule):
     p, _ = p_value(TINY[tiny], sdvar.Speculative(2, rule))
     assert p < LEVEL
@@ -182,6 +187,7 @@ def accept_from(stream="accept", scale=None, one_position=False):
     (FIRST_MAP, "accept_noise", accept_from(one_position=True)),
 ], ids=["residual-reuses-pick", "residual-reuses-pick-of-five", "residual-forgets-scale", "residual-forgets-position",
         "accept-reuses-pick", "accept-forgets-scale", "accept-forgets-position"])  # fmt: skip
+@pytest.mark.one_in(3)
 def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
     monkeypatch.setattr(sdvar.Proposal, name, broken)
     p, _ = p_value(tiny, sdvar.Speculative(2, sdvar.Rejection()))
@@ -189,6 +195,7 @@ def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
 
 
 @pytest.mark.parametrize("rule", [sdvar.Coupled(), sdvar.Rejection()], ids=repr)
+@pytest.mark.one_in(2)
 def test_keys_of_rejected_scales_are_noticed(monkeypatch, rule):
     """A cache whose positions are written once only keeps the keys of rejected scales."""
     update = LayerCache.update

@@ -27,6 +27,7 @@ SCHEDULES = [1, 2, 3, 9, sdvar.Adaptive(2, 1, 3), sdvar.TokenBudget(14), sdvar.T
 @pytest.mark.parametrize("redraft", ["draft", "target"])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("draft", ["close", "unrelated"])
+@pytest.mark.one_in(3)
 def test_coupled_equals_baseline(pairs, draft, sampling, redraft):
     pair = pairs[draft]
     labels, seeds = [*range(10), pair.num_classes], list(range(100, 111))

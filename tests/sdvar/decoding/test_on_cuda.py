@@ -31,6 +31,7 @@ def decode(pair, strategy, sampling, images=False):
 
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+@pytest.mark.one_in(3)
 def test_a_decode_is_that_of_the_cpu(cuda, pair, strategy, graphs):
     sampling = FILTERED if graphs else UNGUIDED
     expected = decode(moved(pair, "cpu"), strategy, sampling)
@@ -41,6 +42,7 @@ def test_a_decode_is_that_of_the_cpu(cuda, pair, strategy, graphs):
 
 
 @pytest.mark.parametrize("sampling", [FILTERED, sdvar.Sampling(more_smooth=True)], ids=repr)
+@pytest.mark.one_in(2)
 def test_pixels_are_those_of_the_cpu(cuda, pair, sampling):
     expected = decode(moved(pair, "cpu"), sdvar.Baseline(), sampling, images=True)
     result = decode(moved(pair, "cuda:1"), sdvar.Baseline(), sampling, images=True)

@@ -169,6 +169,7 @@ def test_filters_of_a_position(dtype, rows, top_k, top_p):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.one_in(3)
 def test_pixels_of_an_image(dtype, threads):
     tokenizer = sdvar.load_pair("tiny").tokenizer.to(dtype)
     f_hats = random(19, tokenizer.latent_channels, 8, 8, dtype=dtype)
@@ -192,12 +193,12 @@ def decoded(dtype, strategy, images, batch):
     return tokens, torch.cat([result.images for result in results])
 
 
-@pytest.mark.parametrize("dtype, images", [(torch.float32, 10), (torch.bfloat16, 4)])  # 16 bits are slow on old CPUs
+@pytest.mark.parametrize("dtype, images", [(torch.float32, 4), (torch.bfloat16, 2)])  # 16 bits are slow on old CPUs
 def test_coupled_is_the_baseline_in_every_batch(dtype, images):
     """Tokens and pixels on the bundled pair; `make proof` does it for 1,000 images."""
     tokens, pixels = decoded(dtype, sdvar.Baseline(), images, 1)
     for strategy in (sdvar.Baseline(), STRATEGIES[1], *STRATEGIES[-2:]):
-        again, same_pixels = decoded(dtype, strategy, images, 7)
+        again, same_pixels = decoded(dtype, strategy, images, 3)
         assert torch.equal(again, tokens) and torch.equal(same_pixels, pixels), strategy
 
 
