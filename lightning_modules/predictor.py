@@ -27,8 +27,8 @@ from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.engine import tf32_allowed
 from sdvar.guidance import inside_of, mismatch, plain
-from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pictures import rounded
 
 log = logging.getLogger("sdvar.predictor")

@@ -13,7 +13,7 @@ from torch import nn
 
 from sdvar.command_line import did_you_mean
 from sdvar.models.blocks import Block
-from sdvar.models.linear import Linear
+from sdvar.models.layers.linear import Linear
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.quantized import KINDS, QuantizedLinear, check_kind
 from sdvar.models.transformer import VAR

@@ -11,9 +11,9 @@ import torch
 from sdvar.arguments import check_int
 from sdvar.drafts import others
 from sdvar.dtypes import DTYPES
-from sdvar.models.attention import KERNELS
-from sdvar.models.class_prefix import MOST_BYTES
+from sdvar.models.layers.attention import KERNELS
 from sdvar.models.quantized import check_layers
+from sdvar.models.running.class_prefix import MOST_BYTES
 from sdvar.models.tokenizer import VQVAE
 from sdvar.pair import ModelPair
 

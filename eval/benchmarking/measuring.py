@@ -18,8 +18,8 @@ from lightning_modules.arm import Arm
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.models.cost import shared_bytes, weight_bytes
-from sdvar.models.cuda_graphs import no_captures
 from sdvar.models.protocol import NextScaleModel
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.planning.inputs import labels_and_seeds, rotated
 from sdvar.planning.tuning import tuned_key
 

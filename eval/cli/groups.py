@@ -28,8 +28,8 @@ from sdvar import Engine
 from sdvar.drafts import of_target
 from sdvar.dtypes import AUTO
 from sdvar.engine import TOKENIZER_DTYPES
-from sdvar.models.attention import KERNELS
-from sdvar.models.class_prefix import MOST_BYTES
+from sdvar.models.layers.attention import KERNELS
+from sdvar.models.running.class_prefix import MOST_BYTES
 
 Count = number("int >= 1", int, (">=", 1))
 Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))

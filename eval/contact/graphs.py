@@ -7,7 +7,7 @@ import torch
 import sdvar
 from eval.contact.batches import decode
 from eval.contact.step import SAMPLING, Outcome, Place, judged
-from sdvar.models.cuda_graphs import checked_inputs
+from sdvar.models.running.cuda_graphs import checked_inputs
 
 IMAGES = 8
 STRATEGIES = (sdvar.Baseline(), sdvar.Speculative(2), sdvar.Handoff(2))

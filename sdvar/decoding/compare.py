@@ -11,7 +11,7 @@ from torch import Tensor
 from sdvar.decoding import check_batch
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.surroundings import set_aside
-from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
 

@@ -15,7 +15,7 @@ class DecodeStats:
 
     Attributes:
         target_calls, draft_calls: (B,) passes of each model that the image took part in. What a model makes of the
-            class alone, scale 0 included, is no pass of a decode, see `sdvar.models.class_prefix`.
+            class alone, scale 0 included, is no pass of a decode, see `sdvar.models.running.class_prefix`.
         target_tokens, draft_tokens: (B,) positions those passes processed, counted once, not per guidance branch.
         drafted_tokens, agreed_tokens: (K,) tokens judged at each scale and those that passed the rule's token test,
             summed over images. A drafted scale that is not judged, because one before it was rejected, is not counted.

@@ -16,7 +16,7 @@ from sdvar.decoding.progress import Progress
 from sdvar.decoding.result import DecodeStats, ScaleCounts
 from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.timing import Clock, timed
-from sdvar.models.linear import product
+from sdvar.models.layers.linear import product
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pair import ModelPair
 from sdvar.rows import rows_of

@@ -16,7 +16,7 @@ def warm_up(decode: Callable[[int], object], models: Iterable[NextScaleModel]) -
     """Decode once; where passes are captured as CUDA graphs, until a decode captures none, at most 8 times.
 
     Which passes a decode takes depends on what is accepted. A pass that no warm-up took runs without a graph in timed
-    code, see `sdvar.models.cuda_graphs.no_captures`.
+    code, see `sdvar.models.running.cuda_graphs.no_captures`.
 
     Args:
         decode: decodes a batch; its argument is the number of decodes before it, so that their seeds can differ.

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdvar.models.attention import Visibility, attend
-from sdvar.models.initial import normal
 from sdvar.models.kv_cache import CacheWindow, LayerCache
-from sdvar.models.linear import Linear
+from sdvar.models.layers.attention import Visibility, attend
+from sdvar.models.layers.initial import normal
+from sdvar.models.layers.linear import Linear
 
 NORM_EPS = 1e-6
 MAX_LOG_SCALE = math.log(100)  # limit of the learned attention scale

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from sdvar.models.packing import Packed
+from sdvar.models.layers.packing import Packed
 from sdvar.models.protocol import Cost
 from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid

@@ -1,7 +1,7 @@
 """What decoding, planning, memory estimates and the roofline need of a model, and nothing else.
 
 `sdvar.models.transformer.VAR` is one such model. Another next-scale transformer is a class of its own that derives from
-`sdvar.models.base.NextScaleBase` and has the members of `NextScaleModel`; no other file changes.
+`sdvar.models.running.base.NextScaleBase` and has the members of `NextScaleModel`; no other file changes.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class NextScaleModel(Protocol):
 
     @property
     def prefixes(self) -> Any:
-        """Its `sdvar.models.class_prefix.ClassPrefixes`."""
+        """Its `sdvar.models.running.class_prefix.ClassPrefixes`."""
 
     def graph_state(self) -> Any:
         """Changes with the device, the dtype and the kernels; to be compared."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.command_line import needs
-from sdvar.models.linear import product
+from sdvar.models.layers.linear import product
 
 log = logging.getLogger("sdvar.quantized")
 

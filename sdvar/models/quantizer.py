@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdvar.models.initial import Embedding
-from sdvar.models.linear import product
+from sdvar.models.layers.initial import Embedding
+from sdvar.models.layers.linear import product
 from sdvar.pyramid import ScalePyramid
 
 RESIDUAL_RATIO = 0.5  # r of every released tokenizer; a file does not hold it

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdvar.models.checks import check_range, check_shape
-from sdvar.models.convolution import Conv2d
-from sdvar.models.invariant import RowBlocks
+from sdvar.models.layers.convolution import Conv2d
+from sdvar.models.layers.invariant import RowBlocks
 from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.pyramid import ScalePyramid
 

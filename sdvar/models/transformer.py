@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sdvar.models import cost
-from sdvar.models.attention import block_causal, check_kernel
-from sdvar.models.base import NextScaleBase
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_range, check_shape
-from sdvar.models.initial import Embedding
 from sdvar.models.kv_cache import CacheWindow, KVCache
-from sdvar.models.linear import Linear
+from sdvar.models.layers.attention import block_causal, check_kernel
+from sdvar.models.layers.initial import Embedding
+from sdvar.models.layers.linear import Linear
+from sdvar.models.running.base import NextScaleBase
 from sdvar.pyramid import ScalePyramid
 
 
@@ -152,7 +152,7 @@ class VAR(nn.Module, NextScaleBase):
         check_kernel(kernel, device, self.dtype, self.width // self.heads)
 
     def set_attention(self, kernel: str) -> VAR:
-        """Run attention by one kernel, see `sdvar.models.attention.KERNELS`; "auto" leaves the choice to torch.
+        """Run attention by one kernel, see `sdvar.models.layers.attention.KERNELS`; "auto" leaves the choice to torch.
 
         Returns:
             The model.

@@ -17,7 +17,7 @@ from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.strategy import Strategy
 from sdvar.decoding.timing import now
 from sdvar.decoding.warmup import learn_classes, warm_up
-from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import share_differing
 from sdvar.planning.inputs import labels_and_seeds, rotated

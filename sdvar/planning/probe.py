@@ -16,7 +16,7 @@ from sdvar.decoding.logits import Logits
 from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
 from sdvar.decoding.timing import now
-from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pair import ModelPair
 from sdvar.planning.costs import (
     BEGIN_DRAFT,

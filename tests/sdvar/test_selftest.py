@@ -15,7 +15,7 @@ from sdvar.decoding.rounds import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
 from sdvar.models import transformer
-from sdvar.models.workspace import selected
+from sdvar.models.running.workspace import selected
 from sdvar.prototype import SDVAR
 from sdvar.selftest import SDVARParallelV1Tester
 from sdvar.selftest.__main__ import main
@@ -126,7 +126,7 @@ def products_by_other_kernels(monkeypatch):
         y = F.linear(x.flip(-1), weight.flip(-1), bias) if flipped else F.linear(x, weight, bias)
         return F.gelu(y, approximate="tanh") if gelu else y
 
-    monkeypatch.setattr("sdvar.models.linear.product", product)
+    monkeypatch.setattr("sdvar.models.layers.linear.product", product)
 
 
 def truncation_one_scale_late(monkeypatch):

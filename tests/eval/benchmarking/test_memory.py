@@ -15,7 +15,7 @@ from eval.benchmarking.memory import (
     naming_the_batch,
 )
 from lightning_modules.arm import Arm
-from sdvar.models.cuda_graphs import graph_bytes
+from sdvar.models.running.cuda_graphs import graph_bytes
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import moved
 

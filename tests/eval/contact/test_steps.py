@@ -88,7 +88,7 @@ def test_a_second_device_that_differs_is_found(place, monkeypatch):
 
 
 def test_graphs_that_are_not_captured_are_found(place, monkeypatch):
-    monkeypatch.setattr("sdvar.models.cuda_graphs.launches_dominate", lambda *of_pass: False)
+    monkeypatch.setattr("sdvar.models.running.cuda_graphs.launches_dominate", lambda *of_pass: False)
     outcome = graphs.run(place)
     assert (outcome.verdict, outcome.finding) == (FAILED, "no pass was captured; the warnings say why")
 

@@ -9,7 +9,7 @@ import torch
 import sdvar
 from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.warmup import warm_up
-from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.running.cuda_graphs import no_captures
 from tests.random_pairs import random_var
 from tests.simulated_cuda import moved
 

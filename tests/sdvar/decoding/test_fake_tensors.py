@@ -38,7 +38,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(selection, "_tried", lambda device, vocabulary: None)
-    monkeypatch.setattr("sdvar.models.linear._row_blocks", lambda kernel, threads: WholeCalls)
+    monkeypatch.setattr("sdvar.models.layers.linear._row_blocks", lambda kernel, threads: WholeCalls)
     monkeypatch.setattr(sdvar.VQVAE, "_calls", lambda vae, images: [images])
     return FakeTensorMode(allow_non_fake_inputs=False)
 

@@ -9,8 +9,8 @@ from torch._dynamo.testing import CompileCounter
 import sdvar
 from sdvar.decoding import state as state
 from sdvar.engine import tf32_allowed
-from sdvar.models import attention, linear, packing
 from sdvar.models import tokenizer as tokenizer_module
+from sdvar.models.layers import attention, linear, packing
 from tests.random_pairs import close_pair, random_pair, random_var, same_tokens
 from tests.simulated_cuda import moved
 

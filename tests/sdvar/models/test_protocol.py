@@ -10,8 +10,8 @@ from torch import Tensor
 
 import sdvar
 from sdvar.decoding import DecodeState
-from sdvar.models.base import NextScaleBase
 from sdvar.models.kv_cache import CacheWindow, KVCache
+from sdvar.models.running.base import NextScaleBase
 from sdvar.selftest.cache_error import cache_error
 from tests.random_pairs import same_tokens
 

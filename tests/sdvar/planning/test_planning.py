@@ -10,7 +10,7 @@ import torch
 import sdvar
 from sdvar.decoding import decode
 from sdvar.decoding.timing import Clock
-from sdvar.models import cuda_graphs
+from sdvar.models.running import cuda_graphs
 from sdvar.planning import comparison
 from sdvar.planning.agreement import SEED_OFFSET, Agreement, measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies, spans_strategy

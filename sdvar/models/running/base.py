@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import torch
 
-from sdvar.models.class_prefix import ClassPrefixes
-from sdvar.models.cuda_graphs import GraphedWorkspace
-from sdvar.models.kept import KeptWorkspaces
 from sdvar.models.protocol import NextScaleModel, PassCosts
-from sdvar.models.workspace import EagerWorkspace
+from sdvar.models.running.class_prefix import ClassPrefixes
+from sdvar.models.running.cuda_graphs import GraphedWorkspace
+from sdvar.models.running.kept import KeptWorkspaces
+from sdvar.models.running.workspace import EagerWorkspace
 from sdvar.sampling import Sampling
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdvar.models.invariant import BLOCKS, RowBlocks
-from sdvar.models.packing import Packed
+from sdvar.models.layers.invariant import BLOCKS, RowBlocks
+from sdvar.models.layers.packing import Packed
 
 ROWS = 64  # for which the copy's order is chosen; the same is the best for 2 and for 2,048
 TRIED = 256  # different rows in a trial
@@ -20,8 +20,8 @@ class Linear(Packed, nn.Linear):
 
     Args:
         in_features, out_features, bias: as nn.Linear.
-        packed: keep a second copy of bfloat16 weights, see `sdvar.models.packing.Packed`: reordering them in every call
-            takes as long as the product itself for the few tokens of a coarse scale.
+        packed: keep a second copy of bfloat16 weights, see `sdvar.models.layers.packing.Packed`: reordering them in
+            every call takes as long as the product itself for the few tokens of a coarse scale.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, packed: bool = False) -> None:
@@ -54,7 +54,7 @@ def product(
     """x W^T + b, and GELU (its tanh form) of that if ``gelu``: (..., in) -> (..., out).
 
     Outside of training, autocast and torch.compile, the bits of a row depend on that row, the weights, the machine, its
-    libraries and the number of threads alone, see `sdvar.models.invariant`.
+    libraries and the number of threads alone, see `sdvar.models.layers.invariant`.
 
     Args:
         x: (..., in).

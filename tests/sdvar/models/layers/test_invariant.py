@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sdvar
-from sdvar.models import attention
-from sdvar.models.invariant import RowBlocks
-from sdvar.models.linear import Linear, product
+from sdvar.models.layers import attention
+from sdvar.models.layers.invariant import RowBlocks
+from sdvar.models.layers.linear import Linear, product
 from tests.random_pairs import close_pair
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

@@ -8,9 +8,9 @@ import torch
 
 import sdvar
 from sdvar.decoding.warmup import warm_up
-from sdvar.models import cuda_graphs, launches
 from sdvar.models.cost import VARCost
-from sdvar.models.cuda_graphs import no_captures
+from sdvar.models.running import cuda_graphs, launches
+from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.models.transformer import VAR
 from tests.random_pairs import close_pair, random_pair, same_tokens
 from tests.simulated_cuda import moved, on_host

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sdvar.models.protocol import Cache, NextScaleModel
-from sdvar.models.workspace import EagerWorkspace
+from sdvar.models.running.workspace import EagerWorkspace
 
 KEPT = 4  # workspaces of a slot; each batch size, with guidance or without, needs one
 

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sdvar.models.linear import onednn_dtypes
-from sdvar.models.packing import Packed
+from sdvar.models.layers.linear import onednn_dtypes
+from sdvar.models.layers.packing import Packed
 
 
 class Conv2d(Packed, nn.Conv2d):

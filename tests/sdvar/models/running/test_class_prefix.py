@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.models import class_prefix
+from sdvar.models.running import class_prefix
 from tests.random_pairs import random_pair, same_tokens
 
 LABELS, SEEDS = [0, 2, 2, 1], [5, 6, 7, 8]

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sdvar.models.launches import launches_dominate
 from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
-from sdvar.models.workspace import EagerWorkspace, branches, selected
+from sdvar.models.running.launches import launches_dominate
+from sdvar.models.running.workspace import EagerWorkspace, branches, selected
 from sdvar.rows import to_device
 
 log = logging.getLogger("sdvar.graphs")

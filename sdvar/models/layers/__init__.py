@@ -1,0 +1,1 @@
+"""Layers: attention, products and convolutions whose bits do not depend on what shares a call with them."""
