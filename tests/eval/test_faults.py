@@ -25,7 +25,9 @@ TIMINGS += tuple(f"{name}_interval" for name in TIMINGS)
 TIMINGS += ("seconds_per_scale", "seconds_of_no_scale", "seconds_of_class_prefix")
 
 
-def options(pair_files, out: Path, processes: int = 1, arm: tuple[str, ...] = ("Speculative",)) -> list[str]:
+def options(
+    pair_files, out: Path, processes: int = 1, arm: tuple[str, ...] = ("Speculative", "--strategy.gamma", "2")
+) -> list[str]:
     files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     run = [*files, "--out", str(out), "--strategy", *arm, "--metrics", "is,fid,pairs"]
     run += ["--feature_extractor", "fashion-mnist-128", "--images_per_class", str(PER_CLASS)]

@@ -44,7 +44,7 @@ def test_a_run_of_more_images_per_class_is_a_fresh_run(command, tmp_path, capsys
 
 def test_a_list_of_images_grows_by_further_rows(command, tmp_path):
     rows = [f"{index},{index % 5},{100 + index}\n" for index in range(11)]
-    for name, numbers in (("grown", (3, 6, 11)), ("fresh", (11,))):
+    for name, numbers in (("grown", (3, 11)), ("fresh", (11,))):
         for number in numbers:
             (tmp_path / "l.csv").write_text("index,label,seed\n" + "".join(rows[:number]))
             fid.main([*command, "--labels", str(tmp_path / "l.csv"), "--out", str(tmp_path / name)])

@@ -226,6 +226,7 @@ def test_another_baseline_is_refused_with_what_differs(change, errors, config, c
     assert made(copied) == before and decodes == []
 
 
+@pytest.mark.proof
 def test_a_point_that_leaves_the_grid_stays_in_the_report(config, copied, capsys, decodes):
     smaller = {**config, "grid": {name: point for name, point in config["grid"].items() if name != "hot"}}
     assert run(smaller, copied)["arms"]["hot"]["sampling"]["temperature"] == HOT

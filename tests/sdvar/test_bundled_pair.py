@@ -70,10 +70,10 @@ def check_coupled(pair, count, batch, strategies=STRATEGIES):
 
 
 def test_coupled_equals_baseline_in_float64(tiny):
-    """Every strategy on three of 12 images; the proof takes 200 for each."""
+    """Every other strategy on three of 12 images; the proof takes all, on 200 each."""
     labels, seeds = images(12)
     baseline = sdvar.decode(tiny, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
-    for turn, strategy in enumerate(STRATEGIES):
+    for turn, strategy in enumerate(STRATEGIES[::2]):
         three = slice(turn % 4 * 3, turn % 4 * 3 + 3)
         ours = sdvar.decode(tiny, labels[three], seeds[three], strategy, SAMPLING, images=False)
         assert all(torch.equal(a, b[three]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
@@ -92,17 +92,17 @@ def test_coupled_equals_baseline_in_float64_for_many_images(tiny, batch):
 @torch.no_grad()
 def test_draft_agrees_with_target():
     """The bar of docs/bundled-pair.md: equal picks under the same noise, on prefixes that the target has sampled."""
-    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(100)
+    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(50)
     baseline = sdvar.decode(pair, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
     state = DecodeState(pair, torch.tensor(labels), torch.tensor(seeds), SAMPLING)
-    inputs, everyone = pair.tokenizer.var_inputs(baseline.tokens), range(100)
+    inputs, everyone = pair.tokenizer.var_inputs(baseline.tokens), range(50)
     logits = state.stepper("draft").all_logits(inputs)
     picks = torch.cat([state.pick(everyone, k, part) for k, part in enumerate(logits)], dim=1)
     assert (picks == torch.cat(baseline.tokens, dim=1)).double().mean() >= 0.58
 
 
 def test_lossless_decoding_saves_target_calls():
-    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(40)
+    pair, (labels, seeds) = sdvar.load_pair("tiny"), images(20)
     stats = sdvar.decode(pair, labels, seeds, sdvar.Speculative(2), SAMPLING, images=False).stats
     assert stats.target_calls.double().mean() < 5  # of 6
 
@@ -115,7 +115,7 @@ def test_images_look_like_their_class():
 
     net = FeatureNet().eval()
     net.load_state_dict(load_file(ROOT / "eval" / "bundled" / "feature_net.safetensors"))
-    labels, seeds = images(100)
+    labels, seeds = images(50)
     result = sdvar.decode(sdvar.load_pair("tiny"), labels, seeds, sdvar.Baseline(), sdvar.Sampling(cfg=1.5, top_k=60))
     with torch.no_grad():
         _, logits = net(result.images * 2 - 1)

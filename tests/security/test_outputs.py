@@ -35,7 +35,7 @@ def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_
         "--metrics",
         "none",
     ]
-    line += ["--strategy", "Speculative", "--out", str(tmp_path / "run")]
+    line += ["--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit):
         fid.main(line)
     error = capsys.readouterr().err

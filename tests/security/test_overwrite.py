@@ -252,6 +252,7 @@ def test_by_the_command(pair_files, tmp_path, capsys):
     models = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     line = [*models, "--labels", "1", "--images_per_class", "1", "--batch_size", "1", "--accelerator", "cpu"]
     line += ["--threads", "1", "--metrics", "none", "--out", str(tmp_path / "run"), "--strategy", "Speculative"]
+    line += ["--strategy.gamma", "2"]
     fid.main(line)
     (tmp_path / "run" / "speculative" / "notes.txt").write_text("mine")
     before = contents(tmp_path)

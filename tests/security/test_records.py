@@ -126,7 +126,7 @@ def test_a_run_that_is_continued_reads_its_records_as_carefully(pair_files, tmp_
     out = tmp_path / "run"
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     line += ["--labels", "1", "--images_per_class", "1", "--accelerator", "cpu", "--threads", "1", "--metrics", "none"]
-    line += ["--strategy", "Speculative", "--out", str(out)]
+    line += ["--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(out)]
     fid.main(line)
     for number, (name, path, value) in enumerate(
         [

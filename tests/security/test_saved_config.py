@@ -13,10 +13,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args")
 def predict(tmp_path):
     config = str(ROOT / "configs/predict_tiny.yaml")
     line = ["predict", "--config", config, "--data.labels", "1", "--data.images_per_class", "1"]
+    line += ["--model.arms", '[{"name": "baseline", "strategy": {"class_path": "sdvar.Baseline"}}]']
     main([*line, "--trainer.default_root_dir", str(tmp_path / "root")])
 
 
-@pytest.mark.parametrize("kind", ["mine", pytest.param("lightning", marks=pytest.mark.proof), "link"])
+@pytest.mark.parametrize(
+    "kind", ["link", *(pytest.param(name, marks=pytest.mark.proof) for name in ("mine", "lightning"))]
+)
 def test_a_config_of_the_users_own_stays(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "root").mkdir()

@@ -46,7 +46,8 @@ def line(command: str, files: dict[str, Path], out: Path) -> list[str]:
     options = [text for model, file in files.items() for text in (f"--{model}", str(file))]
     options += ["--images_per_class", "8", "--batch_size", "2", "--threads", "1", "--accelerator", "cpu"]
     options += ["--devices", processes, "--metrics", "is,fid,pairs", "--feature_extractor", "fashion-mnist-128"]
-    options += ["--sampling.top_k", "0", "--sampling.top_p", "0", "--strategy", "Speculative", "--out", str(out)]
+    options += ["--sampling.top_k", "0", "--sampling.top_p", "0", "--out", str(out)]
+    options += ["--strategy", "Speculative", "--strategy.gamma", "2"]
     return [sys.executable, str(ROOT / script), *options]
 
 

@@ -40,7 +40,8 @@ def test_the_job_that_runs_out_of_memory_names_a_batch_that_fits(pair_files, tmp
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     line += ["--labels", "1", "--images_per_class", "4", "--batch_size", "4", "--accelerator", "cpu", "--threads", "1"]
     with pytest.raises(SystemExit) as stopped:
-        fid.main([*line, "--metrics", "none", "--strategy", "Speculative", "--out", str(tmp_path / "run")])
+        arm = ["--strategy", "Speculative", "--strategy.gamma", "2"]
+        fid.main([*line, "--metrics", "none", *arm, "--out", str(tmp_path / "run")])
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1
     assert "batch_size: 4 ran out of memory" in error and "; 2 fits" in error

@@ -47,6 +47,7 @@ def test_a_class_that_a_checkpoint_names_is_not_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     line = ["predict", "--config", str(ROOT / "configs/predict_tiny.yaml"), "--data.labels", "1"]
+    line += ["--model.arms", '[{"name": "baseline", "strategy": {"class_path": "sdvar.Baseline"}}]']
     main([*line, "--data.images_per_class", "1", "--ckpt_path", "last.ckpt"])
     assert list(tmp_path.rglob("*.png")) and not mark.exists()
 

@@ -48,6 +48,7 @@ def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path, other):
         assert f"rank {rank}: process {process.pid} on {socket.gethostname()}" in str(refused.value)
 
 
+@pytest.mark.proof
 def test_the_folder_is_taken_until_the_last_process_of_a_killed_run_is_gone(tmp_path, other):
     first, second = other(0), other(1)
     first.kill()

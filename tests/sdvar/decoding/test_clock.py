@@ -53,7 +53,7 @@ def test_stretches_are_of_the_parts_and_do_not_overlap():
 
 
 def test_a_clock_changes_no_token():
-    assert same_tokens(decoded(sdvar.Speculative(), 1.5, Clock("cpu")), decoded(sdvar.Speculative(), 1.5))
+    assert same_tokens(decoded(sdvar.Speculative(2), 1.5, Clock("cpu")), decoded(sdvar.Speculative(2), 1.5))
 
 
 def test_a_pass_over_several_scales_is_shared_by_their_tokens():
