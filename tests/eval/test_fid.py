@@ -366,16 +366,8 @@ def test_drafts_made_of_the_target(options, tmp_path, capsys):
     out = tmp_path / "run"
     line = [*options, "--labels", "0-2", "--images_per_class", "2", "--metrics", "pairs", "--out", str(out)]
     line[line.index("--draft") + 1] = "target:int8"
-    line += [
-        "--strategy",
-        "Speculative",
-        "--strategy.gamma",
-        "2",
-        "--strategy",
-        "int8=Baseline",
-        "--strategy.model",
-        "draft",
-    ]
+    line += ["--strategy", "Speculative", "--strategy.gamma", "2"]
+    line += ["--strategy", "int8=Baseline", "--strategy.model", "draft"]
     line += ["--strategy", "int4=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:int4"]
     line += ["--strategy", "first=Speculative", "--strategy.gamma", "2"]
     line += ["--strategy.draft", "target:first=1"]

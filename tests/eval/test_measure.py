@@ -190,7 +190,7 @@ def test_a_mistake_gets_one_clear_error(decoded, arguments, message, capsys):
     assert error.startswith("eval/measure.py: error: ")
 
 
-@pytest.mark.parametrize("command", ["measure", "export"])
+@pytest.mark.parametrize("command", [pytest.param("measure", marks=pytest.mark.proof), "export"])
 def test_help_imports_neither_lightning_nor_datasets(command):
     script = str(ROOT / "eval" / f"{command}.py")
     code = f"import runpy, sys\ntry: runpy.run_path({script!r}, run_name='__main__')\nexcept SystemExit: pass\n"
