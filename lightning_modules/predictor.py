@@ -23,10 +23,11 @@ from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
+from sdvar.decoding.guidance_inside import inside_of, mismatch
 from sdvar.decoding.timing import Clock, now, seconds_per_scale
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.engine import tf32_allowed
-from sdvar.guidance import inside_of, mismatch, plain
+from sdvar.guidance import plain
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pictures import rounded

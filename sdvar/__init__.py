@@ -3,7 +3,6 @@
 import sdvar.openmp  # before torch, as the next one
 import sdvar.working_directory  # noqa: F401
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
-from sdvar.decoding import decode
 from sdvar.decoding.acceptance import (
     KL,
     Acceptance,
@@ -27,6 +26,7 @@ from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
 from sdvar.drafts import draft_of
 from sdvar.engine import Engine
+from sdvar.entry import decode
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdvar.sampling import Sampling
-
-if TYPE_CHECKING:
-    from sdvar.decoding.strategy import Strategy
-    from sdvar.pair import ModelPair
 
 
 def guidance_of(sampling: Sampling) -> Sampling:
@@ -61,14 +57,3 @@ def other_guidance(inside: Sampling, sampling: Sampling, scales: int, lossless: 
         return None
     effect = "it agrees less, and the images stay the target's" if lossless else "its scales have its own guidance"
     return f"the draft has guidance inside for {words(inside)}, and decodes for {words(sampling)}: {effect}"
-
-
-def inside_of(strategy: Strategy, pair: ModelPair) -> Sampling | None:
-    """The guidance inside of the draft, where a strategy runs it."""
-    return pair.draft.guidance_inside if any(model is pair.draft for model in strategy.models_of(pair)) else None
-
-
-def mismatch(strategy: Strategy, sampling: Sampling, pair: ModelPair) -> str | None:
-    """`other_guidance` of a strategy's draft; None where it runs no draft with guidance inside."""
-    inside = inside_of(strategy, pair)
-    return other_guidance(inside, sampling, len(pair.pyramid), strategy.lossless) if inside else None

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from sdvar.arguments import check_bool, check_int
-from sdvar.decoding import INTEGERS, decode
+from sdvar.decoding import INTEGERS
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.strategy import Strategy
+from sdvar.entry import decode
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.noise import philox

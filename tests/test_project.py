@@ -1,7 +1,10 @@
-"""The files of the project agree: hooks and Makefile, requirements and pinned versions."""
+"""The files of the project agree: hooks and Makefile, requirements and pinned versions, imports."""
 
+import ast
 import configparser
+import graphlib
 import re
+from pathlib import Path
 
 import yaml
 
@@ -26,3 +29,31 @@ def test_every_requirement_is_pinned_and_no_registry_is_named():
     pinned = (ROOT / "constraints.txt").read_text()
     assert names <= set(re.findall(r"^([\w-]+)==", pinned, re.MULTILINE))
     assert "://" not in pinned and "--index" not in pinned
+
+
+FOLDERS = ("sdvar", "lightning_modules", "eval")  # each imports only itself and those before it
+
+
+def imports(file: Path, modules: dict[str, Path]) -> set[str]:
+    """The project's modules that a file imports anywhere in it: late, and for types alone, too."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    found = {name for name in names if name in modules}
+    packages = {name for name in found if modules[name].name == "__init__.py"}
+    return found - {p for p in packages if any(name.startswith(f"{p}.") for name in found)}
+
+
+def test_imports_go_one_way_without_circles():
+    modules = {}
+    for file in (file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        modules[name.removesuffix(".__init__")] = file
+    graph = {name: imports(file, modules) - {name} for name, file in modules.items()}
+    for name, found in graph.items():
+        above = FOLDERS[FOLDERS.index(name.partition(".")[0]) + 1 :]
+        assert not [other for other in found if other.partition(".")[0] in above], name
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

@@ -24,8 +24,8 @@ from lightning_modules.arm import build_arms
 from lightning_modules.pair_source import with_draft
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit
+from sdvar.decoding.guidance_inside import mismatch
 from sdvar.engine import tf32_allowed
-from sdvar.guidance import mismatch
 from sdvar.planning.inputs import labels_and_seeds
 
 log = logging.getLogger("eval.benchmark")

@@ -12,8 +12,8 @@ from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.simulated import per_scale, with_simulated
 from eval.planning.result import print_plan, tokens_line, verdict, write_config
 from lightning_modules.run.environment import describe_environment
+from sdvar.decoding.guidance_inside import mismatch
 from sdvar.engine import tf32_allowed
-from sdvar.guidance import mismatch
 from sdvar.planning.agreement import measure_agreement, simulated_agreement
 from sdvar.planning.candidates import find_candidates, lossy_strategies
 from sdvar.planning.comparison import TURNS, choose, compare

@@ -18,7 +18,7 @@ from sdvar.sampling import Sampling
 
 
 @torch.no_grad()
-def decode(
+def decode_as_given(
     pair: ModelPair,
     labels: Sequence[int] | Tensor,
     seeds: Sequence[int] | Tensor,
@@ -27,44 +27,11 @@ def decode(
     images: bool = True,
     clock: Clock | None = None,
 ) -> DecodeResult:
-    """Decode one image per label.
-
-    An image depends on (weights, label, seed, strategy, sampling) alone, not on the others of the batch; only float
-    rounding may differ with the batch size, the thread count and the kernels. Autocast, the
-    default device and dtype, and `torch.set_float32_matmul_precision` on a CPU have no effect: the precision is that of
-    the loaded weights.
-
-    Args:
-        pair: the models.
-        labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
-        seeds: B seeds, any signed 64-bit ints.
-        strategy: Baseline, Speculative, Handoff, Parallel. With gamma "auto" the first decode of a batch size takes
-            longer, up to some 15 seconds: it measures what is fastest, see `sdvar.tune`.
-        sampling: guidance and filters; ``Sampling()`` if None.
-        images: whether to run the tokenizer's decoder.
-        clock: measures the time of the parts, see sdvar.decoding.timing; None for no such measurement.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
-        ValueError: after the decode, if a model's logits were NaN or infinite.
-    """
+    """`sdvar.decode` of a strategy whose schedule is given: with gamma "auto" it is not yet."""
     sampling = Sampling() if sampling is None else sampling
-    if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy: expected a strategy such as sdvar.Baseline(), got {strategy!r}")
-    if not isinstance(sampling, Sampling):
-        raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
-    check_fit(strategy, sampling, len(pair.pyramid))
-
     with set_aside(pair.device):
-        labels, seeds = check_batch(pair, labels, seeds)
-        strategy = _resolved(strategy, pair, sampling, len(labels))
+        labels, seeds = check_call(pair, labels, seeds, strategy, sampling)
         return _decode(DecodeState(pair, labels, seeds, sampling, clock), strategy, images)
-
-
-def _resolved(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int) -> Strategy:
-    from sdvar.planning.tuning import resolved  # it measures by decoding
-
-    return resolved(strategy, pair, sampling, batch)
 
 
 def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResult:
@@ -81,6 +48,22 @@ def _decode(state: DecodeState, strategy: Strategy, images: bool) -> DecodeResul
             f_hat = pair.tokenizer.quantize.f_hats(tokens)[-1]
             pixels = pair.tokenizer.decode_f_hat(f_hat).float().add(1).mul(0.5)
     return DecodeResult(pixels, tokens, stats)
+
+
+def check_call(
+    pair: ModelPair,
+    labels: Sequence[int] | Tensor,
+    seeds: Sequence[int] | Tensor,
+    strategy: Strategy,
+    sampling: Sampling,
+) -> tuple[Tensor, Tensor]:
+    """Labels and seeds as `check_batch` returns them, or one clear error for any argument."""
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy: expected a strategy such as sdvar.Baseline(), got {strategy!r}")
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f"sampling: expected a sdvar.Sampling, got {sampling!r}")
+    check_fit(strategy, sampling, len(pair.pyramid))
+    return check_batch(pair, labels, seeds)
 
 
 def check_fit(strategy: Strategy, sampling: Sampling, scales: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sdvar.decoding import decode
+from sdvar.decoding import decode_as_given
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.strategy import Strategy
@@ -51,7 +51,7 @@ def measure_agreement(
     differing: dict[Strategy, list[float]] = {strategy: [] for strategy in lossy}
     all_labels, all_seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
     for labels, seeds in zip(all_labels.split(together), (all_seeds + SEED_OFFSET).split(together)):
-        tokens = decode(pair, labels, seeds, Baseline(), sampling, images=False).tokens
+        tokens = decode_as_given(pair, labels, seeds, Baseline(), sampling, images=False).tokens
         state, rows = DecodeState(pair, labels, seeds, sampling), range(len(labels))
         inputs = pair.tokenizer.var_inputs(tokens)  # the draft reads the baseline's tokens in one pass
         logits = state.stepper("draft").all_logits(inputs)
@@ -60,7 +60,7 @@ def measure_agreement(
         accepted.append(torch.stack([scale.all(1) for scale in equal], dim=1).cpu().numpy())
         agreeing.append(torch.stack([scale.double().mean(1) for scale in equal], dim=1).cpu().numpy())
         for strategy, shares in differing.items():
-            other = decode(pair, labels, seeds, strategy, sampling, images=False).tokens
+            other = decode_as_given(pair, labels, seeds, strategy, sampling, images=False).tokens
             shares += share_differing(tokens, other).tolist()
     return Agreement(
         np.concatenate(accepted),

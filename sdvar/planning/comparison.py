@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from sdvar.decoding import decode
+from sdvar.decoding import decode_as_given
 from sdvar.decoding.compare import first_differences
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.strategy import Strategy
@@ -68,7 +68,7 @@ def compare(
         return labels_and_seeds(batch, number, pair.num_classes, pair.device)
 
     def run(strategy: Strategy, batch_inputs: tuple[Tensor, Tensor]) -> DecodeResult:
-        return decode(pair, *batch_inputs, strategy, sampling, images=False)
+        return decode_as_given(pair, *batch_inputs, strategy, sampling, images=False)
 
     for strategy in strategies.values():
         warm_up(lambda number: run(strategy, inputs(number)), (pair.draft, pair.target))  # noqa: B023

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sdvar.arguments import check_bool, check_int, check_number, check_share
-from sdvar.decoding import check_fit, decode
+from sdvar.decoding import check_fit, decode_as_given
 from sdvar.decoding.acceptance import Coupled
 from sdvar.decoding.schedule import Spans
 from sdvar.decoding.speculative import Speculative
@@ -228,7 +228,7 @@ def _plain_seconds(plain: Speculative, pair: ModelPair, sampling: Sampling, batc
         inputs = labels_and_seeds(batch, repeat, pair.num_classes, pair.device)
         learn_classes(inputs[0], [pair.target], sampling)
         started = now(pair.device)
-        decode(pair, *inputs, plain, sampling, images=False)
+        decode_as_given(pair, *inputs, plain, sampling, images=False)
         taken.append(now(pair.device) - started)
     return min(taken)
 
@@ -255,6 +255,6 @@ def _accepted_by_the_rule(asked: Speculative, pair: ModelPair, sampling: Samplin
     """
     labels, seeds = labels_and_seeds(images, 0, pair.num_classes, pair.device)
     everything = with_gamma(asked, len(pair.pyramid), asked.verify_scales)
-    stats = decode(pair, labels, seeds + SEED_OFFSET, everything, sampling, images=False).stats
+    stats = decode_as_given(pair, labels, seeds + SEED_OFFSET, everything, sampling, images=False).stats
     rates = (stats.accepted_scales / stats.drafted_scales.clamp(min=1)).tolist()
     return simulated_agreement(rates, 256)

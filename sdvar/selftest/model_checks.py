@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdvar.decoding import decode
 from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.result import DecodeResult
@@ -15,6 +14,7 @@ from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.stepper import Stepper
 from sdvar.decoding.strategy import Strategy
+from sdvar.entry import decode
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling
 from sdvar.selftest.cache_error import inputs_of_scales

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import sdvar
 from sdvar import guidance
-from sdvar.decoding import DecodeState
+from sdvar.decoding import DecodeState, guidance_inside
 from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.timing import Clock
 from sdvar.planning.probe import measure_costs
@@ -153,7 +153,7 @@ def test_it_is_no_target():
     ],
 )
 def test_another_guidance_than_it_was_made_for_is_said(strategy, cfg, words):
-    text = guidance.mismatch(strategy, sdvar.Sampling(cfg), distilled_pair())
+    text = guidance_inside.mismatch(strategy, sdvar.Sampling(cfg), distilled_pair())
     assert text == (words and f"the draft has guidance inside {words}")
 
 

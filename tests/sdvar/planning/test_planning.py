@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.decoding import decode
+from sdvar import decode
 from sdvar.decoding.timing import Clock
 from sdvar.models.running import cuda_graphs
 from sdvar.planning import comparison
@@ -302,7 +302,7 @@ def test_what_is_timed_computes_no_class_prefix(monkeypatch):
             computed.append(pair.target.prefixes.computed + pair.draft.prefixes.computed - before)
         return result
 
-    monkeypatch.setattr(comparison, "decode", noted)
+    monkeypatch.setattr(comparison, "decode_as_given", noted)
     strategies = {"baseline": sdvar.Baseline(), "a": sdvar.Speculative(1)}
     compare(strategies, pair, SAMPLING, 1, seconds=0.0, turns=(4, 4))
     assert computed == [0] * 8
