@@ -1,11 +1,11 @@
-"""Store images as token shards: those that a target samples, for the training of a draft."""
+"""Store images as token shards, for the training of a draft: those that a target samples, or a user's own."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jsonargparse import ArgumentError, Namespace
 
@@ -20,14 +20,23 @@ from lightning_modules.sampling_options import in_long_form
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+    from torch import Tensor
+
+    from lightning_modules.distilling.shards import Origin
+    from sdvar import VAR, VQVAE
+
 COMMAND = "eval/tokens.py"
-DESCRIPTION = """Sample images with a target and store them as tokens, in Parquet files, for
-`python -m lightning_modules distil --tokens`. The same command again makes what is missing, and with more --images the
-further ones."""
+DESCRIPTION = """Sample images with a target, or encode images of your own, and store them as tokens, in Parquet files,
+for `python -m lightning_modules distil --tokens`. The same command again makes what is missing, and with more --images
+the further ones."""
 EXAMPLES = """examples:
   python eval/tokens.py --images 4096 --out runs/tokens                             # the bundled target's
   python eval/tokens.py --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --images 1000000 \\
-      --precision bf16-true --devices 8 --out tokens/d30"""
+      --precision bf16-true --devices 8 --out tokens/d30
+  python eval/tokens.py --encode photos --out runs/photo_tokens                     # photos/0/a.png, photos/1/…"""
+SAMPLED = 10_000  # images, where their number is not given
 
 
 def build_parser() -> ArgumentParser:
@@ -36,9 +45,15 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line overrides it")
     add_teacher(parser)
-    add("--images", type=Count, default=10_000, help="how many the folder is to have")
+    add("--images", type=Count | None, help=f"how many the folder is to have ({SAMPLED:,}, or all of --encode)")
+    add(
+        "--encode",
+        type=str | None,
+        help="images of your own to encode, not to sample: a folder with a sub-folder per class, or a .parquet file "
+        "with the columns image and label; they are brought to the tokenizer's size",
+    )
     add("--seed", type=Seed, default=0, help="of the images; those of a training with this seed are the same")
-    add("--batch_size", type=Count, default=64, help="images sampled together")
+    add("--batch_size", type=Count, default=64, help="images made together")
     add("--shard", type=Count, default=1024, help="images of a file")
     add("--precision", type=Literal[PRECISIONS], default="32-true", help="of the target")
     add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
@@ -82,52 +97,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make(options: Namespace) -> None:
-    """Samples what the folder lacks.
+    """Makes what the folder lacks.
 
     Raises:
-        ValueError: with one line that says what is wrong, before anything is sampled.
+        ValueError: with one line that says what is wrong, before anything is made.
     """
     import torch
     from lightning.pytorch import Trainer
 
-    import sdvar
     from eval.cli.job import accelerator_of, quieten_libraries
     from eval.cli.launcher import cluster_environment
-    from lightning_modules.distilling.images import Images
-    from lightning_modules.distilling.shards import Origin
-    from lightning_modules.distilling.teacher import Teacher
-    from lightning_modules.distilling.teacher_options import teacher_files
-    from lightning_modules.distilling.token_makers import TokenSampler
     from lightning_modules.distilling.token_writer import MissingImages, TokenWriter
-    from lightning_modules.pair_source import DTYPES
     from lightning_modules.run.lock import RunLock
     from lightning_modules.stopping import StopOnSignal, end_with_parent
-    from sdvar import checkpoints
 
     end_with_parent()
     quieten_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
     accelerator, folder = accelerator_of(options), Path(options.out).expanduser()
-    files = teacher_files(options)
-    target = sdvar.load_var(files["target"], dtype=DTYPES[options.precision])
-    tokenizer = sdvar.load_tokenizer(files["tokenizer"], target.pyramid).drop_encoder()
-    teacher = Teacher(target, tokenizer, sdvar.Sampling(**options.sampling.as_dict()))
-    origin = Origin(
-        source="target",
-        tokenizer=checkpoints.digest(files["tokenizer"]),
-        patch_nums=list(target.pyramid.patch_nums),
-        teacher=checkpoints.digest(files["target"]),
-        sampling=options.sampling.as_dict(),
-        seed=options.seed,
-        precision=options.precision,
-    )
-    images = Images(options.seed, target.num_classes, options.batch_size)
-    load = lambda numbers: dict(zip(("label", "seed"), images.of(numbers)))  # noqa: E731
-    data = MissingImages(folder, origin, options.images, options.batch_size, load)
+    task = _encoding(options) if options.encode else _sampling(options)
+    data = MissingImages(folder, task.origin, task.images, options.batch_size, task.load)
     missing = len(data.missing)
     if not missing:
-        print(f"{folder}: has {options.images:,} images already; give it as --tokens")
+        print(f"{folder}: has {task.images:,} images already; give it as --tokens")
         return
     trainer = Trainer(
         accelerator=accelerator,
@@ -138,17 +131,92 @@ def make(options: Namespace) -> None:
         enable_model_summary=False,
         plugins=cluster_environment(),
         enable_progress_bar=sys.stderr.isatty(),
-        callbacks=[TokenWriter(folder, origin, options.shard), StopOnSignal()],
+        callbacks=[TokenWriter(folder, task.origin, options.shard), StopOnSignal()],
     )
     lock = RunLock(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock.acquire(trainer.global_rank)
     try:
-        trainer.predict(TokenSampler(teacher), datamodule=data, return_predictions=False)
+        trainer.predict(task.maker, datamodule=data, return_predictions=False)
     finally:
         lock.release()
     if trainer.is_global_zero:
-        print(f"{folder}: {missing:,} images more, {options.images:,} in all; give it as --tokens")
+        print(f"{folder}: {missing:,} images more, {task.images:,} in all; give it as --tokens")
+
+
+class Task(NamedTuple):
+    """What is to be made.
+
+    Attributes:
+        maker: whose predict step makes the tokens.
+        origin: of the images.
+        images: how many.
+        load: what a batch holds, from the numbers of its images.
+    """
+
+    maker: LightningModule
+    origin: Origin
+    images: int
+    load: Callable[[Tensor], dict[str, Tensor]]
+
+
+def _models(options: Namespace) -> tuple[VAR, VQVAE, dict[str, str]]:
+    """Target, tokenizer, and their digests."""
+    import sdvar
+    from lightning_modules.distilling.teacher_options import teacher_files
+    from lightning_modules.pair_source import DTYPES
+    from sdvar import checkpoints
+
+    files = teacher_files(options)
+    target = sdvar.load_var(files["target"], dtype=DTYPES[options.precision])
+    tokenizer = sdvar.load_tokenizer(files["tokenizer"], target.pyramid)
+    return target, tokenizer, {name: checkpoints.digest(file) for name, file in files.items()}
+
+
+def _sampling(options: Namespace) -> Task:
+    import sdvar
+    from lightning_modules.distilling.images import Images
+    from lightning_modules.distilling.shards import Origin
+    from lightning_modules.distilling.teacher import Teacher
+    from lightning_modules.distilling.token_makers import TokenSampler
+
+    target, tokenizer, weights = _models(options)
+    teacher = Teacher(target, tokenizer.drop_encoder(), sdvar.Sampling(**options.sampling.as_dict()))
+    origin = Origin(
+        source="target",
+        tokenizer=weights["tokenizer"],
+        patch_nums=list(target.pyramid.patch_nums),
+        teacher=weights["target"],
+        sampling=options.sampling.as_dict(),
+        seed=options.seed,
+        precision=options.precision,
+    )
+    images = Images(options.seed, target.num_classes, options.batch_size)
+    count = SAMPLED if options.images is None else options.images
+    return Task(TokenSampler(teacher), origin, count, lambda numbers: dict(zip(("label", "seed"), images.of(numbers))))
+
+
+def _encoding(options: Namespace) -> Task:
+    import torch
+
+    import sdvar
+    from eval.metrics.images.labelled import open_labelled
+    from lightning_modules.distilling.shards import Origin
+    from lightning_modules.distilling.token_makers import TokenEncoder
+
+    target, tokenizer, weights = _models(options)
+    sdvar.ModelPair(target, target, tokenizer)  # or says why they do not go together
+    given = open_labelled(Path(options.encode).expanduser(), tokenizer.image_size, target.num_classes)
+    count = len(given.labels) if options.images is None else options.images
+    if count > len(given.labels):
+        raise ValueError(f"images: {options.encode} has {len(given.labels):,}, got {count:,}; leave it out for all")
+    origin = Origin(f"images {given.digest[:16]}", weights["tokenizer"], list(target.pyramid.patch_nums))
+
+    def load(numbers: Tensor) -> dict[str, Tensor]:
+        pixels = torch.stack(given.images.__getitems__(numbers.tolist()))
+        return {"label": torch.from_numpy(given.labels)[numbers], "pixels": pixels}
+
+    return Task(TokenEncoder(tokenizer), origin, count, load)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Origin:
     """Where the images of a shard come from.
 
     Attributes:
-        source: "target" if it sampled them, else the path of the images that were encoded.
+        source: "target" if it sampled them, else "images" and a digest of the list of those that were encoded.
         tokenizer: digest of its weights.
         patch_nums: sides of the scales.
         teacher: digest of the target's weights; None for encoded images.

@@ -7,10 +7,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sdvar
 from eval import tokens
+from eval.metrics.images.sets import center_crop, to_tensor
 from eval.tokens import main
+from lightning_modules.data.fashion_mnist import to_signed
 from lightning_modules.distilling import token_makers
 from lightning_modules.distilling.command import main as distil
 from lightning_modules.distilling.images import Images
@@ -126,6 +129,56 @@ def test_a_mistake_in_storing_costs_one_line(store, stored, options, error, caps
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert stopped.value.code == 2 and said.startswith("eval/tokens.py: error: ") and error in said
     assert contents(stored) == before
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Four images of two classes, of a size that is not the tokenizer's."""
+    folder, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in ("3/b.png", "3/a.png", "1/c.png", "1/deep/d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (40, 64, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_images_of_a_users_own_are_encoded(store, photos, pair, wanted, tmp_path):
+    names, labels = ("1/c.png", "1/deep/d.png", "3/a.png", "3/b.png"), [1, 1, 3, 3]
+    pixels = torch.stack([center_crop(to_tensor(Image.open(photos / name)), 32) for name in names])
+    expected = torch.cat(pair.tokenizer.encode(to_signed(pixels)), dim=1)
+    store(f"--encode {photos} --batch_size 3", tmp_path / "folder")
+    table = {"image": [{"bytes": (photos / name).read_bytes()} for name in names], "label": labels}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    datasets.Dataset.from_dict(table, features).to_parquet(tmp_path / "photos.parquet")
+    store(f"--encode {tmp_path / 'photos.parquet'} --images 3", tmp_path / "parquet")
+    for name, count in (("folder", 4), ("parquet", 3)):
+        images = read_stored(tmp_path / name, wanted, seed=0)
+        assert images.labels.tolist() == labels[:count] and np.array_equal(images.tokens, expected[:count].numpy())
+        assert read_origin(shards(tmp_path / name)[0]).sampling is None
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error"),
+    [
+        (
+            "3/b.png > 7/b.png",
+            "",
+            "7: expected a sub-folder named by its class; labels: expected classes 0 to 4, got 7",
+        ),
+        ("3/b.png > b.png", "", "b.png is in no sub-folder; expected each image in one that is named by its class"),
+        ("3/b.png > 0-4/b.png", "", "0-4: expected a sub-folder named by one class, got 5"),
+        ("3 > none", "", "none: expected a sub-folder named by its class; labels: "),
+        ("3/b.png > 3/b.txt", "--images 9", "images: "),
+        ("3/b.png > 3/b.txt", "--encode nowhere", "nowhere is neither; expected a folder with a sub-folder per class"),
+    ],
+)
+def test_images_without_a_class_are_refused(store, photos, change, options, error, tmp_path, capsys):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    before, after = (folder / name for name in change.split(" > "))
+    after.parent.mkdir(exist_ok=True)
+    before.rename(after)
+    with pytest.raises(SystemExit):
+        store(f"--encode {folder} {options}", tmp_path / "tokens")
+    assert error in capsys.readouterr().err and not (tmp_path / "tokens").exists()
 
 
 def test_the_baselines_images_of_a_run_are_read_too(decoded, pair, wanted):
