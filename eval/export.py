@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, Namespace
 
 from eval.cli import options as fid_options
+from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar.command_line import stop
@@ -75,12 +76,12 @@ def export(options: Namespace) -> str:
 
 
 def _network(options: Namespace, config: Path) -> dict[str, str | None]:
-    """The feature extractor that is given, else the run's own."""
+    """The feature extractor that is given, else the run's own, of several its first."""
     own = read_config(config)
     if options.feature_extractor is None and not own.get("feature_extractor"):
         raise ValueError(f"feature_extractor: {config} has none; give --feature_extractor")
     source = own if options.feature_extractor is None else options
-    return {name: source.get(name) for name in ("feature_extractor", "feature_extractor_weights")}
+    return parse_networks(source.get("feature_extractor"), source.get("feature_extractor_weights"))[0]
 
 
 if __name__ == "__main__":

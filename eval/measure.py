@@ -47,8 +47,8 @@ def build_parser() -> ArgumentParser:
     add("--resize", type=bool | None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
     add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
     add("--likelihood_images", type=Count | None, help=fid_options.LIKELIHOOD_HELP)
-    add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
+    add("--feature_extractor", type=fid_options.Texts, help=fid_options.EXTRACTOR_HELP)
+    add("--feature_extractor_weights", type=fid_options.Texts, help=fid_options.WEIGHTS_HELP)
     add("--no_cache", type=bool, default=False, help=fid_options.NO_CACHE_HELP)
     add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
     add("--tokenizer", type=str | None, help="the same of its tokenizer")
@@ -106,12 +106,12 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     measurement = Measurement(**options, no_cache=given.no_cache)
     with record.folder.lock.held():
         height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
-        reference = prepare_measuring(measurement, max(height, width))
+        references = prepare_measuring(measurement, max(height, width))
         chosen = {name: value for name, value in options.items() if value is not None}
         config |= chosen | {"reference": measurement.reference or "none"}
         scored = bool(registry.metrics_that_need("scores", measurement.metrics))
         target = target_or_reason(record, given.target, given.tokenizer) if scored else ""
-        metrics = measure_run(measurement, config, record, reference, target)
+        metrics = measure_run(measurement, config, record, references, target)
         write_claim(record, metrics)
         write_report(record.folder.path)
         if of_fid and file.is_file():

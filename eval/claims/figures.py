@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.claims.digests import MISSING
 from eval.claims.read import Claim, ClaimedArm
+from eval.claims.write import figures_of
 from eval.metrics.measuring import table_values
 from eval.metrics.metric import BASELINE
 from lightning_modules.columns import PER_IMAGE
@@ -43,7 +44,7 @@ def from_run(run: FinishedRun) -> tuple[Figures, Figures]:
     tables = {arm.name: table_values(run, arm) for arm in run.arms}
     metrics = read_record(run.folder.path / "metrics.json").get("arms")
     said = metrics if isinstance(metrics, dict) else {}
-    return tables, {name: values for name, values in said.items() if isinstance(values, dict)}
+    return tables, {name: figures_of(values) for name, values in said.items() if isinstance(values, dict)}
 
 
 def compare(claim: Claim, found: Figures, source: str) -> tuple[list[str], set[Key]]:

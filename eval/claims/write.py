@@ -52,7 +52,7 @@ def build_claim(run: FinishedRun, metrics: Mapping[str, Any]) -> dict[str, Any]:
         arms[arm.name] = {
             **_described(arm, settings["arms"][arm.name]),
             "seed_offset": offsets.pop(),
-            "figures": _figures(metrics["arms"][arm.name]),
+            "figures": figures_of(metrics["arms"][arm.name]),
             **texts,
         }
     return {
@@ -127,10 +127,12 @@ def _described(arm: FinishedArm, described: Mapping[str, Any]) -> dict[str, Any]
     return {"strategy": config, **digests, **shown}
 
 
-def _figures(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of an arm with their intervals, as metrics.json has them."""
+def figures_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of an arm with their intervals, as metrics.json has them; those of further networks by name."""
     keys = [key for column in columns() for key in (column.key, column.interval_key)] + [*NETWORK]
-    return {key: values[key] for key in keys if key in values}
+    figures = {key: values[key] for key in keys if key in values}
+    networks = {name: figures_of(of_network) for name, of_network in values.get("networks", {}).items()}
+    return figures | ({"networks": networks} if networks else {})
 
 
 def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,4 +148,4 @@ def _reference(metrics: Mapping[str, Any]) -> dict[str, Any]:
     file = Path(source)
     digest = {"sha256": sha256(file)} if file.is_file() else {}
     images = {"images": reference["images"]} if "images" in reference else {}
-    return {"name": portable(source), **digest, **images, "figures": _figures(reference)}
+    return {"name": portable(source), **digest, **images, "figures": figures_of(reference)}

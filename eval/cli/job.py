@@ -23,8 +23,7 @@ from eval.cli.groups import engine_of
 from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar
-from eval.metrics.features.extraction import Features
-from eval.metrics.measuring import Measurement, prepare_measuring
+from eval.metrics.measuring import Measurement, References, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import Arm, build_arms
 from lightning_modules.data.labels import ClassLabelDataModule
@@ -47,7 +46,7 @@ class Job:
         trainer, predictor, data: decode it.
         folder: what it leaves.
         config: what its config.yaml holds; on rank 0 alone.
-        reference: features of the reference; on rank 0 alone, and if there is one.
+        references: features of the reference by network; on rank 0 alone, and if there is one.
     """
 
     trainer: Trainer
@@ -55,7 +54,7 @@ class Job:
     data: ClassLabelDataModule
     folder: RunFolder
     config: dict[str, Any] = field(default_factory=dict)
-    reference: Features | None = None
+    references: References = field(default_factory=dict)
 
 
 def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
@@ -88,7 +87,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
 
     writer.check(trainer, predictor, data)
     others = other_arms(writer.folder, [arm.name for arm in predictor.arms]) if extend and not options.overwrite else {}
-    reference = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
+    references = prepare_measuring(Measurement.of(options), predictor.pair.tokenizer.image_size)
     try:
         at_one = _open(writer, trainer, predictor, data)
         configs = others | {arm.name: arm.config() for arm in predictor.arms}
@@ -99,7 +98,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     except BaseException:  # a caller in Python goes on
         writer.folder.lock.release()
         raise
-    return Job(trainer, predictor, data, writer.folder, config, reference)
+    return Job(trainer, predictor, data, writer.folder, config, references)
 
 
 def _open(

@@ -30,6 +30,8 @@ BUNDLED_DEFAULTS = {
 }
 OTHER_DEFAULTS = {"images_per_class": 50, "reference": None, "feature_extractor": networks.INCEPTION}
 
+Texts = str | list[str] | None
+
 DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
 
 Without options: the bundled pair, in minutes. The same command again continues a run that was interrupted. Every option
@@ -50,7 +52,8 @@ NO_CACHE_HELP = (
     "extract the reference's features anew; otherwise those of an earlier command are taken, see $SDVAR_CACHE"
 )
 RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
-EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), or another that torch-fidelity registers"
+EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), others of torch-fidelity; or a list of them"
+WEIGHTS_HELP = "its weights file; of several networks a list of NAME=FILE; or download, which fetches them"
 
 
 def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, examples: str = EXAMPLES) -> ArgumentParser:
@@ -99,8 +102,8 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--resize", type=bool, default=False, help=RESIZE_HELP)
     add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
     add("--likelihood_images", type=groups.Count, default=likelihood.IMAGES, help=LIKELIHOOD_HELP)
-    add("--feature_extractor", type=str | None, help=EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
+    add("--feature_extractor", type=Texts, help=EXTRACTOR_HELP)
+    add("--feature_extractor_weights", type=Texts, help=WEIGHTS_HELP)
     add("--no_cache", type=bool, default=False, help=NO_CACHE_HELP)
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
@@ -138,6 +141,7 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
         completed["reference"] = None
     completed["strategy"] = _arms(strategy, given.noise_floor)
     completed["metrics"] = registry.parse_metrics(given.metrics)
+    networks.parse_networks(given.feature_extractor, given.feature_extractor_weights)
     # threads are a setting of the run: given by hand they stay, whatever the number of devices
     kept = None if given.overwrite else precision_of(given.out)
     return groups.complete(given, count(devices), kept, devices=devices, **completed)

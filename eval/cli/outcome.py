@@ -32,6 +32,6 @@ def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, 
     with job.folder.lock.held():
         end_session(job.folder, decode, job.predictor.prefix_seconds())
         target, record = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
-        metrics = measure_run(Measurement.of(options), job.config, record, job.reference, target)
+        metrics = measure_run(Measurement.of(options), job.config, record, job.references, target)
         write_claim(record, metrics)
         return metrics, write_report(job.folder.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,6 +21,7 @@ from eval.metrics.features.networks import (
     INCEPTION,
     check_feature_extractor,
     load_network,
+    parse_networks,
     weights_digest,
 )
 from eval.metrics.images.formats import BUNDLED, class_names
@@ -32,6 +33,7 @@ from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
 from sdvar.audit import Scores
 
+References = dict[str, Features]  # by network
 REFUTED = 1e-3  # p-value of the audit below which an arm is not what it promises
 
 
@@ -42,7 +44,7 @@ class Measurement:
     Attributes:
         metrics: names in `eval.metrics.registry`.
         reference: see `eval.metrics.images.formats.open_source`; None without.
-        feature_extractor, feature_extractor_weights: see `eval.metrics.features.extraction.extract`.
+        feature_extractor, feature_extractor_weights: see `eval.metrics.features.networks.parse_networks`.
         repeats: equal parts to measure on their own too.
         likelihood_images: of each arm to score at most.
         resize: bring the reference's images to the size of the run's.
@@ -52,8 +54,8 @@ class Measurement:
 
     metrics: list[str]
     reference: str | None
-    feature_extractor: str | None
-    feature_extractor_weights: str | None
+    feature_extractor: str | list[str] | None
+    feature_extractor_weights: str | list[str] | None
     repeats: int = 1
     likelihood_images: int = likelihood.IMAGES
     resize: bool = False
@@ -66,12 +68,9 @@ class Measurement:
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
     @property
-    def network(self) -> dict[str, Any]:
-        """The feature extractor and its weights, as arguments."""
-        return {
-            "feature_extractor": self.feature_extractor,
-            "feature_extractor_weights": self.feature_extractor_weights,
-        }
+    def networks(self) -> list[dict[str, Any]]:
+        """The feature networks, each as arguments; none where no metric needs one."""
+        return parse_networks(self.feature_extractor, self.feature_extractor_weights) if self.needs_features else []
 
     @property
     def needs_features(self) -> bool:
@@ -79,7 +78,7 @@ class Measurement:
         return bool(metrics_that_need("features", self.metrics))
 
 
-def prepare_measuring(measurement: Measurement, image_size: int) -> Features | None:
+def prepare_measuring(measurement: Measurement, image_size: int) -> References:
     """Checks what the metrics need, the reference by reading all of it: better now than after hours of decoding.
 
     Args:
@@ -87,32 +86,36 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> Features | N
         image_size: side of the run's images.
 
     Returns:
-        Features of the reference, if there is one.
+        Features of the reference, if there is one, by network.
 
     Raises:
-        ValueError: the feature extractor, its weights or the reference are invalid.
+        ValueError: a feature extractor, its weights or the reference are invalid.
     """
-    if not measurement.needs_features:
-        return None
-    check_feature_extractor(**measurement.network)
-    if measurement.feature_extractor == BUNDLED_EXTRACTOR and image_size != BUNDLED_IMAGE_SIZE:
-        raise ValueError(
-            f"feature_extractor: {BUNDLED_EXTRACTOR} measures images of {BUNDLED_IMAGE_SIZE} x {BUNDLED_IMAGE_SIZE}, "
-            f"these are {image_size} x {image_size}; use {INCEPTION}"
-        )
-    if not measurement.reference:
-        load_network(**measurement.network)
-        return None
+    networks = measurement.networks
+    for network in networks:
+        check_feature_extractor(**network)
+        if network["feature_extractor"] == BUNDLED_EXTRACTOR and image_size != BUNDLED_IMAGE_SIZE:
+            raise ValueError(
+                f"feature_extractor: {BUNDLED_EXTRACTOR} measures images of {BUNDLED_IMAGE_SIZE} x "
+                f"{BUNDLED_IMAGE_SIZE}, these are {image_size} x {image_size}; use {INCEPTION}"
+            )
+    references: References = {}
     side = image_size if measurement.resize else None
     kept, quiet = not measurement.no_cache, measurement.quiet
-    return extract(measurement.reference, **measurement.network, resize=side, keep=kept, quiet=quiet)
+    for network in networks:
+        if measurement.reference:
+            features = extract(measurement.reference, **network, resize=side, keep=kept, quiet=quiet)
+            references[network["feature_extractor"]] = features
+        else:
+            load_network(**network)
+    return references
 
 
 def measure_run(
     measurement: Measurement,
     config: Mapping[str, Any],
     record: FinishedRun,
-    reference: Features | None,
+    references: References,
     target: Target | str,
 ) -> dict[str, Any]:
     """Measures every arm and writes metrics.json.
@@ -121,7 +124,7 @@ def measure_run(
         measurement: what to measure.
         config: content of the run's config.yaml.
         record: of the run.
-        reference: as `prepare_measuring` returned it.
+        references: as `prepare_measuring` returned them.
         target: to score the tokens with; or why there is none, in words.
 
     Returns:
@@ -134,10 +137,14 @@ def measure_run(
     with _timed(seconds, "tables"):
         arms = {arm.name: _measure_tables(record, arm) for arm in record.arms}
     of_reference: dict[str, Any] = {}
-    if measurement.needs_features:
-        _measure_features(measurement, record, arms, reference, seconds)
-        with _timed(seconds, "metrics"):
-            of_reference = _measure_reference(measurement, reference)
+    for place, network in enumerate(measurement.networks):
+        reference = references.get(network["feature_extractor"])
+        found = _measure_features(measurement, network, record, list(arms), reference, seconds)
+        for name, (values, warnings) in found.items():
+            _add_network(arms[name], values, warnings, first=not place)
+        if reference is not None:
+            with _timed(seconds, "metrics"):
+                _add_network(of_reference, _measure_reference(measurement, network, reference), first=not place)
     for metric in metrics_that_need("pairs", measurement.metrics):
         with _timed(seconds, "pairs"):
             for arm in record.arms:
@@ -234,18 +241,21 @@ def _add(arm: dict[str, Any], values: dict[str, Any], warnings: list[str]) -> No
     if "repeats" in values:
         values = values | {"repeats": arm.get("repeats", {}) | values["repeats"]}
     arm |= values
-    arm["warnings"] += warnings
+    if warnings:
+        arm["warnings"] += warnings
 
 
 def _measure_features(
     measurement: Measurement,
+    network: Mapping[str, Any],
     record: FinishedRun,
-    arms: dict[str, dict[str, Any]],
+    arms: list[str],
     reference: Features | None,
     seconds: dict[str, float],
-) -> None:
-    """Adds the metrics on features to each arm."""
-    network, names, repeats = measurement.network, measurement.metrics, measurement.repeats
+) -> dict[str, Result]:
+    """The metrics on a network's features, by arm."""
+    names, repeats = measurement.metrics, measurement.repeats
+    found: dict[str, Result] = {}
     baseline = None
     for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
         with _timed(seconds, "features"):
@@ -253,30 +263,44 @@ def _measure_features(
         others = {BASELINE: baseline, REFERENCE: reference}
         others = {which: other for which, other in others.items() if other is not None}
         with _timed(seconds, "metrics"):
-            measured = measure_images(ours, metrics=names, **others, **network)
-            parts = measure_parts(ours, others, repeats, network, names, measured["warnings"]) if repeats > 1 else {}
-        for part in filter(None, (measured, parts)):
-            _add(arms[name], part, part.pop("warnings"))
+            values = measure_images(ours, metrics=names, **others, **network)
+            warnings = values.pop("warnings")
+            if repeats > 1:
+                parts = measure_parts(ours, others, repeats, network, names, warnings)
+                warnings, values = warnings + parts.pop("warnings"), values | parts
+        found[name] = values, warnings
         baseline = ours if name == BASELINE else baseline
+    return found
 
 
-def _measure_reference(measurement: Measurement, reference: Features | None) -> dict[str, Any]:
+def _measure_reference(measurement: Measurement, network: Mapping[str, Any], reference: Features) -> dict[str, Any]:
     """The metrics of the reference's images that compare with nothing else."""
-    if reference is None:
-        return {}
     if reference.images is None:
         return {"source": measurement.reference}
-    measured = measure_images(reference, metrics=measurement.metrics, **measurement.network)
+    measured = measure_images(reference, metrics=measurement.metrics, **network)
     measured.pop("warnings")
     return {"source": measurement.reference, **measured}
+
+
+def _add_network(
+    measured: dict[str, Any], values: dict[str, Any], warnings: Sequence[str] = (), *, first: bool
+) -> None:
+    """Adds what a network gave: the first one's among all metrics, those of further ones under their names."""
+    if first:
+        return _add(measured, values, list(warnings))
+    name = values.get("feature_extractor")
+    if name is None:  # a reference of statistics alone
+        return None
+    of_all = ("source", "images", "feature_extractor")
+    own = {key: value for key, value in values.items() if key not in of_all}
+    measured.setdefault("networks", {})[name] = own
+    return _add(measured, {}, [f"{name}: {text}" for text in warnings])
 
 
 def _measured_on(measurement: Measurement) -> dict[str, Any]:
     """The machine that measures: not always the one that decoded."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = {}
-    if measurement.needs_features:
-        weights[measurement.feature_extractor] = weights_digest(**measurement.network)
+    weights = {network["feature_extractor"]: weights_digest(**network) for network in measurement.networks}
     return describe_environment(device, torch.get_num_threads(), weights)
 
 

@@ -26,8 +26,8 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     config = read_record(file)
-    optional = (str, type(None))
-    expect(file, config, reference=optional, feature_extractor=optional, feature_extractor_weights=optional)
+    optional, several = (str, type(None)), (str, list, type(None))
+    expect(file, config, reference=optional, feature_extractor=several, feature_extractor_weights=several)
     expect(file, DEFAULTS | config, repeats=int, likelihood_images=int, resize=bool, metrics=(str, list, type(None)))
     for name in ("repeats", "likelihood_images"):
         if config.get(name, 1) < 1:

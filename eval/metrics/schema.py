@@ -71,10 +71,20 @@ def described(description: str, schema: Schema) -> Schema:
 
 
 def network_schema() -> Schema:
+    digest = {"feature_extractor_sha256": described("digest of its weights", TEXT)}
+    further = object_schema(values_schema() | digest | _repeats(), required=())
+    by_name = {"type": "object", "additionalProperties": further}
     return {
         "feature_extractor": described("network of the features", TEXT),
-        "feature_extractor_sha256": described("digest of its weights", TEXT),
+        **digest,
+        "networks": described("metrics on the features of further networks, by the network's name", by_name),
     }
+
+
+def _repeats() -> Schema:
+    spread = object_schema({key: {"type": "number"} for key in SPREAD})
+    parts = object_schema({"count": COUNT, "images": described("images of a part", COUNT)}, others=spread)
+    return {"repeats": described("metrics of equal parts with seeds of their own", parts)}
 
 
 def _arm() -> Schema:
@@ -87,7 +97,6 @@ def _arm() -> Schema:
         "images": described("number of images", COUNT),
         "warnings": {"type": "array", "items": TEXT},
     }
-    spread = object_schema({key: {"type": "number"} for key in SPREAD})
     sometimes = {
         "draft": described("checkpoint of its draft, where it has one of its own", TEXT),
         "sampling": described("guidance and filters, where it has its own", MAPPING),
@@ -97,10 +106,7 @@ def _arm() -> Schema:
             {"type": "number", "minimum": 0},
         ),
         **network_schema(),
-        "repeats": described(
-            "metrics of equal parts with seeds of their own",
-            object_schema({"count": COUNT, "images": described("images of a part", COUNT)}, others=spread),
-        ),
+        **_repeats(),
     }
     required = (*always, *(column.key for column in columns() if column.always))
     return object_schema(always | sometimes | values_schema(), required)

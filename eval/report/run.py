@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ class Run:
     def arms(self) -> dict[str, dict]:
         """The metrics of every arm, in the run's order."""
         return self.metrics["arms"]
+
+
+def of_network(run: Run, network: str) -> Run:
+    """The run as a further feature network measured it: its metrics alone, and the reference's."""
+    named = {"feature_extractor": network}
+    arms = {name: named | arm.get("networks", {}).get(network, {}) for name, arm in run.arms.items()}
+    reference = run.metrics.get("reference") or {}
+    of_reference = {**named, "images": reference.get("images"), **reference.get("networks", {}).get(network, {})}
+    return replace(run, metrics={**run.metrics, "arms": arms, "reference": of_reference})
 
 
 def load_run(out: Path | str) -> Run:

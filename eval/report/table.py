@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.metrics.metric import Metric
-from eval.metrics.registry import METRICS
-from eval.report.run import Run
+from eval.metrics.registry import METRICS, metrics_that_need
+from eval.report.run import Run, of_network
 from eval.report.words import (
     BASELINE,
     DASH,
     FAR,
+    further_networks,
     is_reseeded_baseline,
     is_simulated,
     metric_title,
@@ -33,12 +34,14 @@ def section(run: Run) -> dict:
         for text in arm["warnings"]:
             warned.setdefault(text, []).append(name)
     first = [metric for metric in METRICS if metric.needs == "tables" or metric.name in HEADLINES]
+    tables = {
+        "Main metrics": _table(run, first),
+        "Further metrics": _table(run, [m for m in METRICS if m not in first]),
+    }
+    for network in further_networks(arms):
+        tables[f"By {network}"] = _table(of_network(run, network), metrics_that_need("features"))
     return {
-        "tables": {
-            title: table
-            for title, metrics in (("Main metrics", first), ("Further metrics", [m for m in METRICS if m not in first]))
-            if (table := _table(run, metrics))
-        },
+        "tables": {title: table for title, table in tables.items() if table},
         "arms": [
             {
                 "name": name,

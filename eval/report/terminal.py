@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.metrics.registry import columns
-from eval.report.words import is_reseeded_baseline, real_images, which
+from eval.report.words import further_networks, is_reseeded_baseline, real_images, which
 from lightning_modules.run.names import CLAIM
 
 WIDTH = 150  # of the page where stdout is not a terminal
@@ -27,21 +28,18 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         report: its file; the claim lies beside it.
     """
     arms = metrics["arms"]
-    having = {key for arm in arms.values() for key, value in arm.items() if value is not None}
-    shown = [column for column in columns() if column.terminal and column.key in having]
     images = next(iter(arms.values()))["images"]
-    table = Table(title=f"{images:,} images per arm", caption=_caption(metrics))
-    table.add_column("arm", no_wrap=True)
-    for column in shown:
-        table.add_column(_heading(column.title), justify="right")
-    for name, arm in arms.items():
-        table.add_row(name, *(column.text(arm) for column in shown))
+    tables = [_table(arms, f"{images:,} images per arm", _caption(metrics))]
+    for network in further_networks(arms):
+        of_network = {name: arm.get("networks", {}).get(network, {}) for name, arm in arms.items()}
+        tables.append(_table(of_network, f"by {network}"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII stdout
     console = _Console()
     if not console.is_terminal:
         console = _Console(width=WIDTH)
-    console.print(table)
+    for table in tables:
+        console.print(table)
     warnings: dict[str, list[str]] = {}
     for name, arm in arms.items():
         for text in arm["warnings"]:
@@ -51,6 +49,19 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
     claim = f"{report.with_name(CLAIM)} (eval/verify.py checks it)"
     for line in (f"claim: {claim}", f"report: {report}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(arms: Mapping[str, Mapping[str, Any]], title: str, caption: str | None = None) -> Table:
+    """The columns that an arm has, a row per arm."""
+    having = {key for arm in arms.values() for key, value in arm.items() if value is not None}
+    shown = [column for column in columns() if column.terminal and column.key in having]
+    table = Table(title=title, caption=caption)
+    table.add_column("arm", no_wrap=True)
+    for column in shown:
+        table.add_column(_heading(column.title), justify="right")
+    for name, arm in arms.items():
+        table.add_row(name, *(column.text(arm) for column in shown))
+    return table
 
 
 class _Console(Console):

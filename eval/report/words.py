@@ -79,6 +79,11 @@ def other_network(arms: dict[str, dict]) -> str | None:
     return None if extractor == INCEPTION else extractor
 
 
+def further_networks(arms: dict[str, dict]) -> list[str]:
+    """The networks beside the first one that measured the arms."""
+    return list(dict.fromkeys(name for arm in arms.values() for name in arm.get("networks", {})))
+
+
 def metric_names(arms: dict[str, dict]) -> tuple[str, str]:
     """Names of the distance and of the score: plain only where the features are the original Inception's."""
     network = other_network(arms)

@@ -46,18 +46,20 @@ class Kept:
     file: Path
 
     @classmethod
-    def of(cls, source: Path | str, weights_sha256: str, resize: int | None) -> Kept:
+    def of(cls, source: Path | str, feature_extractor: str, weights_sha256: str, resize: int | None) -> Kept:
         """Those of a source, see `eval.metrics.images.formats.open_source`.
 
         Args:
             source: a path, or the name of the bundled reference.
+            feature_extractor: name of the network.
             weights_sha256: see `eval.metrics.features.networks.weights_digest`.
             resize: side to which the images are brought; None: as they are.
         """
         kind, path = find_format(source)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         versions = (module.__version__ for module in (torch, torch_fidelity, numpy, PIL))
-        key = _digest([kind.name, *_content(path), weights_sha256, str(resize), device, *versions])
+        network = (feature_extractor, weights_sha256)
+        key = _digest([kind.name, *_content(path), *network, str(resize), device, *versions])
         return cls(key, _folder() / f"{key}.safetensors")
 
     @classmethod
@@ -89,17 +91,21 @@ class Kept:
 
 
 def cached_features(
-    source: Path | str, weights_sha256: str, resize: int | None, extract: Callable[[], dict[str, Tensor]]
+    source: Path | str,
+    feature_extractor: str,
+    weights_sha256: str,
+    resize: int | None,
+    extract: Callable[[], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Features (N, C) by layer, extracted only where no earlier command has kept them.
 
     Args:
-        source, weights_sha256, resize: see `Kept.of`.
+        source, feature_extractor, weights_sha256, resize: see `Kept.of`.
         extract: makes them. A cache that cannot be written is no error.
     """
     if resize is None and find_format(source)[1] == BUNDLED_FILE and (layers := Kept.bundled(weights_sha256).read()):
         return layers
-    kept = Kept.of(source, weights_sha256, resize)
+    kept = Kept.of(source, feature_extractor, weights_sha256, resize)
     if layers := kept.read():
         _note_use(kept.file)
         return layers

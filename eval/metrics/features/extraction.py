@@ -71,7 +71,8 @@ def extract(
     Args:
         images: see `eval.metrics.images.formats.open_source`; images, or statistics of the network's features. Where
             a file has both, as the ImageNet batches of OpenAI's evaluator, the Fréchet distance takes the statistics
-            (of all real images), every other metric the images (some of them).
+            (of all real images), every other metric the images (some of them); statistics of another number of features
+            than the network's are another network's, and are left.
         feature_extractor: the bundled network or any that is registered with torch-fidelity.
         feature_extractor_weights: the network's weights; None takes the bundled ones, or those that torch-fidelity
             downloads.
@@ -89,15 +90,16 @@ def extract(
     layer = layer_names(feature_extractor)["fid"]
     source = open_source(images, resize)  # before the network is loaded: a wrong path is reported at once
     network = load_network(feature_extractor, feature_extractor_weights)
-    if source.statistics is not None:
-        given, width = len(source.statistics["mu"]), layer_width(network, layer)
-        if given != width:
+    given = source.statistics
+    if given is not None and len(given["mu"]) != (width := layer_width(network, layer)):
+        if source.images is None:
             raise ValueError(
-                f"{images} has statistics of {given} features, but {feature_extractor} has {width}; give statistics "
-                f"made with {feature_extractor}, or a set of images"
+                f"{images} has statistics of {len(given['mu'])} features, but {feature_extractor} has {width}; give "
+                f"statistics made with {feature_extractor}, or a set of images"
             )
+        given = None  # of another network: the images serve
     if source.images is None:
-        return Features(feature_extractor, digest, {}, source.statistics, None, None)
+        return Features(feature_extractor, digest, {}, given, None, None)
     found = source.images
 
     def run() -> dict[str, Tensor]:
@@ -107,12 +109,12 @@ def extract(
             )
 
     kept = keep and not isinstance(images, Dataset)
-    layers = cached_features(images, digest, resize, run) if kept else run()
+    layers = cached_features(images, feature_extractor, digest, resize, run) if kept else run()
     count = len(layers[layer])
     if count != len(source.images):
         raise RuntimeError(f"{feature_extractor}: expected features of {len(source.images)} images, got {count}")
     logger.info("Features of %d images by %s", count, feature_extractor)
-    statistics = source.statistics or _statistics(layers[layer])
+    statistics = given or _statistics(layers[layer])
     return Features(feature_extractor, digest, layers, statistics, count, source.images.shape[1:])
 
 

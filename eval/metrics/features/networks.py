@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sdvar.checkpoints.files import sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +21,50 @@ BUNDLED_IMAGE_SIZE = 32  # it takes no other
 BUNDLED_WEIGHTS = Path(__file__).parents[2] / "bundled" / "feature_net.safetensors"
 INCEPTION = "inception-v3-compat"  # the network whose Fréchet distance is called FID
 DOWNLOAD = "download"  # in place of a weights file
+NO_FILE = "dinov2-"  # networks to which torch-fidelity takes no file
 METRIC_NAMES = ("isc", "fid", "kid", "prc")  # as torch-fidelity calls the metrics that have a layer
+
+
+def parse_networks(
+    feature_extractor: str | Sequence[str] | None, feature_extractor_weights: str | Sequence[str] | None
+) -> list[dict[str, str | None]]:
+    """The networks that a user names, each as the arguments of `eval.metrics.features.extraction.extract`.
+
+    Args:
+        feature_extractor: a list of names, or a text with commas.
+        feature_extractor_weights: of a single network its file or `DOWNLOAD`; of several a list of NAME=FILE, or a text
+            with commas, where what is left out takes the default; or `DOWNLOAD` for all of them.
+
+    Raises:
+        ValueError: a name comes twice, or weights are of none of the networks.
+    """
+    names = _listed(feature_extractor)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"feature_extractor: expected each network once, got {twice!r} twice")
+    given = feature_extractor_weights
+    if given is None or given == DOWNLOAD:
+        return [_network_arguments(name, given) for name in names]
+    if len(names) == 1 and isinstance(given, str) and not given.startswith(f"{names[0]}="):
+        return [_network_arguments(names[0], given)]
+    files: dict[str, str] = {}
+    for entry in _listed(given):
+        name, equals, file = entry.partition("=")
+        if name not in names or not equals or not file:
+            raise ValueError(
+                f"feature_extractor_weights: expected NAME=FILE for networks among {', '.join(names)}, or {DOWNLOAD}; "
+                f"got {entry!r}"
+            )
+        files[name] = file
+    return [_network_arguments(name, files.get(name)) for name in names]
+
+
+def _listed(given: str | Sequence[str] | None) -> list[str]:
+    words = given.split(",") if isinstance(given, str) else given or []
+    return [str(word).strip() for word in words if str(word).strip()]
+
+
+def _network_arguments(name: str, weights: str | None) -> dict[str, str | None]:
+    return {"feature_extractor": name, "feature_extractor_weights": weights}
 
 
 def check_feature_extractor(feature_extractor: str, feature_extractor_weights: Path | str | None = None) -> Path | None:
@@ -43,12 +88,18 @@ def check_feature_extractor(feature_extractor: str, feature_extractor_weights: P
     if feature_extractor == BUNDLED_EXTRACTOR and feature_extractor_weights in (None, DOWNLOAD):
         return BUNDLED_WEIGHTS
     if feature_extractor_weights is None and _would_download(feature_extractor):
+        file = "" if feature_extractor.startswith(NO_FILE) else f"{_file_to_get(feature_extractor)}, or "
         raise ValueError(
-            f"feature_extractor_weights: the weights of {feature_extractor} are not on this machine; give "
-            f"{_file_to_get(feature_extractor)}, or the word {DOWNLOAD}, which lets torch-fidelity fetch them"
+            f"feature_extractor_weights: the weights of {feature_extractor} are not on this machine; give {file}the "
+            f"word {DOWNLOAD}, which lets torch-fidelity fetch them"
         )
     if feature_extractor_weights in (None, DOWNLOAD):
         return None
+    if feature_extractor.startswith(NO_FILE):
+        raise ValueError(
+            f"feature_extractor_weights: torch-fidelity takes no file of {feature_extractor}; expected the word "
+            f"{DOWNLOAD}, which uses the cache of torch's hub if it is there, got {feature_extractor_weights}"
+        )
     weights = Path(feature_extractor_weights)
     if not weights.is_file():
         raise ValueError(
@@ -65,7 +116,7 @@ def weights_digest(feature_extractor: str, feature_extractor_weights: Path | str
     """
     path = check_feature_extractor(feature_extractor, feature_extractor_weights)
     if path is not None:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(path)
     digest = hashlib.sha256()
     for name, values in _network(feature_extractor, None, None).state_dict().items():
         digest.update(name.encode() + values.cpu().contiguous().numpy().tobytes())
@@ -90,6 +141,12 @@ def layer_names(feature_extractor: str) -> dict[str, str]:
     register_bundled_extractor()
     network = FEATURE_EXTRACTORS_REGISTRY[feature_extractor]
     return {metric: network.get_default_feature_layer_for_metric(metric) for metric in METRIC_NAMES}
+
+
+def has_classes(feature_extractor: str) -> bool:
+    """Whether a network tells classes apart: then the layer of the Inception Score is none of features."""
+    layers = layer_names(feature_extractor)
+    return layers["isc"] != layers["fid"]
 
 
 def layer_width(network: FeatureExtractorBase, layer: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from eval.metrics.features.networks import has_classes
 from eval.metrics.intervals import around, standard_error
 from eval.metrics.metric import Column, Metric, Result
 
@@ -24,6 +25,8 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     from torch_fidelity.metric_isc import isc_featuresdict_to_metric
 
     score = f"Inception Score ({ours.feature_extractor})"
+    if not has_classes(ours.feature_extractor):
+        return {}, [f"no {score}: the network tells no classes apart"]
     classes = ours.of("isc").shape[1]
     splits = min(SETTINGS["isc_splits"], ours.images // IMAGES_PER_SPLIT)
     if splits == 0:

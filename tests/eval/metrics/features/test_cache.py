@@ -69,10 +69,12 @@ def test_without_asking_nothing_is_kept(folder, cache):
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("change", ["a pixel", "a name", "an image more", "the order", "resizing", "weights"])
+@pytest.mark.parametrize(
+    "change", ["a pixel", "a name", "an image more", "the order", "resizing", "weights", "network"]
+)
 def test_of_other_images_there_are_none(folder, cache, change):
-    weights, resize = weights_digest(BUNDLED_EXTRACTOR), None
-    before = Kept.of(folder, weights, resize)
+    name, weights, resize = BUNDLED_EXTRACTOR, weights_digest(BUNDLED_EXTRACTOR), None
+    before = Kept.of(folder, name, weights, resize)
     if change == "a pixel":
         pixels = np.array(Image.open(folder / "2.png"))
         pixels[0, 0, 0] ^= 1
@@ -85,11 +87,13 @@ def test_of_other_images_there_are_none(folder, cache, change):
         (folder / "0.png").rename(folder / "kept.png")
         (folder / "1.png").rename(folder / "0.png")
         (folder / "kept.png").rename(folder / "1.png")
+    elif change == "network":
+        name = "another"
     elif change == "resizing":
         resize = 16
     else:
         weights = "0" * 64
-    after = Kept.of(folder, weights, resize)
+    after = Kept.of(folder, name, weights, resize)
     assert after.key != before.key and after.file != before.file
 
 
@@ -98,12 +102,12 @@ def test_links_and_pipes_in_a_folder_are_no_trouble(folder, cache):
     (folder / "again").symlink_to(folder)
     (folder / "gone").symlink_to(folder / "nothing")
     os.mkfifo(folder / "pipe")
-    before = Kept.of(folder, "0" * 64, None)
+    before = Kept.of(folder, BUNDLED_EXTRACTOR, "0" * 64, None)
     (folder / "again").unlink()
     (folder / "more").symlink_to(folder.parent / "elsewhere")
     (folder.parent / "elsewhere").mkdir()
     (folder.parent / "elsewhere" / "0.png").write_bytes((folder / "0.png").read_bytes())
-    assert Kept.of(folder, "0" * 64, None) != before
+    assert Kept.of(folder, BUNDLED_EXTRACTOR, "0" * 64, None) != before
 
 
 def test_a_damaged_file_is_made_again(folder, cache):
