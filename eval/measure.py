@@ -34,6 +34,7 @@ MEASURING = (
     "likelihood_images",
     "feature_extractor",
     "feature_extractor_weights",
+    "lpips_weights",
 )
 
 
@@ -49,6 +50,7 @@ def build_parser() -> ArgumentParser:
     add("--likelihood_images", type=Count | None, help=fid_options.LIKELIHOOD_HELP)
     add("--feature_extractor", type=fid_options.Texts, help=fid_options.EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=fid_options.Texts, help=fid_options.WEIGHTS_HELP)
+    add("--lpips_weights", type=str | None, help=fid_options.LPIPS_HELP)
     add("--no_cache", type=bool, default=False, help=fid_options.NO_CACHE_HELP)
     add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
     add("--tokenizer", type=str | None, help="the same of its tokenizer")
@@ -97,7 +99,8 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     defaults = (fid_options.BUNDLED_DEFAULTS if bundled else fid_options.OTHER_DEFAULTS) | run_config.DEFAULTS | config
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
-    options["metrics"] = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
+    names = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
+    options["metrics"] = fid_options.parse_metrics(names, options["lpips_weights"])
     repeats = options["repeats"] = int(options["repeats"])
     options["likelihood_images"] = int(options["likelihood_images"])
     if record.images % repeats:

@@ -18,6 +18,7 @@ from eval.metrics import registry
 from eval.metrics.decoding import likelihood
 from eval.metrics.features import networks
 from eval.metrics.images import formats
+from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
 from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
@@ -53,6 +54,7 @@ NO_CACHE_HELP = (
 )
 RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), others of torch-fidelity; or a list of them"
+LPIPS_HELP = "file with torchvision's AlexNet or VGG16, from which the metric lpips is taken; it is then measured"
 WEIGHTS_HELP = "its weights file; of several networks a list of NAME=FILE; or download, which fetches them"
 
 
@@ -104,6 +106,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     add("--likelihood_images", type=groups.Count, default=likelihood.IMAGES, help=LIKELIHOOD_HELP)
     add("--feature_extractor", type=Texts, help=EXTRACTOR_HELP)
     add("--feature_extractor_weights", type=Texts, help=WEIGHTS_HELP)
+    add("--lpips_weights", type=str | None, help=LPIPS_HELP)
     add("--no_cache", type=bool, default=False, help=NO_CACHE_HELP)
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
@@ -140,11 +143,26 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     if given.reference == "none":
         completed["reference"] = None
     completed["strategy"] = _arms(strategy, given.noise_floor)
-    completed["metrics"] = registry.parse_metrics(given.metrics)
-    networks.parse_networks(given.feature_extractor, given.feature_extractor_weights)
+    completed["metrics"] = parse_metrics(given.metrics, given.lpips_weights)
+    extractor = completed.get("feature_extractor", given.feature_extractor)
+    networks.parse_networks(extractor, given.feature_extractor_weights)
     # threads are a setting of the run: given by hand they stay, whatever the number of devices
     kept = None if given.overwrite else precision_of(given.out)
     return groups.complete(given, count(devices), kept, devices=devices, **completed)
+
+
+def parse_metrics(given: str | list[str], lpips_weights: str | None) -> list[str]:
+    """The metrics, with LPIPS where its weights are given.
+
+    Raises:
+        ValueError: a name is unknown, or the weights of LPIPS are missing.
+    """
+    metrics = registry.parse_metrics(given)
+    if lpips_weights and metrics and PERCEPTUAL.name not in metrics:
+        metrics.append(PERCEPTUAL.name)
+    if PERCEPTUAL.name in metrics:
+        check_weights(lpips_weights)
+    return metrics
 
 
 def _gives_images(given: Namespace) -> bool:

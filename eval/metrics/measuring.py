@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from eval.metrics.decoding import likelihood
 from eval.metrics.decoding.target import Target
 from eval.metrics.feature_metrics import measure_images, measure_parts, spread_of
-from eval.metrics.features.extraction import Features, extract
+from eval.metrics.features.extraction import Asked, Features, extract
 from eval.metrics.features.networks import (
     BUNDLED_EXTRACTOR,
     BUNDLED_IMAGE_SIZE,
@@ -27,6 +27,7 @@ from eval.metrics.features.networks import (
 from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
 from eval.metrics.metric import BASELINE, REFERENCE, ArmTables, Metric, Result
+from eval.metrics.pairing import perceptual
 from eval.metrics.registry import metrics_that_need
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
@@ -34,6 +35,7 @@ from lightning_modules.run.finished import FinishedArm, FinishedRun
 from sdvar.audit import Scores
 
 References = dict[str, Features]  # by network
+OF_REFERENCE = ("is",)  # metrics of the reference's own images
 REFUTED = 1e-3  # p-value of the audit below which an arm is not what it promises
 
 
@@ -47,6 +49,7 @@ class Measurement:
         feature_extractor, feature_extractor_weights: see `eval.metrics.features.networks.parse_networks`.
         repeats: equal parts to measure on their own too.
         likelihood_images: of each arm to score at most.
+        lpips_weights: file of the network below LPIPS.
         resize: bring the reference's images to the size of the run's.
         no_cache: extract the reference's features anew, and keep none.
         quiet: no progress lines.
@@ -58,6 +61,7 @@ class Measurement:
     feature_extractor_weights: str | list[str] | None
     repeats: int = 1
     likelihood_images: int = likelihood.IMAGES
+    lpips_weights: str | None = None
     resize: bool = False
     no_cache: bool = False
     quiet: bool = False
@@ -91,6 +95,8 @@ def prepare_measuring(measurement: Measurement, image_size: int) -> References:
     Raises:
         ValueError: a feature extractor, its weights or the reference are invalid.
     """
+    if metrics_that_need("perceptual", measurement.metrics):
+        perceptual.load(perceptual.check_weights(measurement.lpips_weights))
     networks = measurement.networks
     for network in networks:
         check_feature_extractor(**network)
@@ -147,9 +153,13 @@ def measure_run(
                 _add_network(of_reference, _measure_reference(measurement, network, reference), first=not place)
     for metric in metrics_that_need("pairs", measurement.metrics):
         with _timed(seconds, "pairs"):
-            for arm in record.arms:
-                if BASELINE in arms and arm.name != BASELINE and not arm.reseed:
-                    _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name)))
+            for arm in _paired(record):
+                _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name)))
+    for metric in metrics_that_need("perceptual", measurement.metrics):
+        weights = perceptual.check_weights(measurement.lpips_weights)
+        with _timed(seconds, "pairs"):
+            for arm in _paired(record):
+                _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name), weights))
     for metric in metrics_that_need("scores", measurement.metrics):
         with _timed(seconds, "scores"):
             for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
@@ -171,6 +181,12 @@ def measure_run(
         metrics["speculation_at_batch_1"] = record.at_batch_one
     record.folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
+
+
+def _paired(record: FinishedRun) -> list[FinishedArm]:
+    """The arms whose images have the baseline's seeds."""
+    has_baseline = any(arm.name == BASELINE for arm in record.arms)
+    return [arm for arm in record.arms if has_baseline and arm.name != BASELINE and not arm.reseed]
 
 
 def table_values(record: FinishedRun, arm: FinishedArm) -> dict[str, Any]:
@@ -260,6 +276,7 @@ def _measure_features(
     for name in sorted(arms, key=lambda name: name != BASELINE):  # its features are kept for the others
         with _timed(seconds, "features"):
             ours = extract(record.folder.path / name, **network, quiet=measurement.quiet)
+            ours = replace(ours, asked=_asked(record, name))
         others = {BASELINE: baseline, REFERENCE: reference}
         others = {which: other for which, other in others.items() if other is not None}
         with _timed(seconds, "metrics"):
@@ -273,11 +290,18 @@ def _measure_features(
     return found
 
 
+def _asked(record: FinishedRun, arm: str) -> Asked:
+    rows = record.folder.manifest(arm).read()  # in the order in which its images are read
+    labels, seeds = (tuple(int(row[name]) for row in rows) for name in ("label", "seed"))
+    return Asked(labels, seeds, record.num_classes)
+
+
 def _measure_reference(measurement: Measurement, network: Mapping[str, Any], reference: Features) -> dict[str, Any]:
     """The metrics of the reference's images that compare with nothing else."""
     if reference.images is None:
         return {"source": measurement.reference}
-    measured = measure_images(reference, metrics=measurement.metrics, **network)
+    names = [name for name in measurement.metrics if name in OF_REFERENCE]
+    measured = measure_images(reference, metrics=names, **network)
     measured.pop("warnings")
     return {"source": measurement.reference, **measured}
 

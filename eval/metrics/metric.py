@@ -103,6 +103,7 @@ class Metric:
             "features": the `Features` of the arm's images, and a mapping with those of the "baseline" and of the
             "reference", as far as there are; a reference may have statistics alone, without images;
             "pairs": an `ImagePairs`, the arm's images beside the baseline's of the same seeds;
+            "perceptual": the same, and the weights file of the network below LPIPS;
             "scores": the `sdvar.audit.Scores` of the arm's tokens, where the models are there to make them.
         compute: returns the values by column key, and warnings. A value that cannot be computed is left out, with a
             warning.
@@ -113,7 +114,7 @@ class Metric:
     name: str
     title: str
     help: str
-    needs: Literal["tables", "features", "pairs", "scores"]
+    needs: Literal["tables", "features", "pairs", "perceptual", "scores"]
     compute: Callable[..., Result]
     columns: tuple[Column, ...]
     default: bool = True

@@ -18,7 +18,11 @@ from eval.metrics.decoding.scales import SCALES
 from eval.metrics.decoding.speed import SPEED
 from eval.metrics.decoding.work import AGREEMENT, WORK
 from eval.metrics.metric import Column, Metric
+from eval.metrics.pairing.perceptual import PERCEPTUAL
 from eval.metrics.pairing.pixels import PAIRS
+from eval.metrics.pairing.similarity import SIMILARITY
+from eval.metrics.quality.classes import CLASSES
+from eval.metrics.quality.duplicates import DUPLICATES
 from eval.metrics.quality.frechet_distance import FRECHET_DISTANCE
 from eval.metrics.quality.inception_score import INCEPTION_SCORE
 from eval.metrics.quality.kernel_distance import KERNEL_DISTANCE
@@ -31,7 +35,11 @@ METRICS: tuple[Metric, ...] = (
     FRECHET_DISTANCE,
     KERNEL_DISTANCE,
     PRECISION_RECALL,
+    CLASSES,
+    DUPLICATES,
     PAIRS,
+    SIMILARITY,
+    PERCEPTUAL,
     LIKELIHOOD,
     SCALES,
     SPEED,

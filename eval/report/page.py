@@ -10,7 +10,7 @@ from sdvar.atomic import write_atomically
 
 # In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
 # name in templates/sections, or None where the run has nothing to show.
-SECTIONS = ("verdict", "table", "grid", "scales", "tradeoff", "reproduce")
+SECTIONS = ("verdict", "table", "classes", "grid", "scales", "tradeoff", "reproduce")
 
 
 def write_report(out: Path | str) -> Path:

@@ -51,7 +51,7 @@ SMALL = {
 CHANGED = (
     (r"--labels 0-999", "--labels 0,999"),
     (r"(fid(?:\.py)? --draft (?!target:)(?!.*--labels).*)", r"\1 --labels 0,999"),  # all would be a thousand images
-    (r"--feature_extractor inception-v3-compat", ""),  # Inception's weights are not in the repository
+    (r"--feature_extractor inception-v3-compat\S*", ""),  # Inception's weights are not in the repository
     (r"(.*)--feature_extractor_weights \S+(.*)", r"\1\2 --feature_extractor fashion-mnist-128"),
     (r"--random_weights \S+", "--pair tiny"),  # the released sizes take minutes and gigabytes
     (r"\bd16 ", f"{DRAFT} "),  # short for a file on the hub

@@ -10,7 +10,7 @@ from tests.paths import ROOT
 REFERENCE = ROOT / "eval" / "bundled" / "fashion_mnist_test.parquet"
 OPTIONS = """
     --sampling.top_k 0 --sampling.top_p 0 --images_per_class 2 --repeats 2 --batch_size 6 --threads 1 --accelerator cpu
-    --metrics is,fid,kid,prc,pairs,nll --feature_extractor fashion-mnist-128 --noise_floor
+    --metrics is,fid,kid,prc,classes,dup,pairs,cosine,nll --feature_extractor fashion-mnist-128 --noise_floor
     --strategy Speculative --strategy.gamma 2 --strategy.acceptance Coupled
     --strategy lossy=Speculative --strategy.gamma 2 --strategy.acceptance Match
     --strategy.acceptance.tau 0.5 --strategy.acceptance.keep draft

@@ -282,7 +282,10 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
         (["OPTIONS", "--cfg_until", "5"], "cfg_until: expected 1 to 4, the number of scales, got 5"),
         (["OPTIONS", "--cfg_until", "0"], "cfg_until: expected an int >= 1, the first scale without guidance, got 0"),
         (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
-        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, nll, or none"),
+        (
+            ["--metrics", "beauty"],
+            "metrics: expected a list of is, fid, kid, prc, classes, dup, pairs, cosine, lpips, nll, or",
+        ),
         (
             ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
             "--noise_floor: another arm is called 'baseline_reseeded'",

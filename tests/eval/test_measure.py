@@ -174,7 +174,10 @@ def test_an_incomplete_run_is_refused_and_what_is_missing_named(copied_run, brea
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--metrics", "beauty"], "metrics: expected a list of is, fid, kid, prc, pairs, nll, or none; got 'beauty'"),
+        (
+            ["--metrics", "beauty"],
+            "metrics: expected a list of is, fid, kid, prc, classes, dup, pairs, cosine, lpips, nll, or ",
+        ),
         (["--reference", "nowhere"], "nowhere does not exist"),
         (["--feature_extractor", "eyes"], "feature_extractor: got 'eyes'"),
         (["--repeats", "3"], "repeats: 20 images per arm cannot be split into 3 equal parts"),

@@ -26,6 +26,25 @@ BATCH = 64  # images per pass; does not change a feature
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What an arm's images were asked to be, each in the order of the images.
+
+    Attributes:
+        labels: N classes, from 0; the number of classes itself is the null class.
+        seeds: N seeds.
+        num_classes: of the models.
+    """
+
+    labels: tuple[int, ...]
+    seeds: tuple[int, ...]
+    num_classes: int
+
+    def part(self, start: int, stop: int) -> Asked:
+        """Of the images from `start` to `stop` - 1 alone."""
+        return Asked(self.labels[start:stop], self.seeds[start:stop], self.num_classes)
+
+
+@dataclass(frozen=True)
 class Features:
     """What the metrics need of one set of images.
 
@@ -36,6 +55,7 @@ class Features:
         statistics: mean "mu" (C,) and covariance "sigma" (C, C); None for a single image.
         images: number of images; None if only statistics were given.
         size: height and width of the images; None if only statistics were given.
+        asked: what the images were asked to be; None for images of no arm.
     """
 
     feature_extractor: str
@@ -44,6 +64,7 @@ class Features:
     statistics: Statistics | None
     images: int | None
     size: tuple[int, int] | None
+    asked: Asked | None = None
 
     def of(self, metric: str) -> Tensor:
         """The features (N, C) that torch-fidelity takes for a metric: "isc", "fid", "kid" or "prc"."""
@@ -52,7 +73,8 @@ class Features:
     def part(self, start: int, stop: int) -> Features:
         """Features of the images from `start` to `stop` - 1 alone."""
         part = replace(self, layers={name: features[start:stop] for name, features in self.layers.items()})
-        return replace(part, statistics=_statistics(part.of("fid")), images=len(part.of("fid")))
+        asked = self.asked and self.asked.part(start, stop)
+        return replace(part, statistics=_statistics(part.of("fid")), images=len(part.of("fid")), asked=asked)
 
 
 def extract(

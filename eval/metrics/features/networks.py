@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdvar.checkpoints.files import sha256
-
 if TYPE_CHECKING:
     from torch import Tensor
     from torch_fidelity import FeatureExtractorBase
@@ -114,6 +112,8 @@ def weights_digest(feature_extractor: str, feature_extractor_weights: Path | str
     Raises:
         ValueError: as `check_feature_extractor`, or the weights cannot be downloaded or read.
     """
+    from sdvar.checkpoints.files import sha256
+
     path = check_feature_extractor(feature_extractor, feature_extractor_weights)
     if path is not None:
         return sha256(path)

@@ -254,7 +254,7 @@ def test_rounding_never_flatters():
 
 def test_smallest_run_still_makes_a_page(tmp_path):
     """One arm, metrics switched off, classes without names."""
-    of_images = ("inception", "frechet", "feature")
+    of_images = ("inception", "frechet", "feature", "class")
     minimal = {key: value for key, value in arm_metrics(images=4).items() if not key.startswith(of_images)}
     page = Page(write_report(write_run(tmp_path, {"baseline": minimal})).read_text())
     assert [attrs["id"] for attrs in page.all("section")] == ["verdict", "table", "scales", "reproduce"]
