@@ -1,12 +1,15 @@
-"""Faults that a speculative decoder may have, planted into one of the bundled pair; the images it takes to see them.
+"""Faults that a speculative decoder may have, planted into one of a pair; the images it takes to see them.
 
-`python -m tests.sdvar.audit.faults 800` measures the table of docs/evaluation.md.
+`python -m tests.sdvar.audit.faults 800` measures the table of docs/evaluation.md with the bundled pair, and
+`python -m tests.sdvar.audit.faults 12800 enumerated` with that of an enumerated pyramid, whose images cost next to
+nothing.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,12 +22,15 @@ import sdvar
 from sdvar import noise
 from sdvar.audit import Scores, score
 from sdvar.decoding.rounds import Rounds
+from tests.enumeration import Tiny, tiny_pair
 from tests.faulty_rules import DrawsFromTheTarget
 
 SAMPLING = sdvar.Sampling(cfg=1.5, top_k=60)  # of the bundled pair's runs
 LEVEL = 1e-3  # of the tests together
 STEP = 25  # images decoded together
 REJECTION = sdvar.Speculative(2, sdvar.Rejection())
+TINY = Tiny((1, 2, 2), 4, label=0)
+PLAIN = sdvar.Sampling(cfg=1.5)  # of the enumerated pyramid's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Fault:
         change: of the models that decode.
         claimed_change: of the models that audit.
         patched: what is replaced while it decodes.
+        enumerated: whether the pair is that of the enumerated pyramid, not the bundled one.
     """
 
     strategy: sdvar.Strategy = REJECTION
@@ -46,6 +53,7 @@ class Fault:
     change: Callable[[sdvar.ModelPair], None] | None = None
     claimed_change: Callable[[sdvar.ModelPair], None] | None = None
     patched: Callable[[], AbstractContextManager] = nullcontext
+    enumerated: bool = False
 
 
 class LateGuidance(sdvar.Sampling):
@@ -87,8 +95,9 @@ def bonus_of_the_draft():
 
 
 def biased(pair):
-    """One of 512 tokens is e^0.5 times as likely."""
-    pair.target.head.bias.data[7] += 0.5
+    """One token is e^0.5 times as likely."""
+    bias = pair.target.head.bias.data
+    bias[7 % len(bias)] += 0.5
 
 
 def in_equal_pairs(pair):
@@ -117,16 +126,31 @@ FAULTS = {
     "top-k 59 in place of 60": Fault(sampling=sdvar.Sampling(1.5, 59)),
     "logits of rejected drafts kept (stale)": Fault(sdvar.Speculative(2, sdvar.Match(0.0, "target"))),
     "bonus scale from the draft": Fault(patched=bonus_of_the_draft),
-    "one token of 512 favoured by 0.5 nats": Fault(change=biased),
+    "one token favoured by 0.5 nats": Fault(change=biased),
     "Match(0.5), lossy by design": Fault(sdvar.Speculative(2, sdvar.Match(0.5))),
     "Handoff(3), lossy by design": Fault(sdvar.Handoff(3)),
+}
+_tiny = functools.partial(Fault, sampling=PLAIN, claimed=PLAIN, enumerated=True)
+ENUMERATED = {
+    "rejected tokens drawn from the target, not from the residual": _tiny(
+        sdvar.Speculative(2, DrawsFromTheTarget()),
+    ),
+    "acceptance by the noise that picked the draft": _tiny(patched=reused_noise),
+    "guidance one scale late": _tiny(sampling=LateGuidance(1.5)),
+    "temperature 0.9 forgotten at every scale": _tiny(claimed=sdvar.Sampling(1.5, temperature=0.9)),
+    "top-k drops ties (all tokens in equal pairs)": _tiny(
+        sampling=DropsTies(1.5, 3), claimed=sdvar.Sampling(1.5, 3), change=in_equal_pairs, claimed_change=in_equal_pairs
+    ),
+    "logits of rejected drafts kept (stale)": _tiny(sdvar.Speculative(2, sdvar.Match(0.0, "target"))),
+    "bonus scale from the draft": _tiny(patched=bonus_of_the_draft),
+    "one token favoured by 0.5 nats": _tiny(change=biased),
 }
 SOUND = {"none: Rejection": Fault(), "none: Baseline": Fault(sdvar.Baseline())}
 
 
 @cache
-def changed_pair(change) -> sdvar.ModelPair:
-    pair = sdvar.load_pair("tiny")
+def changed_pair(change, enumerated: bool) -> sdvar.ModelPair:
+    pair = tiny_pair(TINY, torch.float32) if enumerated else sdvar.load_pair("tiny")
     if change is not None:
         pair = sdvar.ModelPair(copy.deepcopy(pair.draft), copy.deepcopy(pair.target), pair.tokenizer)
         change(pair)
@@ -134,20 +158,22 @@ def changed_pair(change) -> sdvar.ModelPair:
 
 
 def scored(fault: Fault, images: range) -> Scores:
-    """The scores of some images of a faulty decoder; image i has class i mod 10."""
-    labels = [image % 10 for image in images]
+    """The scores of some images of a faulty decoder; of the bundled pair image i has class i mod 10."""
+    labels = [TINY.label if fault.enumerated else image % 10 for image in images]
     with fault.patched():
-        pair = changed_pair(fault.change)
+        pair = changed_pair(fault.change, fault.enumerated)
         tokens = sdvar.decode(pair, labels, images, fault.strategy, fault.sampling, images=False).tokens
-    return score(changed_pair(fault.claimed_change), labels, images, tokens, fault.claimed)
+    return score(changed_pair(fault.claimed_change, fault.enumerated), labels, images, tokens, fault.claimed)
 
 
 def images_needed(fault: Fault, most: int) -> tuple[int | None, Scores]:
     """The images (25, 50, 100, …) from which the tests together flag the fault; None if ``most`` do not suffice."""
     parts: list[Scores] = []
-    count = STEP
+    done, count = 0, STEP
     while True:
-        parts += [scored(fault, range(at, at + STEP)) for at in range(len(parts) * STEP, count, STEP)]
+        step = count - done if fault.enumerated else STEP  # such small images cost nothing
+        parts += [scored(fault, range(at, at + step)) for at in range(done, count, step)]
+        done = count
         scores = Scores.joined(parts)
         if scores.smallest_p_value < LEVEL or count >= most:
             return (count if scores.smallest_p_value < LEVEL else None), scores
@@ -156,8 +182,9 @@ def images_needed(fault: Fault, most: int) -> tuple[int | None, Scores]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, fault in (FAULTS | SOUND).items():
-        if len(sys.argv) > 2 and sys.argv[2] not in name:
+    enumerated = "enumerated" in sys.argv
+    for name, fault in (ENUMERATED if enumerated else FAULTS | SOUND).items():
+        if not enumerated and len(sys.argv) > 2 and sys.argv[2] not in name:
             continue
         needed, found = images_needed(fault, int(sys.argv[1]))
         excess, interval = found.excess_per_token
