@@ -1,4 +1,4 @@
-"""The section that plots distance against speed: every arm a point, the frontier a line."""
+"""The section that plots distance against speed: every arm a point with its intervals, the frontier a line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, lay_out, new_fig
 from eval.report.run import Run
 from eval.report.words import (
     BASELINE,
+    COLUMNS,
     FAR,
     SPEED,
     is_plain,
@@ -26,6 +27,7 @@ from eval.report.words import (
 
 NAMED = 8  # with more points than this they are numbered instead of named
 Points = Mapping[str, tuple[float, float]]  # speed and distance by arm
+Bars = Mapping[str, tuple[list[float], list[float]]]  # the intervals of both
 
 
 def points(arms: dict[str, dict]) -> dict[str, tuple[float, float]]:
@@ -41,6 +43,16 @@ def points(arms: dict[str, dict]) -> dict[str, tuple[float, float]]:
         if sameness(arm)["kind"] not in ("fault", "simulated"):
             found[name] = (speed, max(far, 0.0))
     return found
+
+
+def intervals(arms: dict[str, dict], of: Points) -> dict[str, tuple[list[float], list[float]]]:
+    """The 95 % intervals of speed and distance; of a value without one its ends are the value itself."""
+    bars = {}
+    for name, point in of.items():
+        keys = (COLUMNS[SPEED].interval_key, COLUMNS[FAR].interval_key)
+        speed, far = (arms[name].get(key) or [value, value] for key, value in zip(keys, point))
+        bars[name] = (speed, [max(bound, 0.0) for bound in far])
+    return bars
 
 
 def frontier(of: Points) -> list[str]:
@@ -67,13 +79,20 @@ def section(run: Run) -> dict | None:
         return None
     label, floor, best = metric_names(run.arms)[0], noise_floor(run.arms), frontier(found)
     plain = [name for name in found if is_plain(run.arms[name])]
+    bars = intervals(run.arms, found)
     rows = [
-        {"number": number, "name": name, "speed": shown(SPEED, speed), "far": shown(FAR, far), "best": name in best}
+        {
+            "number": number,
+            "name": name,
+            "speed": _with_interval(SPEED, speed, bars[name][0]),
+            "far": _with_interval(FAR, far, bars[name][1]),
+            "best": name in best,
+        }
         for number, (name, (speed, far)) in enumerate(found.items(), 1)
     ]
     summary = "; ".join(f"{row['name']} {row['speed']} times as fast, {row['far']}" for row in rows)
     return {
-        "svg": _svg(found, best, plain, run.colours, floor, label.partition(" (")[0]),
+        "svg": _svg(found, bars, best, plain, run.colours, floor, label.partition(" (")[0]),
         "label": label,
         "alt": f"{label} to the baseline against speed: {summary}; noise floor {shown(FAR, floor)}. On the frontier: "
         f"{', '.join(best)}.",
@@ -86,13 +105,23 @@ def section(run: Run) -> dict | None:
     }
 
 
+def _with_interval(key: str, value: float, interval: list[float]) -> str:
+    return shown(key, value if interval[0] == interval[1] else {key: value, COLUMNS[key].interval_key: interval})
+
+
 def _svg(
-    found: Points, best: list[str], plain: list[str], colours: Mapping[str, str], floor: float | None, label: str
+    found: Points,
+    bars: Bars,
+    best: list[str],
+    plain: list[str],
+    colours: Mapping[str, str],
+    floor: float | None,
+    label: str,
 ) -> str:
     """The plot: arms on the frontier are filled and joined by a line, models that decode alone are small dots."""
     crowded = len(found) > NAMED
     figure, (axes,) = new_figure(*((560, 440) if crowded else (400, 320)))
-    _limit(axes, found, floor)
+    _limit(axes, bars, floor)
     lines = []
     if floor is not None:
         axes.axhspan(axes.get_ylim()[0], floor, color=MUTED, alpha=0.12, linewidth=0)
@@ -102,6 +131,10 @@ def _svg(
         lines.append(axes.annotate(text, corner, (4, 4), textcoords="offset points", color=MUTED, size=11))
     axes.axvline(1, color=LINE, linewidth=1.2)
     axes.plot(*zip(*(found[name] for name in best)), color=INK, linewidth=1.4, zorder=1.5)
+    for name, (speed, far) in found.items():
+        colour = INK if name in plain else colours[name]
+        for ends in (zip(bars[name][0], (far, far)), zip((speed, speed), bars[name][1])):
+            axes.plot(*zip(*ends), color=colour, linewidth=1.4, alpha=0.6, zorder=1.6)
     for index, (name, point) in enumerate(found.items()):
         if name in plain:
             axes.plot(*point, marker="o", markersize=5, color=INK)
@@ -116,8 +149,8 @@ def _svg(
     return to_svg(figure, "tradeoff")
 
 
-def _limit(axes: Axes, found: Points, floor: float | None) -> None:
-    speeds, far = zip(*found.values())
+def _limit(axes: Axes, bars: Bars, floor: float | None) -> None:
+    speeds, far = ([bound for interval in intervals for bound in interval] for intervals in zip(*bars.values()))
     top = max(*far, floor or 0) or 1
     margin = 0.25 * max(max(speeds) - min(speeds), 0.4)
     axes.set_xlim(max(min(speeds) - margin, 0), max(speeds) + margin)

@@ -81,6 +81,19 @@ def test_distance_against_speed_names_points_and_frontier():
     assert tradeoff.section(run_of({"baseline": arm_metrics()})) is None
 
 
+def test_points_have_their_intervals():
+    run = arms()
+    bars = {"speed_relative_to_baseline_interval": [1.1, 1.9], "frechet_distance_to_baseline_interval": [-0.01, 0.4]}
+    run["lossy"] |= bars
+    found = tradeoff.points(run)
+    assert tradeoff.intervals(run, found)["lossy"] == ([1.1, 1.9], [0.0, 0.4])
+    assert tradeoff.intervals(run, found)["handoff"] == ([1.12, 1.12], [0.118, 0.118])
+    section = tradeoff.section(run_of(run))
+    assert "lossy 1.31 (1.10 … 1.90) times as fast, 0.261 (0.000 … 0.400)" in section["alt"]
+    plain = tradeoff.section(run_of(arms()))["svg"]
+    assert ">1.8<" in section["svg"] and ">1.8<" not in plain  # there is room for the bars
+
+
 def test_no_label_is_struck_through_by_the_noise_floor():
     """An arm right on the noise floor has its name above or below the line."""
     run = arms()
