@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from eval.metrics.features.networks import INCEPTION, has_classes
 from eval.metrics.intervals import of_share
-from eval.metrics.metric import Column, Metric, Result
+from eval.metrics.metric import BASELINE, Column, Metric, Result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 
 def compute(ours: Features, others: Mapping[str, Features]) -> Result:
-    """Shares of images and of classes that the network recognises; the others play no part."""
+    """Shares of images and of classes that the network recognises, with a warning where the baseline has more."""
+    values, warnings = _measure(ours)
+    base = _measure(others[BASELINE])[0] if values and BASELINE in others else {}
+    if base and values["class_accuracy_interval"][1] < base["class_accuracy_interval"][0]:
+        warnings.append(
+            f"{values['class_accuracy']:.1%} of the images are recognised as the asked class, of the baseline's "
+            f"{base['class_accuracy']:.1%}"
+        )
+    return values, warnings
+
+
+def _measure(ours: Features) -> Result:
     import torch
 
     network, asked = ours.feature_extractor, ours.asked
@@ -86,7 +97,6 @@ CLASSES = Metric(
             "class_accuracy",
             "share of images whose class, by the feature network's classifier, is the asked one",
             title="class accuracy",
-            terminal=True,
             decimals=3,
             better="higher",
             minimum=0,

@@ -28,7 +28,9 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     base = others.get(BASELINE)
     usual = nearest(base.of("fid")) if base is not None and base.images == ours.images else own
     median = float(usual.median())
-    duplicates = float((own < NEAR * median).double().mean()) if median else 1.0
+    duplicates, at_baseline = (
+        float((each < NEAR * median).double().mean()) if median else 1.0 for each in (own, usual)
+    )
     values: Values = {
         "duplicate_images": duplicates,
         "duplicate_images_interval": of_share(duplicates, ours.images),
@@ -40,7 +42,13 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     if reference is not None and reference.images is not None:
         copies = float((nearest(ours.of("fid"), reference.of("fid")) < NEAR * median).double().mean())
         values |= {"copies_of_reference": copies, "copies_of_reference_interval": of_share(copies, ours.images)}
-    return values, []
+    warnings = []
+    if values["duplicate_images_interval"][0] > of_share(at_baseline, ours.images)[1]:
+        warnings.append(
+            f"{duplicates:.1%} of the images are near-copies of another, of the baseline's {at_baseline:.1%}: the "
+            "images are less varied"
+        )
+    return values, warnings
 
 
 def nearest(features: Tensor, others: Tensor | None = None) -> Tensor:
@@ -78,7 +86,6 @@ DUPLICATES = Metric(
             f"share of images with a near-copy in their own set: the nearest other image is closer than {NEAR} times "
             "the median distance between nearest neighbours in the baseline",
             title="duplicates",
-            terminal=True,
             decimals=3,
             better="lower",
             minimum=0,

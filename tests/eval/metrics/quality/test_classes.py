@@ -32,6 +32,15 @@ def test_accuracy_by_class_and_the_share_of_classes_covered():
     assert 0 < low < 0.5 < high < 1
 
 
+def test_an_arm_that_loses_classes_is_warned_of():
+    right, wrong = list(range(10)) * 20, [0] * 200
+    baseline = features(right, right)
+    values, warnings = compute(features(wrong, right), {"baseline": baseline})
+    assert warnings == ["10.0% of the images are recognised as the asked class, of the baseline's 100.0%"]
+    assert values["classes_covered"] == pytest.approx(0.1)
+    assert compute(baseline, {"baseline": baseline})[1] == []
+
+
 def test_the_null_class_is_none():
     values, _ = compute(features([0, 1, 3], [0, 10, 10]), {})
     assert values["class_accuracy"] == 1 and values["class_accuracy_per_class"] == [1, *[None] * 9]

@@ -32,7 +32,9 @@ def test_copies_are_counted_on_both_sides_and_near_ones_too():
     ours[200:205] = ours[10:15] + 0.02 * NEAR
     reference = drawn(2)
     reference[:7] = ours[300:307]
-    values, _ = compute(features(ours), {"baseline": features(baseline), "reference": features(reference)})
+    values, warnings = compute(features(ours), {"baseline": features(baseline), "reference": features(reference)})
+    expected = "7.5% of the images are near-copies of another, of the baseline's 0.0%: the images are less varied"
+    assert warnings == [expected]
     assert values["duplicate_images"] == pytest.approx(30 / COUNT)
     assert values["copies_of_reference"] == pytest.approx(7 / COUNT)
     low, high = values["duplicate_images_interval"]
