@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 
 from eval.cli.groups import printed_config
-from eval.cli.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.options import effective_config, parse
+from lightning_modules.launcher import another_ended, leave_process_group, let_the_first_speak
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 

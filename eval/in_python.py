@@ -10,11 +10,11 @@ from typing import Any
 from jsonargparse import ArgumentError
 
 import sdvar
-from eval.cli.devices import count
 from eval.cli.groups import Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.cli.outcome import measure_job
+from lightning_modules.devices import count
 from lightning_modules.sampling_options import SAMPLING
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jsonargparse import ArgumentError, Namespace
 
-from eval.cli.devices import count, read_devices
 from eval.cli.groups import Count, Nodes, Threads
-from eval.cli.launcher import check_launcher, let_the_first_speak
 from lightning_modules.command_line import ArgumentParser
+from lightning_modules.devices import accelerator_of, count, read_devices
 from lightning_modules.distilling.options import Seed
 from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
+from lightning_modules.launcher import check_launcher, let_the_first_speak
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.sampling_options import in_long_form
 from sdvar.command_line import stop
@@ -105,9 +105,9 @@ def make(options: Namespace) -> None:
     import torch
     from lightning.pytorch import Trainer
 
-    from eval.cli.job import accelerator_of, quieten_libraries
-    from eval.cli.launcher import cluster_environment
     from lightning_modules.distilling.token_writer import MissingImages, TokenWriter
+    from lightning_modules.launcher import cluster_environment
+    from lightning_modules.quiet import quieten_libraries
     from lightning_modules.run.lock import RunLock
     from lightning_modules.stopping import StopOnSignal, end_with_parent
 
@@ -115,7 +115,7 @@ def make(options: Namespace) -> None:
     quieten_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
-    accelerator, folder = accelerator_of(options), Path(options.out).expanduser()
+    accelerator, folder = accelerator_of(options.accelerator, options.devices), Path(options.out).expanduser()
     task = _encoding(options) if options.encode else _sampling(options)
     data = MissingImages(folder, task.origin, task.images, options.batch_size, task.load)
     missing = len(data.missing)

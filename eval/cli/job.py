@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
@@ -18,17 +15,18 @@ import sdvar
 from eval.benchmarking.memory import decode_bytes, free_bytes, is_out_of_memory, smaller_batch
 from eval.cli.arms import default_arms
 from eval.cli.batch_one import speculation_at_batch_one
-from eval.cli.devices import count
 from eval.cli.groups import engine_of
-from eval.cli.launcher import cluster_environment
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar
 from eval.metrics.measuring import Measurement, References, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import Arm, build_arms
 from lightning_modules.data.labels import ClassLabelDataModule
+from lightning_modules.devices import accelerator_of
+from lightning_modules.launcher import cluster_environment
 from lightning_modules.pair_source import source_of
 from lightning_modules.predictor import SDVARPredictor
+from lightning_modules.quiet import quieten_libraries
 from lightning_modules.run.environment import describe_environment, describe_numerics
 from lightning_modules.run.finished import earlier_at_batch_one, other_arms, start_session, unfinished
 from lightning_modules.run.folder import RunFolder
@@ -69,7 +67,7 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
         ValueError, TypeError, OSError: with one line that says what is wrong.
     """
     quieten_libraries()
-    accelerator = accelerator_of(options)
+    accelerator = accelerator_of(options.accelerator, options.devices)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
     arms = build_arms(options.strategy, sampling) if options.strategy is not None else partial(_default_arms, sampling)
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
@@ -152,16 +150,6 @@ def _trainer(options: Namespace, accelerator: str, writer: ImageWriter) -> Train
     )
 
 
-def accelerator_of(options: Namespace) -> str:
-    """The accelerator by name; ValueError where there are fewer GPUs than are asked for."""
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    accelerator = options.accelerator.replace("gpu", "cuda").replace("auto", "cuda" if available else "cpu")
-    if accelerator == "cuda" and available < count(options.devices):
-        asked = count(options.devices)
-        raise ValueError(f"devices: {asked} GPUs asked for, {available} found; --accelerator cpu needs none")
-    return accelerator
-
-
 def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor) -> dict[str, Any]:
     drafts = {
         f"draft {arm.draft}": pair_source.digest(arm.draft)
@@ -172,12 +160,3 @@ def _environment(options: Namespace, accelerator: str, predictor: SDVARPredictor
     with tf32_allowed(options.tf32):
         numerics = describe_numerics(predictor.pair, predictor.engine, accelerator)
     return describe_environment(accelerator, options.threads, digests) | numerics
-
-
-def quieten_libraries() -> None:
-    """Leaves the warnings that concern the user. Lightning sets its level on import: this comes after."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*srun.*is not used.*")  # a login node, or a step of one task

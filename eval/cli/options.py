@@ -10,9 +10,7 @@ from jsonargparse import Namespace
 import sdvar
 from eval.cli import groups
 from eval.cli.arms import NOISE_FLOOR, RESEEDED, default_arms
-from eval.cli.devices import count, read_devices
 from eval.cli.groups import Options
-from eval.cli.launcher import check_launcher
 from eval.cli.precision import precision_of
 from eval.metrics import registry
 from eval.metrics.decoding import likelihood
@@ -22,6 +20,8 @@ from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
 from lightning_modules.arm import build_arms
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
+from lightning_modules.devices import count, read_devices
+from lightning_modules.launcher import check_launcher
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {

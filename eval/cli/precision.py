@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from eval.cli.launcher import is_first
+from lightning_modules.launcher import is_first
 from lightning_modules.pair_source import PRECISION_NAMES, PRECISIONS
 from lightning_modules.run.contents import read_settings
 from sdvar.dtypes import AUTO, choose_dtype

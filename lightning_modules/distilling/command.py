@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from lightning_modules.distilling.options import PROG, parse
+from lightning_modules.launcher import let_the_first_speak
+from lightning_modules.quiet import quieten_libraries
 from sdvar.command_line import stop
 
 
@@ -16,7 +17,8 @@ def main(arguments: Sequence[str]) -> None:
 
         from lightning_modules.distilling.job import Job  # takes seconds
 
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|Checkpoint directory|isinstance).*")
+        quieten_libraries()
         Job(options).run()
     except (ValueError, TypeError, OSError) as error:
+        let_the_first_speak()
         stop(PROG, error)

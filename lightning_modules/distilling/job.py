@@ -13,10 +13,10 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import sdvar
+from lightning_modules.devices import accelerator_of, count
 from lightning_modules.distilling.batches import Batches
 from lightning_modules.distilling.card import WEIGHTS, write_draft
 from lightning_modules.distilling.distiller import Distiller, Schedule
@@ -29,6 +29,7 @@ from lightning_modules.distilling.stored import StoredImages, Wanted, read_store
 from lightning_modules.distilling.student import make_student
 from lightning_modules.distilling.teacher import Teacher
 from lightning_modules.distilling.teacher_options import teacher_files
+from lightning_modules.launcher import cluster_environment
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
 from sdvar import checkpoints
@@ -55,6 +56,7 @@ class Job:
         self.options, self.folder = options, Path(options.out).expanduser()
         if options.threads:
             torch.set_num_threads(options.threads)
+        self.accelerator = accelerator_of(options.accelerator, options.devices)
         self.files = teacher_files(options)
         self.weights = {name: checkpoints.digest(file) for name, file in self.files.items()}
         self._check_folder()
@@ -146,7 +148,7 @@ class Job:
         )
 
     def _trainer(self) -> Trainer:
-        options, processes = self.options, self.options.devices * self.options.num_nodes
+        options, processes = self.options, count(self.options.devices) * self.options.num_nodes
         callbacks: list[Callback] = [Progress(self.role)]
         if options.ema:
             callbacks.append(EMAWeightAveraging(decay=options.ema, use_buffers=False))
@@ -155,15 +157,9 @@ class Job:
         callbacks.append(
             ModelCheckpoint(self.folder, "last", every_n_train_steps=options.save_every, enable_version_counter=False)
         )
-        try:
-            return self._made(callbacks, processes)
-        except MisconfigurationException as error:
-            raise ValueError(f"accelerator, devices: {error}") from None
-
-    def _made(self, callbacks: list[Callback], processes: int) -> Trainer:
-        options = self.options
+        logger = TensorBoardLogger if options.logger == "tensorboard" else CSVLogger
         return Trainer(
-            accelerator=options.accelerator,
+            accelerator=self.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
             strategy="ddp" if processes > 1 else "auto",
@@ -176,7 +172,8 @@ class Job:
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             log_every_n_steps=min(50, options.steps),
-            logger=CSVLogger(self.folder, name="logs"),
+            logger=logger(self.folder, name="logs"),
+            plugins=cluster_environment(),
             callbacks=callbacks,
             use_distributed_sampler=False,
             inference_mode=False,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from jsonargparse import ArgumentError, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt
 
 from lightning_modules.command_line import ArgumentParser, number
+from lightning_modules.devices import count, read_devices
 from lightning_modules.distilling.images import MOST_SEEDS
 from lightning_modules.distilling.role import DRAFT, ROLES
 from lightning_modules.distilling.student import Shape
 from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
+from lightning_modules.launcher import check_launcher
 from lightning_modules.sampling_options import in_long_form
 
 OUTSIDE, INSIDE = "outside", "inside"
@@ -24,13 +27,14 @@ EXAMPLES = """examples:
   python -m lightning_modules distil --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --depth 12 \\
       --role tail --from_scale 6 --devices 8 --precision bf16-mixed --out drafts/d30_tail"""
 
+WRITERS = ("tensorboard", "tensorboardX")  # Lightning takes either
 Count = number("int >= 1", int, (">=", 1))
 Decay = number("number from 0, below 1", float, (">=", 0), ("<", 1))
 Above = number("number above 0", float, (">", 0), ("<", float("inf")))
 Seed = number(f"int from 0 to {MOST_SEEDS - 1}", int, (">=", 0), ("<", MOST_SEEDS))
 # what may differ between two calls of one training: the machine, and what changes no weight
 PLACES = ("config", "tokens", "out")  # what tokens are decides, not where they lie
-OF_ONE_CALL = (*PLACES, "accelerator", "devices", "num_nodes", "threads", "save_every", "plan_seconds")
+OF_ONE_CALL = (*PLACES, "accelerator", "devices", "num_nodes", "threads", "save_every", "plan_seconds", "logger")
 
 
 def build_parser() -> ArgumentParser:
@@ -82,7 +86,7 @@ def build_parser() -> ArgumentParser:
         help="of training and target",
     )
     add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
-    add("--devices", type=Count, default=1, help="processes on this node, each with its device")
+    add("--devices", type=int | list[int] | str, default=1, help="processes on this node, or auto, or GPUs 0,1")
     add("--num_nodes", type=Count, default=1, help="nodes")
     add("--threads", type=Count | None, help="CPU threads per process (torch's own choice)")
     add(
@@ -90,6 +94,12 @@ def build_parser() -> ArgumentParser:
         type=NonNegativeFloat,
         default=10.0,
         help="time for expected speeds at the end; 0: none",
+    )
+    add(
+        "--logger",
+        type=Literal["csv", "tensorboard"],
+        default="csv",
+        help="of the curves; tensorboard has to be installed for the second",
     )
     add("--out", type=str, default="runs/distilled", help="folder of the draft, its card, logs and checkpoint")
     return parser
@@ -105,20 +115,25 @@ def parse(arguments: Sequence[str]) -> Namespace:
         given = build_parser().parse_args([in_long_form(word) for word in arguments])
     except ArgumentError as error:
         raise ValueError(str(error)) from None
+    given.devices = read_devices(given.devices, given.accelerator)
+    processes = count(given.devices) * given.num_nodes
+    check_launcher(count(given.devices), given.num_nodes)
     complete_teacher(given)
+    if given.logger == "tensorboard" and not any(map(find_spec, WRITERS)):
+        raise ValueError("logger: tensorboard is not installed: pip install tensorboard, or give --logger csv")
     if given.role not in ROLES:
         raise ValueError(f"role: expected one of {', '.join(ROLES)}, got {given.role!r}")
     if (given.from_scale is None) != (given.role == DRAFT):
         expected = "none with role draft" if given.role == DRAFT else f"an int >= 1 with role {given.role}"
         raise ValueError(f"from_scale: expected {expected}, got {given.from_scale}")
     shape_of(given)
-    parts = given.devices * given.num_nodes * given.accumulate
+    parts = processes * given.accumulate
     if given.batch_size % parts:
         raise ValueError(
             f"batch_size: expected a multiple of devices x num_nodes x accumulate, {parts}; got {given.batch_size}"
         )
-    if given.held_out < given.devices * given.num_nodes:
-        raise ValueError(f"held_out: expected at least one image per process, {given.devices * given.num_nodes}")
+    if given.held_out < processes:
+        raise ValueError(f"held_out: expected at least one image per process, {processes}")
     return given
 
 

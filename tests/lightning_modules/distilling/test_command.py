@@ -201,7 +201,9 @@ def test_stored_images_come_in_another_order_each_time():
         ("--depth 2 --tokenizer OTHER", "tokenizer.safetensors: does not fit the VQVAE"),
         ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
         ("--depth 2 --tokens nowhere", "nowhere has no token shards; as a run: nowhere contains no run"),
-        ("--depth 2 --accelerator cuda", "accelerator, devices: "),
+        ("--depth 2 --accelerator cuda", "devices: 1 GPUs asked for, 0 found; --accelerator cpu needs none"),
+        ("--depth 2 --devices 0", "devices: expected an int from 1 to 128"),
+        ("--depth 2 --num_nodes 2", "num_nodes: 2 nodes need a launcher on each"),
         (
             "--depth 2 --cfg 0 --guidance inside",
             "guidance: expected outside with cfg 0, which guides no scale, got inside",
@@ -258,3 +260,13 @@ def test_two_processes_train_as_one(distil, pair_files, tmp_path):
     two = load_file(tmp_path / "two" / "draft.safetensors")
     for name, weights in one.items():
         torch.testing.assert_close(two[name], weights, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("started", "error"), [("many", "expected a number in WORLD_SIZE"), ("3", "started 3 processes")]
+)
+def test_a_launchers_processes_are_those_that_are_asked_for(distil, started, error, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", started)
+    with pytest.raises(SystemExit):
+        distil("--depth 2")
+    assert error in capsys.readouterr().err

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from eval import fid
-from eval.cli import launcher
+from lightning_modules import launcher
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -69,7 +69,7 @@ def test_what_the_launcher_started_is_accepted(variables, devices, nodes, enviro
         (INTERACTIVE, 1, 1, "srun started 2(x2) tasks"),
         ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "3,1"}, 2, 2, "srun started 3,1 tasks on 2 nodes"),
         ({k: v for k, v in SRUN.items() if k != "SLURM_NTASKS_PER_NODE"}, 2, 2, "(no --ntasks-per-node)"),
-        (BATCH, 2, 2, "outside of srun; write `srun python eval/fid.py …`"),
+        (BATCH, 2, 2, "outside of srun; write `srun python …`"),
         ({"WORLD_SIZE": "2"}, 1, 1, "the launcher started 2 processes (WORLD_SIZE)"),
         ({}, 1, 2, "num_nodes: 2 nodes need a launcher on each"),
         ({"WORLD_SIZE": "many"}, 1, 1, "expected a number in WORLD_SIZE, which launchers set, got 'many'"),

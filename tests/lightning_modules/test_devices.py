@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from eval.cli.devices import count, read_devices
 from eval.cli.options import parse
+from lightning_modules.devices import count, read_devices
 
 
 def machine(monkeypatch, gpus):

@@ -37,6 +37,23 @@ def count(devices: int | list[int]) -> int:
     return devices if isinstance(devices, int) else len(devices)
 
 
+def accelerator_of(accelerator: str, devices: int | list[int]) -> str:
+    """The accelerator by name, cuda or cpu.
+
+    Args:
+        accelerator: auto, cpu, cuda or gpu.
+        devices: of this node.
+
+    Raises:
+        ValueError: there are fewer GPUs than are asked for.
+    """
+    found = _gpus()
+    name = accelerator.replace("gpu", "cuda").replace("auto", "cuda" if found else "cpu")
+    if name == "cuda" and found < count(devices):
+        raise ValueError(f"devices: {count(devices)} GPUs asked for, {found} found; --accelerator cpu needs none")
+    return name
+
+
 def _numbers(given: object) -> list[int] | None:
     """Different numbers of GPUs, or None for something else. A comma at the end makes one number a list: ``0,``."""
     if isinstance(given, str) and re.fullmatch(r"\s*\d{1,3}\s*,(\s*\d{1,3}\s*(,|$))*\s*", given):

@@ -38,7 +38,7 @@ def check_launcher(devices: int, num_nodes: int) -> None:
     elif _srun_tasks() > 1:
         _check_srun(devices, num_nodes, asked)
     elif _srun_tasks() == 0 and int(os.environ.get("SLURM_NTASKS", 1)) > 1 and num_nodes > 1:
-        raise ValueError(f"num_nodes: {asked} are asked for outside of srun; write `srun python eval/fid.py …`")
+        raise ValueError(f"num_nodes: {asked} are asked for outside of srun; write `srun python …`")
     elif (started := os.environ.get("WORLD_SIZE")) and int(started) != devices * num_nodes:
         raise ValueError(
             f"devices: the launcher started {started} processes (WORLD_SIZE), but {asked} are asked for; make them "
