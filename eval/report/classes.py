@@ -10,17 +10,19 @@ KEY = "class_accuracy_per_class"
 
 
 def section(run: Run) -> dict | None:
-    """Values of the section's template; None where no network tells the run's classes apart."""
+    """Values of the section's template; None where no image is missed, or no network tells the run's classes apart."""
     network, accuracies = _accuracies(run)
     if not accuracies:
         return None
     names, base = run.metrics.get("class_names"), accuracies.get(BASELINE)
     rows = []
     for arm, of_class in accuracies.items():
-        asked = [label for label, accuracy in enumerate(of_class) if accuracy is not None]
-        for label in sorted(asked, key=lambda label: of_class[label])[:WORST]:
+        missed = [label for label, accuracy in enumerate(of_class) if accuracy is not None and accuracy < 1]
+        for label in sorted(missed, key=lambda label: of_class[label])[:WORST]:
             compared = share(base[label]) if base and arm != BASELINE else ""
             rows.append([arm, names[label] if names else f"class {label}", share(of_class[label]), compared])
+    if not rows:
+        return None
     return {"network": network, "worst": WORST, "rows": rows, "compared": base is not None and len(accuracies) > 1}
 
 

@@ -122,7 +122,7 @@ def _svg(
     crowded = len(found) > NAMED
     figure, (axes,) = new_figure(*((560, 440) if crowded else (400, 320)))
     _limit(axes, bars, floor)
-    lines = []
+    lines: list[Artist] = []
     if floor is not None:
         axes.axhspan(axes.get_ylim()[0], floor, color=MUTED, alpha=0.12, linewidth=0)
         lines.append(axes.axhline(floor, color=MUTED, linewidth=1.2, linestyle="--"))
@@ -134,7 +134,7 @@ def _svg(
     for name, (speed, far) in found.items():
         colour = INK if name in plain else colours[name]
         for ends in (zip(bars[name][0], (far, far)), zip((speed, speed), bars[name][1])):
-            axes.plot(*zip(*ends), color=colour, linewidth=1.4, alpha=0.6, zorder=1.6)
+            lines += axes.plot(*zip(*ends), color=colour, linewidth=1.4, alpha=0.6, zorder=1.6)
     for index, (name, point) in enumerate(found.items()):
         if name in plain:
             axes.plot(*point, marker="o", markersize=5, color=INK)

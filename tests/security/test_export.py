@@ -30,7 +30,7 @@ def test_an_export_into_the_folder_of_a_run_is_refused(tmp_path, capsys, where):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1]", "expected a mapping"), ("feature_extractor: [a]", "expected text"), ("a: [", "cannot be read")],
+    [("[1]", "expected a mapping"), ("feature_extractor: {a: 1}", "expected text"), ("a: [", "cannot be read")],
 )
 def test_an_invalid_config_is_one_line(tmp_path, capsys, text, message):
     out = write_run(tmp_path / "run")
