@@ -12,6 +12,8 @@ from jsonargparse import Namespace
 from eval.cli.groups import printed_config
 from eval.cli.options import effective_config, parse
 from lightning_modules.launcher import another_ended, leave_process_group, let_the_first_speak
+from eval.cli.repeated import earlier_outcome
+from eval.report.terminal import print_table
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
@@ -46,6 +48,9 @@ def run(
             print(shown, end="")
             return None
         options = parse(given)
+        if earlier := earlier_outcome(options):
+            print_table(*earlier)
+            return earlier[0]
         # heavy: only once the options are known to be valid
         from eval.cli.job import out_of_memory, prepare
         from lightning_modules.stopping import end_with_parent
@@ -74,7 +79,6 @@ def run(
         return None
 
     from eval.cli.outcome import measure_job
-    from eval.report.terminal import print_table
 
     try:
         metrics, report = measure_job(job, options, decoded - prepared)

@@ -15,6 +15,7 @@ from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.cli.outcome import measure_job
 from lightning_modules.devices import count
+from eval.cli.repeated import earlier_outcome
 from lightning_modules.sampling_options import SAMPLING
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home
@@ -26,6 +27,8 @@ def run(config: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     options = read_options(config, given)
     if count(options.devices) * options.num_nodes > 1:
         raise ValueError("devices: expected 1 from Python; for more processes run python eval/fid.py")
+    if earlier := earlier_outcome(options):
+        return earlier[0]
     job = prepare(options, started)
     prepared = time.perf_counter()
     job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)

@@ -83,6 +83,12 @@ def let_the_first_speak() -> None:
         time.sleep(PATIENCE)
 
 
+def is_alone() -> bool:
+    """Whether no launcher has started this process beside others."""
+    launched = _by_torchrun() or _srun_tasks() > 1 or "LOCAL_RANK" in os.environ
+    return not launched and os.environ.get("WORLD_SIZE") in (None, "", "1")
+
+
 def is_first() -> bool:
     """Whether this process is the first of a run, as far as the environment tells."""
     names = ("RANK",) if _by_torchrun() else ("SLURM_PROCID",) if _srun_tasks() > 1 else ("NODE_RANK", "LOCAL_RANK")

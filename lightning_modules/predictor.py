@@ -108,7 +108,8 @@ class SDVARPredictor(LightningModule):
                     self.pairs[arm.draft] = pair_source.with_draft(self.pair, arm.draft, precision)
         self._say_what_differs()
         self.statistics = nn.ModuleList(DecodeStatistics(scales) for _ in self.arms)
-        self._warm: set[str] = set()  # arms that have decoded
+        self._ready: set[str] = set()  # arms that have nothing left to do before they are timed
+        self._warm: set[str] = set()  # what has decoded: arms that differ in their seeds alone run the same passes
 
     def _say_what_is_off(self) -> None:
         """Logs a top_k that keeps everything: most likely it was meant for a larger codebook."""
@@ -184,7 +185,10 @@ class SDVARPredictor(LightningModule):
             self._place(device)
             with self.engine.numerics():
                 batches = data.batches / processes
-                self.arms = tune(self.arms, self.pairs, self.sampling, data.batch_size, batches)
+                tuned = tune(self.arms, self.pairs, self.sampling, data.batch_size, batches)
+            if device.type == "cpu":  # a GPU has passes to capture, as many as a decode takes
+                self._warm |= {_passes(arm) for arm, asked in zip(tuned, self.arms) if unresolved(asked)}
+            self.arms = tuned
 
     def on_predict_start(self) -> None:
         if self.engine.threads is not None:
@@ -208,10 +212,7 @@ class SDVARPredictor(LightningModule):
         wanted = batch["mask"].cpu()
         order = self._order(batch) if wanted.any() else []
         for arm in order:
-            self._make_ready(arm)
-            if arm.name not in self._warm:
-                warm_up(lambda number: self._decode(arm, batch, number), self._models(arm))  # noqa: B023
-                self._warm.add(arm.name)
+            self._make_ready(arm, batch)
         with no_captures():
             decoded = {arm.name: self._decode(arm, batch) for arm in order}
         baseline = decoded.get(BASELINE)
@@ -237,11 +238,17 @@ class SDVARPredictor(LightningModule):
                 target, draft = means["target_calls_mean"], means["draft_calls_mean"]
                 rank_zero_info(f"{arm.name}: {target:.2f} calls of the target and {draft:.2f} of the draft per image")
 
-    def _make_ready(self, arm: Arm) -> None:
-        """Computes what the arm's models make of the run's classes, once, so that no batch takes longer for it."""
+    def _make_ready(self, arm: Arm, batch: dict) -> None:
+        """Once per arm: class prefixes of the run's classes and a decode, so that no timed decode includes either."""
+        if arm.name in self._ready:
+            return
+        self._ready.add(arm.name)
         data = getattr(self._trainer, "datamodule", None)  # none where a step is run by itself
-        if isinstance(data, ClassLabelDataModule) and arm.name not in self._warm:
+        if isinstance(data, ClassLabelDataModule):
             learn_classes(data.classes.labels, self._models(arm), arm.sampling or self.sampling)
+        if _passes(arm) not in self._warm:
+            self._warm.add(_passes(arm))
+            warm_up(lambda number: self._decode(arm, batch, number), self._models(arm))
 
     def _models(self, arm: Arm) -> list[NextScaleModel]:
         return arm.decoding.models_of(self.pairs[arm.draft])
@@ -300,3 +307,8 @@ class SDVARPredictor(LightningModule):
         if arm.exact and arm.name != BASELINE:
             inputs = batch["label"], batch["seed"], self.sampling
             ours.score_gap = sdvar.first_differences(self.pair, *inputs, ours.tokens, baseline)
+
+
+def _passes(arm: Arm) -> str:
+    """The same for arms that run the same passes."""
+    return repr((arm.decoding, arm.draft, arm.sampling))

@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 
 from eval.claims.write import write_claim
 from eval.cli.job import Job
+from eval.cli.repeated import keep_outcome
 from eval.metrics.decoding.target import Target
 from eval.metrics.measuring import Measurement, measure_run
 from eval.report.page import write_report
@@ -34,4 +35,6 @@ def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, 
         target, record = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
         metrics = measure_run(Measurement.of(options), job.config, record, job.references, target)
         write_claim(record, metrics)
-        return metrics, write_report(job.folder.path)
+        report = write_report(job.folder.path)
+        keep_outcome(options, job.folder)
+        return metrics, report

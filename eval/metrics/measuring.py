@@ -32,6 +32,7 @@ from eval.metrics.registry import metrics_that_need
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
+from lightning_modules.run.names import METRICS
 from sdvar.audit import Scores
 
 References = dict[str, Features]  # by network
@@ -179,7 +180,7 @@ def measure_run(
     }
     if record.at_batch_one:
         metrics["speculation_at_batch_1"] = record.at_batch_one
-    record.folder.write("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    record.folder.write(METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 

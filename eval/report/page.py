@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.run import load_run
+from lightning_modules.run.names import REPORT
 from sdvar.atomic import write_atomically
 
 # In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
@@ -39,7 +40,7 @@ def write_report(out: Path | str) -> Path:
         if values is not None:
             template = environment.get_template(f"sections/{name}.html.j2")
             bodies.append(template.render(name=name, run=run, **values))
-    path = run.out / "report.html"
+    path = run.out / REPORT
     page = environment.get_template("report.html.j2").render(run=run, sections=bodies)
     write_atomically(path, page.encode())
     return path

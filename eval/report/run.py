@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.run.names import METRICS
+
 ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a", "#d1495b", "#5e6ad2")
 
 
@@ -48,7 +50,7 @@ def load_run(out: Path | str) -> Run:
         ValueError: the folder is not that of a finished and measured run.
     """
     out = Path(out)
-    file, config = out / "metrics.json", out / "config.yaml"
+    file, config = out / METRICS, out / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{out}: expected metrics.json, got no such file; a report needs a finished and measured run")
     try:

@@ -284,16 +284,14 @@ class RunFolder:
             ValueError: files are not the images that the run wrote; nothing is changed then.
         """
         kept, replaced = {}, []
-        with ThreadPoolExecutor(READERS) as pool:
-            for arm in arms:
-                rows = self.manifest(arm).read()
-                files = [self.path / arm / row["file"] for row in rows]
-                found = list(pool.map(condition, files, [row["sha256"] for row in rows]))
-                replaced += [file for file, what in zip(files, found) if what == REPLACED]
-                for file in (file for file, what in zip(files, found) if what == DAMAGED):
-                    log.warning("%s is damaged and is made again", file)
-                if any(what != WHOLE for what in found):
-                    kept[arm] = [row for row, what in zip(rows, found) if what == WHOLE]
+        for arm in arms:
+            found = self._conditions(arm)
+            files = [(self.path / arm / row["file"], what) for row, what in found]
+            replaced += [file for file, what in files if what == REPLACED]
+            for file in (file for file, what in files if what == DAMAGED):
+                log.warning("%s is damaged and is made again", file)
+            if any(what != WHOLE for _, what in found):
+                kept[arm] = [row for row, what in found if what == WHOLE]
         if replaced:
             raise ValueError(
                 f"out: {self.path} holds images that the run did not write: {enumerated(replaced)}; remove them and "
@@ -301,6 +299,18 @@ class RunFolder:
             )
         for arm, rows in kept.items():
             self.manifest(arm).replace(rows)
+
+    def is_whole(self) -> bool:
+        """Whether every image that a manifest lists is there as it was written, and nothing else needs a hand."""
+        self._survey(read_settings(self.path))
+        return all(what == WHOLE for arm in self.arms() for _, what in self._conditions(arm))
+
+    def _conditions(self, arm: str) -> list[tuple[dict[str, str], str]]:
+        """The rows of an arm's manifest, each with what has become of its image."""
+        rows = self.manifest(arm).read()
+        files = [self.path / arm / row["file"] for row in rows]
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(zip(rows, pool.map(condition, files, [row["sha256"] for row in rows])))
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:

@@ -7,6 +7,8 @@ import re
 LOCKS = ".locks"
 SETTINGS = "settings.yaml"
 CLAIM = "claim.json"
-RESULTS = ("config.yaml", "decoding.json", "metrics.json", CLAIM, "report.html")  # what eval/fid.py adds
+METRICS, REPORT = "metrics.json", "report.html"
+MEASURED = "measured.sha256"  # of all that metrics and report follow from, and of both, see eval/cli/repeated.py
+RESULTS = ("config.yaml", "decoding.json", METRICS, CLAIM, REPORT, MEASURED)  # what eval/fid.py adds
 FILES = (SETTINGS, *RESULTS)  # of the run's own, beside the folders of its arms
 ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of an arm's folder, given or read from settings.yaml

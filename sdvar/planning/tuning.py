@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ SHORT_RUN = 0.1  # of a short run no more than this, as far as it suffices
 LEAST_GAIN = 0.02  # of the baseline's time; less is not worth the draft's memory and may be a bias of the measurement
 HOPEFUL = 1.05  # expected share of the baseline's time up to which what the model does not cover is measured
 NEEDED, AMPLE = 18, 60  # decodes' time that measuring takes at least, and that suffices in a short run
+FIRST = 4  # a first decode on a CPU takes less than so many times the time of a later one
 TURNS = 4, 100  # of the timing, at least and at most
 REPLAYED = 8  # batches on which a fixed gamma is replayed
 IMAGES = 64  # on which agreement is measured, at most
@@ -146,11 +147,16 @@ def choose(
         return Choice(plain, "of fewer than three scales nothing can be drafted", measured=False)
     with set_aside(pair.device):
         started = time.perf_counter()
-        taken = _plain_seconds(plain, pair, sampling, batch)
-        seconds = allowed_seconds(seconds, taken, batches)
-        if NEEDED * taken > seconds:
-            words = f"measuring would take {NEEDED * taken:.2g} s or more, {seconds:.2g} s are allowed for it"
+
+        def too_long(taken: float) -> bool:
+            return NEEDED * taken > allowed_seconds(seconds, taken, batches)
+
+        taken = _plain_seconds(plain, pair, sampling, batch, too_long)
+        allowed = allowed_seconds(seconds, taken, batches)
+        if too_long(taken):
+            words = f"measuring would take about {NEEDED * taken:,.0f} s, {allowed:.2g} s are allowed for it"
             return Choice(plain, words, measured=False)
+        seconds = allowed
         candidates = _candidates(asked, pair, sampling, batch, seconds, taken)
         left = seconds - (time.perf_counter() - started)
         hopeful = shortlist(candidates, fitting=int(left / taken / (TURNS[0] + 1)) - 1)
@@ -221,15 +227,22 @@ def allowed_seconds(seconds: float, taken: float, batches: float) -> float:
     return min(most, taken * max(AMPLE, SHORT_RUN * batches)) if batches else most
 
 
-def _plain_seconds(plain: Speculative, pair: ModelPair, sampling: Sampling, batch: int) -> float:
-    """Seconds of the fastest of three plain decodes: the first run takes longer, and others may have been disturbed."""
-    taken = []
+def _plain_seconds(
+    plain: Speculative, pair: ModelPair, sampling: Sampling, batch: int, too_long: Callable[[float], bool]
+) -> float:
+    """Seconds of the fastest of three plain decodes: the first run takes longer, and others may have been disturbed.
+
+    On a CPU the first alone, where even a `FIRST`-th of it is too long: the others would take as long as a small run.
+    """
+    taken: list[float] = []
     for repeat in range(3):
         inputs = labels_and_seeds(batch, repeat, pair.num_classes, pair.device)
         learn_classes(inputs[0], [pair.target], sampling)
         started = now(pair.device)
         decode_as_given(pair, *inputs, plain, sampling, images=False)
         taken.append(now(pair.device) - started)
+        if pair.device.type == "cpu" and too_long(taken[0] / FIRST):
+            break
     return min(taken)
 
 

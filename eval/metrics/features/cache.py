@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eval.metrics.content import content
 from eval.metrics.images.formats import BUNDLED_FILE, find_format
 from sdvar.checkpoints.files import sha256
 
@@ -59,7 +60,7 @@ class Kept:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         versions = (module.__version__ for module in (torch, torch_fidelity, numpy, PIL))
         network = (feature_extractor, weights_sha256)
-        key = _digest([kind.name, *_content(path), *network, str(resize), device, *versions])
+        key = _digest([kind.name, *content(path), *network, str(resize), device, *versions])
         return cls(key, _folder() / f"{key}.safetensors")
 
     @classmethod
@@ -126,22 +127,6 @@ def cached_features(
 def _folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(FOLDER) or Path(home, "sdvar")) / "features"
-
-
-def _content(path: Path) -> Iterator[str]:
-    """A file's digest, or the names and digests of all regular files of a folder; links are followed."""
-    if path.is_file():
-        yield sha256(path)
-        return
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(path, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(folders)
-        for file in (Path(parent, name) for name in sorted(names) if real not in seen):
-            if file.is_file():
-                yield os.path.relpath(file, path)
-                yield sha256(file)
-        seen.add(real)
 
 
 def _digest(parts: Iterable[str]) -> str:
