@@ -54,7 +54,7 @@ def earlier_outcome(options: Namespace) -> tuple[dict[str, Any], Path] | None:
             images = sum(len(folder.manifest(arm).read()) for arm in folder.arms())
     except (ValueError, OSError):
         return None
-    print(f"out: {folder.path} has {images:,} of {images:,} images of all arms already, and is measured")
+    print(f"out: {folder.path} has {images:,} of {images:,} images of all arms already")
     return metrics, folder.path / REPORT
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,13 +26,15 @@ from lightning_modules.run.contents import (
     survey,
     why_no_run,
 )
-from lightning_modules.run.growth import OF_IMAGES, Growth
 from lightning_modules.run.lock import RunLock
-from lightning_modules.run.names import LOCKS, SETTINGS
+from lightning_modules.run.names import LOCKS, OF_IMAGES, SETTINGS
 from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
+
+if TYPE_CHECKING:
+    from lightning_modules.run.growth import Growth
 
 log = logging.getLogger("sdvar.writer")
 PATIENCE = 10.0  # seconds; a network file system may show a new file late

@@ -11,8 +11,6 @@ import numpy as np
 from lightning_modules.data.labels import ClassLabelDataModule, digest
 from lightning_modules.run.contents import indices_of
 
-OF_IMAGES = ("labels", "images_per_class", "batch_size")  # the settings that say which images there are
-
 
 @dataclass(frozen=True)
 class Growth:

@@ -12,3 +12,4 @@ MEASURED = "measured.sha256"  # of all that metrics and report follow from, and 
 RESULTS = ("config.yaml", "decoding.json", METRICS, CLAIM, REPORT, MEASURED)  # what eval/fid.py adds
 FILES = (SETTINGS, *RESULTS)  # of the run's own, beside the folders of its arms
 ARM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of an arm's folder, given or read from settings.yaml
+OF_IMAGES = ("labels", "images_per_class", "batch_size")  # settings that say which images there are

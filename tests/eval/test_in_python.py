@@ -6,12 +6,13 @@ import pytest
 
 import eval
 import sdvar
+from eval import in_python
 from eval.in_python import read_options
 
 OPTIONS = {"labels": "0-2", "images_per_class": 1, "batch_size": 3, "threads": 1, "accelerator": "cpu"}
 
 
-def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, capsys):
+def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, capsys, monkeypatch):
     strategy = {"fast": sdvar.Speculative(2, sdvar.Match(0.5)), "late": "Handoff(2)"}
     options = {**pair_files, **OPTIONS, "strategy": strategy, "metrics": "pairs"}
     options["sampling"] = sdvar.Sampling(cfg=[2.0, 2.0, 0.0, 0.0], cfg_until=3)
@@ -23,9 +24,25 @@ def test_the_main_job_returns_what_metrics_json_holds(pair_files, tmp_path, caps
     assert metrics["config"]["sampling"] == {
         "cfg": [2.0, 2.0, 0.0, 0.0], "top_k": 0, "top_p": 0.0, "temperature": 1.0, "cfg_until": 3,
     }  # fmt: skip
-    again = eval.run(**options, out=tmp_path / "run")  # it is finished: measured anew
-    assert again["arms"].keys() == metrics["arms"].keys()
+    decode = in_python.prepare
+    monkeypatch.setattr(in_python, "prepare", None)
+    assert eval.run(**options, out=tmp_path / "run") == metrics  # it is finished: no model is loaded
     assert capsys.readouterr().out == f"out: {tmp_path / 'run'} has 9 of 9 images of all arms already\n"
+
+    files = {"metrics.json": b"{}", "report.html": None, "late/000/000002.png": b"", "fast/manifest.csv": b""}
+    for name, content in files.items():  # what somebody touched is looked at in full, and made again
+        file = tmp_path / "run" / name
+        before = file.read_bytes()
+        file.unlink() if content is None else file.write_bytes(content)
+        with pytest.raises(TypeError, match="NoneType"):
+            eval.run(**options, out=tmp_path / "run")
+        file.write_bytes(before)
+    for changed in ({"metrics": "none"}, {"threads": 2}, {"overwrite": True}, {"draft": pair_files["target"]}):
+        with pytest.raises(TypeError, match="NoneType"):
+            eval.run(**options | changed, out=tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    monkeypatch.setattr(in_python, "prepare", decode)
+    assert eval.run(**options, out=tmp_path / "run")["arms"] == metrics["arms"]
 
 
 def test_arguments_override_a_config(tmp_path):
