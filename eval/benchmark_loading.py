@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar.command_line import ArgumentParser, count
+from sdvar.command_line import ArgumentParser, count, stop
 from sdvar.dtypes import DTYPES
+from sdvar.interrupts import well_behaved
 
+COMMAND = "eval/benchmark_loading.py"
 LIMIT = 1.3
 
 
+@well_behaved(COMMAND, "its files are removed, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see its --help."""
     parser = build_parser()
@@ -29,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from eval.benchmarking.loading import measure
 
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        load = measure(Path(folder) / f"var.{options.form}", options.depth, options.dtype)
+    try:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            load = measure(Path(folder) / f"var.{options.form}", options.depth, options.dtype)
+    except (RuntimeError, OSError) as error:
+        stop(COMMAND, error)
     print(f"file     {load.file / 1e9:7.3f} GB  .{options.form}, float32, depth {options.depth}, "
           f"{load.parameters:,} parameters")  # fmt: skip
     print(f"model    {load.model / 1e9:7.3f} GB  {options.dtype}")
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> ArgumentParser:
     """The command line of `eval/benchmark_loading.py`."""
-    parser = ArgumentParser("eval/benchmark_loading.py", description=__doc__)
+    parser = ArgumentParser(COMMAND, description=__doc__)
     parser.add_argument("--depth", type=count, default=30, help="of the VAR; its width is 64 times that. Default 30")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="of the loaded blocks. Default bfloat16")
     parser.add_argument("--form", choices=("pth", "safetensors"), default="pth", help="of the file. Default pth")

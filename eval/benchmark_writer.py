@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar.command_line import ArgumentParser, count
+from sdvar.command_line import ArgumentParser, count, stop
+from sdvar.interrupts import well_behaved
 
+COMMAND = "eval/benchmark_writer.py"
 SHARES = (0.5, 0.8, 1.2)  # of the writer's own rate, where no rates are given
 PICTURES = 64  # different ones
 
 
+@well_behaved(COMMAND, "its files are removed, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see its --help."""
     parser = build_parser()
@@ -30,22 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from eval.benchmarking.writing import make_pictures, measure
 
-    images = make_pictures(PICTURES, options.side)
-    sizes = (options.images, options.batch_size, options.workers, options.folder)
-    free = measure(images, None, *sizes)
-    own = options.images / free.seconds
-    side, batch = options.side, options.batch_size
-    print(f"pictures  {side} x {side}, {free.size / 1e3:.0f} KB each as PNG, in batches of {batch}")
-    print(f"writer    {own:.1f} images/s by {options.workers} threads, {options.images / free.cpu:.1f} per core")
-    print("decoder hands out   decoding waited")
-    for rate in options.rates or [share * own for share in SHARES]:
-        found = measure(images, rate, *sizes)
-        print(f"{rate:8.1f} images/s   {found.waited:8.2f} s of {found.seconds:.1f} s")
+    try:
+        images = make_pictures(PICTURES, options.side)
+        sizes = (options.images, options.batch_size, options.workers, options.folder)
+        free = measure(images, None, *sizes)
+        own = options.images / free.seconds
+        side, batch = options.side, options.batch_size
+        print(f"pictures  {side} x {side}, {free.size / 1e3:.0f} KB each as PNG, in batches of {batch}")
+        print(f"writer    {own:.1f} images/s by {options.workers} threads, {options.images / free.cpu:.1f} per core")
+        print("decoder hands out   decoding waited")
+        for rate in options.rates or [share * own for share in SHARES]:
+            found = measure(images, rate, *sizes)
+            print(f"{rate:8.1f} images/s   {found.waited:8.2f} s of {found.seconds:.1f} s")
+    except OSError as error:  # a full disk
+        stop(COMMAND, error)
 
 
 def build_parser() -> ArgumentParser:
     """The command line of `eval/benchmark_writer.py`."""
-    parser = ArgumentParser("eval/benchmark_writer.py", description=__doc__)
+    parser = ArgumentParser(COMMAND, description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", help="images per second that the decoder hands out")
     parser.add_argument("--workers", type=count, default=1, help="threads of the writer. Default 1")
     parser.add_argument("--images", type=count, default=1000, help="of each run. Default 1000")

@@ -78,10 +78,12 @@ def run(
     if not job.trainer.is_global_zero:
         return None
 
+    from eval.benchmarking.memory import measuring
     from eval.cli.outcome import measure_job
 
     try:
-        metrics, report = measure_job(job, options, decoded - prepared)
+        with measuring():
+            metrics, report = measure_job(job, options, decoded - prepared)
     except (ValueError, OSError) as error:
         _stop(command, error)
     print_table(metrics, report)

@@ -83,6 +83,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
+    from eval.benchmarking.memory import measuring
     from eval.claims.write import write_claim
     from eval.metrics.decoding.target import target_or_reason
     from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
@@ -107,7 +108,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]
     measurement = Measurement(**options, no_cache=given.no_cache)
-    with record.folder.lock.held():
+    with record.folder.lock.held(), measuring():
         height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
         references = prepare_measuring(measurement, max(height, width))
         chosen = {name: value for name, value in options.items() if value is not None}

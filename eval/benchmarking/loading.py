@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -64,7 +65,8 @@ def measure(file: Path, depth: int, dtype: str) -> Load:
 
 
 def _in_a_fresh_process(work: Callable, *arguments: object) -> Any:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    quietly = signal.signal, (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches this process too
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), *quietly) as pool:
         return pool.submit(work, *arguments).result()
 
 

@@ -125,6 +125,20 @@ def smaller_batch(batch: int, needed: Callable[[int], int], free: int) -> str:
     )
 
 
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Turns running out of memory while a run is measured into a ValueError that says how to go on; others pass."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            "metrics: measuring ran out of memory; all images are kept. Free some, or measure less: python "
+            "eval/measure.py --out RUN with fewer --metrics, or --likelihood_images 10 where nll takes it"
+        ) from None
+
+
 def _advice(fitting: int, none: str = "use smaller models or a lower --precision") -> str:
     return f"{fitting} fits" if fitting else none
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +29,7 @@ from lightning_modules.run.names import FILES, MEASURED, METRICS, REPORT
 from sdvar.checkpoints import sha256
 from sdvar.drafts import of_target
 
-GIVEN = ("labels", "reference", "feature_extractor_weights")  # options that may name files
+GIVEN = ("labels", "reference", "feature_extractor_weights", "lpips_weights")  # options that may name files
 CODE = [Path(__file__).parents[2] / name for name in ("sdvar", "lightning_modules", "eval")]
 
 
@@ -83,8 +84,16 @@ def _digest(options: Namespace, folder: RunFolder) -> str:
             pair_source.digests(source_of(options.pair, options.draft, options.target, options.tokenizer)),
             *map(pair_source.digest, drafts),
         ],
-        "given": [list(content(Path(str(config.get(name))))) for name in GIVEN],
+        "given": [list(content(file)) for name in GIVEN for file in _files(config.get(name))],
         "code": [list(content(package)) for package in CODE],
         "machine": [torch.cuda.is_available(), platform.python_version(), *map(metadata.version, PACKAGES)],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest() + "\n"
+
+
+def _files(given: object) -> list[Path]:
+    """The files and folders that an option names: alone, in a list, or each as NAME=FILE."""
+    texts = given if isinstance(given, list) else [given]
+    words = [word for text in map(str, texts) for word in (text, *text.split(","))]
+    named = (word.rpartition("=")[2].strip() for word in words)
+    return [Path(name) for name in named if name and os.path.exists(name)]

@@ -14,7 +14,9 @@ from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.fashion_mnist import CLASS_NAMES, DEFAULT_ROOT, load_fashion_mnist
 from sdvar.atomic import write_atomically
 from sdvar.command_line import stop
+from sdvar.interrupts import well_behaved
 
+PROG = "python -m lightning_modules.training.export_weights"
 DESCRIPTION = """Write what training made in the form in which it ships: weights as safetensors, the test images as
 Parquet."""
 EXAMPLES = """examples:
@@ -67,15 +69,15 @@ def test_images(out: Path, root: Path = DEFAULT_ROOT) -> None:
     log.info("%s: %d images", out, len(labels))
 
 
+@well_behaved(PROG, "no file was changed, give the command again")
 def main() -> None:
     """Runs the command; see its --help."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prog = "python -m lightning_modules.training.export_weights"
-    about = {"prog": prog, "description": DESCRIPTION, "epilog": EXAMPLES}
+    about = {"prog": PROG, "description": DESCRIPTION, "epilog": EXAMPLES}
     try:
         auto_cli([weights, test_images], parser_class=ArgumentParser, exit_on_error=True, **about)
     except (ValueError, OSError) as error:
-        stop(prog, error)
+        stop(PROG, error)
 
 
 if __name__ == "__main__":

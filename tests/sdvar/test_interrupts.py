@@ -11,6 +11,7 @@ from importlib import import_module
 
 import pytest
 
+from eval.benchmarking.memory import measuring
 from sdvar.interrupts import well_behaved
 from tests.paths import ROOT
 
@@ -21,6 +22,8 @@ COMMANDS = {
     "eval.verify": ("eval.verify.verify", ["claim.json"]),
     "eval.export": ("eval.export.export", ["a.npz", "--out", "run", "--arm", "baseline"]),
     "eval.benchmark": ("eval.benchmarking.job.prepare", []),
+    "eval.benchmark_loading": ("eval.benchmarking.loading.measure", []),
+    "eval.benchmark_writer": ("eval.benchmarking.writing.measure", ["--side", "8"]),
     "eval.plan": ("eval.planning.planner.prepare", []),
     "sdvar.selftest.__main__": ("sdvar.load_pair", []),
     "sdvar.checkpoints.__main__": ("sdvar.checkpoints.__main__.inspect", ["inspect", "a.pth"]),
@@ -49,6 +52,14 @@ def test_ctrl_c_is_one_line(module, monkeypatch, tmp_path, capsys):
     error = capsys.readouterr().err.strip()
     assert stopped.value.code == 130
     assert "\n" not in error and ": interrupted; " in error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_runs_out_while_measuring_is_one_line(error):
+    with pytest.raises(ValueError, match=r"^metrics: measuring ran out of memory; .*--metrics"), measuring():
+        raise error
+    with pytest.raises(RuntimeError, match="another"), measuring():
+        raise RuntimeError("another")
 
 
 @pytest.mark.proof
