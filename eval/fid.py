@@ -11,9 +11,9 @@ from jsonargparse import Namespace
 
 from eval.cli.groups import printed_config
 from eval.cli.options import effective_config, parse
-from lightning_modules.launcher import another_ended, leave_process_group, let_the_first_speak
 from eval.cli.repeated import earlier_outcome
 from eval.report.terminal import print_table
+from lightning_modules.launcher import another_ended, leave_process_group, let_the_first_speak
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 

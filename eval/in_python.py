@@ -14,8 +14,8 @@ from eval.cli.groups import Options
 from eval.cli.job import prepare
 from eval.cli.options import build_parser, complete
 from eval.cli.outcome import measure_job
-from lightning_modules.devices import count
 from eval.cli.repeated import earlier_outcome
+from lightning_modules.devices import count
 from lightning_modules.sampling_options import SAMPLING
 from lightning_modules.strategies import as_config
 from sdvar.command_line import expand_home
