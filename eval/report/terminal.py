@@ -14,10 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.metrics.registry import columns
-from eval.report.words import further_networks, is_reseeded_baseline, real_images, which
+from eval.report.words import (
+    DIFFERENCE,
+    difference,
+    further_networks,
+    is_reseeded_baseline,
+    real_images,
+    which,
+)
 from lightning_modules.run.names import CLAIM
 
 WIDTH = 150  # of the page where stdout is not a terminal
+MOST_COMPARED = 8  # arms with a line of their own
 
 
 def print_table(metrics: dict[str, Any], report: Path) -> None:
@@ -40,6 +48,8 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         console = _Console(width=WIDTH)
     for table in tables:
         console.print(table)
+    for line in _differences(arms):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     warnings: dict[str, list[str]] = {}
     for name, arm in arms.items():
         for text in arm["warnings"]:
@@ -62,6 +72,14 @@ def _table(arms: Mapping[str, Mapping[str, Any]], title: str, caption: str | Non
     for name, arm in arms.items():
         table.add_row(name, *(column.text(arm) for column in shown))
     return table
+
+
+def _differences(arms: dict[str, dict]) -> list[str]:
+    """How the arms' distances to the reference compare with the baseline's; of few arms, the report has all."""
+    having = {name: difference(arm) for name, arm in arms.items() if DIFFERENCE in arm}
+    if not 0 < len(having) <= MOST_COMPARED:
+        return []
+    return [f"distance to the reference, against the baseline's: {name} {words}" for name, words in having.items()]
 
 
 class _Console(Console):

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from eval.report.terminal import print_table
+from eval.report.words import DIFFERENCE
 from tests.eval.finished_run import arms
 
 
 def test_table_has_the_values_and_every_warning_once(capsys):
     environment = {"device": "cpu", "threads": 1}
-    metrics = {"arms": arms(), "environment": environment, "batch_size": 64}
+    difference = {DIFFERENCE: -0.1, f"{DIFFERENCE}_interval": [-0.3, 0.1]}
+    made_up = arms()
+    made_up["lossy"] |= difference
+    metrics = {"arms": made_up, "environment": environment, "batch_size": 64}
     print_table(metrics, Path("runs/fid/report.html"))
     text = capsys.readouterr().out
     lossy = next(line for line in text.splitlines() if "lossy" in line)
@@ -16,5 +20,8 @@ def test_table_has_the_values_and_every_warning_once(capsys):
     assert cells[:2] == ["lossy", "2.64"] and {"0.4820", "0.261", "21.35", "8.37", "1.31"} <= set(cells)
     assert "-0.000" not in text and "40 images per arm" in text
     assert text.count("Inception Score (fashion-mnist-128) reads low") == 1
+    interval = "95 % interval \N{MINUS SIGN}0.300 … +0.100"
+    said = f"distance to the reference, against the baseline's: lossy no difference seen ({interval})"
+    assert text.count("against the baseline's:") == 1 and said in text
     claim, report = text.splitlines()[-2:]
     assert report == "report: runs/fid/report.html" and claim.startswith("claim: runs/fid/claim.json (eval/verify.py")
