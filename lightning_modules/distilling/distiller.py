@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lightning_modules.distilling.divergence import divergence
 from lightning_modules.distilling.images import Images, held_out_images
-from lightning_modules.distilling.role import Role
+from lightning_modules.distilling.role import TAIL, Role
 from lightning_modules.distilling.stored import StoredImages
 from lightning_modules.distilling.teacher import Lesson, Teacher, guided_logits
 from lightning_modules.training.optimizers import each_step, warmup_then_cosine
 from sdvar import noise
+from sdvar.decoding import decode_as_given
+from sdvar.decoding.handoff import Handoff
 from sdvar.models.transformer import VAR
+from sdvar.pair import ModelPair
+from sdvar.planning.agreement import share_differing
 from sdvar.sampling import pick
+
+DIFFERING, DISTANCE = "val_tail_differing", "val_tail_distance"
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class Distiller(LightningModule):
         images: which images.
         schedule: of the optimiser.
         stored: images to take in place of those that the target would sample in the steps.
+        weigh: says what a token of each scale of the role counts, once the models are on their device; None: all alike,
+            or as the checkpoint has it that is continued from.
     """
 
     def __init__(
@@ -69,21 +78,37 @@ class Distiller(LightningModule):
         images: Images,
         schedule: Schedule,
         stored: StoredImages | None = None,
+        weigh: Callable[[ModelPair], list[float]] | None = None,
     ) -> None:
         super().__init__()
         self.student = student.train().requires_grad_()
         self.teacher, self.role, self.images, self.schedule, self.stored = teacher, role, images, schedule, stored
+        self.weigh, self._accepted = weigh, []
+        self.register_buffer("scale_weights", torch.ones(role.last - role.first))  # in checkpoints: it is measured
+        self.scale_weights: Tensor
 
     def setup(self, stage: str) -> None:
-        self.teacher.to(self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        self.teacher.to(device)
+        if self.weigh and stage == "fit":
+            self.student.to(device)
+            weights = self.weigh(self.pair()) if self.trainer.is_global_zero else None
+            self.scale_weights.copy_(torch.tensor(self.trainer.strategy.broadcast(weights)))
+            self.student.train()
+
+    def pair(self) -> ModelPair:
+        """The target with the student as it is now."""
+        self.student.release()  # its weights may have changed
+        return ModelPair(self.student, self.teacher.pair.target, self.teacher.pair.tokenizer)
 
     def training_step(self, batch: int) -> Tensor:
-        """Mean divergence over the tokens of the role's scales, for this process' part of a batch."""
+        """Weighted mean divergence of the tokens of the role's scales, for this process' part of a batch."""
         lesson = self.lesson(batch)
         target, draft = self.both(lesson)
-        loss = divergence(target, draft, self.teacher.sampling).mean()
-        self.log("train_kl", loss, batch_size=len(lesson.labels))
-        return loss
+        kl = divergence(target, draft, self.teacher.sampling)
+        self.log("train_kl", kl.mean(), batch_size=len(lesson.labels))
+        first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
+        return (kl * self.scale_weights[pyramid.scale_of_position(first, last, kl.device) - first]).mean()
 
     def lesson(self, batch: int) -> Lesson:
         """The images of this process' part of a batch."""
@@ -106,10 +131,19 @@ class Distiller(LightningModule):
         )
         return lesson.logits[:, pyramid.span(first, last)], draft
 
+    def on_validation_epoch_start(self) -> None:
+        self._accepted = []
+
+    def accepted(self) -> np.ndarray:
+        """Of this process' images in the last validation, whether a whole scale agrees: bool (n, K)."""
+        return torch.cat(self._accepted).cpu().numpy()
+
     def validation_step(self, batch: Sequence[int]) -> None:
         """On held-out images: the divergence, and how often both pick the same token under the same noise, by scale.
 
-        ``val_accepted_K`` is the share of images whose whole scale K agrees: what `sdvar.Coupled` accepts.
+        ``val_accepted_K`` is the share of images whose whole scale K agrees: what `sdvar.Coupled` accepts. Images with
+        a tail are decoded too, and compared with the baseline's: the share of tokens that differ, and the squared
+        difference of f-hat over the square of the baseline's.
         """
         labels, seeds = held_out_images(tuple(batch), self.teacher.pair.num_classes)
         first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
@@ -118,12 +152,25 @@ class Distiller(LightningModule):
         kl = divergence(target, draft, self.teacher.sampling)
         agreed = self._picks(draft, lesson.seeds) == lesson.tokens[:, pyramid.span(first, last)]
         scores = {"val_kl": kl.mean(), "val_agreement": agreed.float().mean()}
+        accepted = torch.zeros(len(labels), len(pyramid), dtype=torch.bool, device=agreed.device)
         of_scales = zip(pyramid.split(kl, first, last), pyramid.split(agreed, first, last))
         for scale, (kl_here, agreed_here) in enumerate(of_scales, start=first):
             scores[f"val_kl_{scale}"] = kl_here.mean()
             scores[f"val_agreement_{scale}"] = agreed_here.float().mean()
-            scores[f"val_accepted_{scale}"] = agreed_here.all(1).float().mean()
+            accepted[:, scale] = agreed_here.all(1)
+            scores[f"val_accepted_{scale}"] = accepted[:, scale].float().mean()
+        self._accepted.append(accepted)
+        if self.role.name == TAIL:
+            scores |= self._beside_the_baseline(lesson)
         self.log_dict(scores, batch_size=len(labels), sync_dist=True)
+
+    def _beside_the_baseline(self, lesson: Lesson) -> dict[str, Tensor]:
+        pair, tail = self.pair(), Handoff(self.role.first, first="target")
+        made = decode_as_given(pair, lesson.labels, lesson.seeds, tail, self.teacher.sampling, images=False).tokens
+        plain = [scale.contiguous() for scale in pair.pyramid.split(lesson.tokens)]
+        ours, theirs = (pair.tokenizer.quantize.f_hats(tokens)[-1].flatten(1) for tokens in (made, plain))
+        distance = (ours - theirs).square().sum(1) / theirs.square().sum(1)
+        return {DIFFERING: share_differing(plain, made).mean().float(), DISTANCE: distance.mean().float()}
 
     def _picks(self, draft: Tensor, seeds: Tensor) -> Tensor:
         """What the student picks with the noise of the images, int64 (B, T)."""

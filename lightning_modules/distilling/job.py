@@ -20,9 +20,9 @@ from lightning_modules.devices import accelerator_of, count
 from lightning_modules.distilling.batches import Batches
 from lightning_modules.distilling.card import WEIGHTS, write_draft
 from lightning_modules.distilling.distiller import Distiller, Schedule
-from lightning_modules.distilling.expected import expected
+from lightning_modules.distilling.expected import Worth
 from lightning_modules.distilling.images import Images, held_out
-from lightning_modules.distilling.options import INSIDE, lasting, shape_of
+from lightning_modules.distilling.options import INSIDE, SAVINGS, lasting, shape_of
 from lightning_modules.distilling.progress import Progress
 from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.stored import StoredImages, Wanted, read_stored
@@ -71,11 +71,14 @@ class Job:
         torch.manual_seed(options.seed)
         student = make_student(shape_of(options), self.teacher.pair.target, self.files["target"], self._inside())
         sdvar.ModelPair(student, self.teacher.pair.target, self.teacher.pair.tokenizer)  # or says why they are none
+        worth = Worth(self.teacher.sampling, self.role, options.plan_seconds)
+        self.progress = Progress(self.role, worth if options.plan_seconds else None)
+        weigh = worth.savings if options.loss_weights == SAVINGS and not self.checkpoint else None
         self.trainer = self._trainer()
         world, rank = self.trainer.world_size, self.trainer.global_rank
         together = options.batch_size // (world * options.accumulate)
         images = Images(options.seed, self.teacher.pair.num_classes, together, rank, world)
-        self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), stored)
+        self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), stored, weigh)
         self.training = Batches(range(options.steps * options.accumulate))
         self.validation = Batches(held_out(options.held_out, rank, world, HELD_OUT_TOGETHER))
 
@@ -149,7 +152,7 @@ class Job:
 
     def _trainer(self) -> Trainer:
         options, processes = self.options, count(self.options.devices) * self.options.num_nodes
-        callbacks: list[Callback] = [Progress(self.role)]
+        callbacks: list[Callback] = [self.progress]
         if options.ema:
             callbacks.append(EMAWeightAveraging(decay=options.ema, use_buffers=False))
         if options.patience:
@@ -215,9 +218,8 @@ class Job:
         student.to(device)
         teacher.to(device)
         figures: dict[str, Any] = {name: round(value, 6) for name, value in scores.items()}
-        if self.options.plan_seconds:
-            pair = sdvar.ModelPair(student, teacher.pair.target, teacher.pair.tokenizer)
-            figures["expected"] = expected(pair, teacher.sampling, self.role, self.options.plan_seconds)
+        for batch, at in self.progress.expected.items():
+            figures.setdefault("expected", {})[f"batch_{batch}"] = at._asdict()
         environment = describe_environment(device.type, torch.get_num_threads(), self.weights)
         card = {
             "teacher": self.weights["target"],
@@ -228,14 +230,11 @@ class Job:
             "from_scale": self.role.from_scale,
             "shape": {name: getattr(student, name) for name in ("depth", "width", "heads")},
             "steps": self.trainer.global_step,
+            "scale_weights": [round(weight, 4) for weight in self.module.scale_weights.tolist()],
             "last_session_seconds": round(seconds, 1),
             "figures": figures,
             "settings": self.settings,
             "environment": environment,
         }
         write_draft(self.folder, student, card)
-        for batch, at in figures.get("expected", {}).items():
-            if isinstance(at, dict):
-                told = f"{at['speed']:.2f} x the baseline's speed, {at['target_calls']:.2f} target calls an image"
-                print(f"expected at {batch.replace('_', ' ')}: {told}, with {at['strategy']}")
         print(f"{self.folder / WEIGHTS}: agreement {scores['val_agreement']:.4f}; give it as --draft", flush=True)

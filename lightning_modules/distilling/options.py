@@ -28,6 +28,7 @@ EXAMPLES = """examples:
       --role tail --from_scale 6 --devices 8 --precision bf16-mixed --out drafts/d30_tail"""
 
 WRITERS = ("tensorboard", "tensorboardX")  # Lightning takes either
+UNIFORM, SAVINGS = "uniform", "savings"
 Count = number("int >= 1", int, (">=", 1))
 Decay = number("number from 0, below 1", float, (">=", 0), ("<", 1))
 Above = number("number above 0", float, (">", 0), ("<", float("inf")))
@@ -70,6 +71,12 @@ def build_parser() -> ArgumentParser:
         help="share of the steps, at the end, on prefixes of the draft's own",
     )
     add(
+        "--loss_weights",
+        type=Literal[UNIFORM, SAVINGS],
+        default=UNIFORM,
+        help="what a token counts: all alike, or by the seconds that its scale saves where it is accepted",
+    )
+    add(
         "--tokens",
         type=str | None,
         help="a folder of eval/tokens.py, or a finished run with a baseline, whose images are taken (none: new ones)",
@@ -93,7 +100,7 @@ def build_parser() -> ArgumentParser:
         "--plan_seconds",
         type=NonNegativeFloat,
         default=10.0,
-        help="time for expected speeds at the end; 0: none",
+        help="time to measure the passes that expected speeds follow from, of each of two batch sizes; 0: none",
     )
     add(
         "--logger",
@@ -132,6 +139,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
         raise ValueError(
             f"batch_size: expected a multiple of devices x num_nodes x accumulate, {parts}; got {given.batch_size}"
         )
+    if given.loss_weights == SAVINGS and not given.plan_seconds:
+        raise ValueError("loss_weights: savings follow from measured passes; give --plan_seconds above 0, got 0")
     if given.held_out < processes:
         raise ValueError(f"held_out: expected at least one image per process, {processes}")
     return given

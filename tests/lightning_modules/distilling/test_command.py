@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 import sdvar
 from lightning_modules.distilling import job
 from lightning_modules.distilling.command import main
+from lightning_modules.distilling.expected import Worth
+from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.stored import StoredImages
 from sdvar.decoding.timing import Clock
+from sdvar.planning.costs import CostTable, draft_pass, target_pass
 from tests.paths import ROOT
 
 QUICK = "--cfg 1.5 --top_k 8 --top_p 0 --batch_size 8 --held_out 16 --warmup 1 --ema 0.5 --plan_seconds 0 --threads 1"
@@ -92,6 +95,17 @@ class StopAfter(Callback):
             raise RuntimeError("stopped by the test")
 
 
+def stop_after(steps: int, patched) -> None:
+    make = job.Job._trainer
+
+    def stopping(self):
+        trainer = make(self)
+        trainer.callbacks.append(StopAfter(steps))
+        return trainer
+
+    patched.setattr(job.Job, "_trainer", stopping)
+
+
 @pytest.mark.parametrize("stopped_at", [5, 8])
 def test_going_on_makes_the_same_weights(distil, monkeypatch, stopped_at):
     """To the bit, with accumulated gradients, averages, validations and prefixes of the draft's own on the way."""
@@ -99,15 +113,8 @@ def test_going_on_makes_the_same_weights(distil, monkeypatch, stopped_at):
         "--depth 1 --width 32 --heads 2 --steps 8 --accumulate 2 --save_every 2 --validate_every 3 --on_policy 0.5"
     )
     whole = distil(options, "whole")
-    make = job.Job._trainer
-
-    def stopping(self):
-        trainer = make(self)
-        trainer.callbacks.append(StopAfter(stopped_at))
-        return trainer
-
     with monkeypatch.context() as patched:
-        patched.setattr(job.Job, "_trainer", stopping)
+        stop_after(stopped_at, patched)
         with pytest.raises(RuntimeError, match="stopped by the test"):
             distil(options, "parts")
     assert not (whole.parent / "parts" / "draft.safetensors").exists()
@@ -145,20 +152,51 @@ def test_a_student_of_layers_begins_as_the_target(distil, pair):
     folder = distil("--init layers=0,1 --steps 1 --lr 1e-30 --weight_decay 0 --role tail --from_scale 2")
     figures = json.loads((folder / "draft.json").read_text())["figures"]
     assert figures["val_kl"] < 1e-5 and figures["val_agreement"] > 0.99
-    assert set(figures) == {"val_kl", "val_agreement"} | {
+    assert figures["val_tail_differing"] < 0.01 and figures["val_tail_distance"] < 0.01
+    assert set(figures) == {"val_kl", "val_agreement", "val_tail_differing", "val_tail_distance"} | {
         f"val_{what}_{scale}" for what in ("kl", "agreement", "accepted") for scale in (2, 3)
     }
 
 
 def test_what_a_draft_is_worth_is_said(distil, capsys):
     folder = distil("--init layers=0 --steps 1 --role tail --from_scale 2 --plan_seconds 0.01")
-    expected = json.loads((folder / "draft.json").read_text())["figures"]["expected"]
-    assert 0 < expected["differing"] < 1
+    figures = json.loads((folder / "draft.json").read_text())["figures"]
+    expected = figures["expected"]
+    assert 0 < figures["val_tail_differing"] < 1 and figures["val_tail_distance"] > 0
     said = capsys.readouterr().out
     for batch in (1, 64):
         at = expected[f"batch_{batch}"]
         assert at["target_calls"] == 1 and at["speed"] > 0 and at["strategy"].startswith("Handoff(entry=2")
         assert f"expected at batch {batch}: " in said
+
+
+def test_tokens_count_by_what_their_scale_saves(distil, pair, monkeypatch):
+    """That is measured, so a training that goes on has it from its checkpoint."""
+    measure = Worth.savings
+    monkeypatch.setattr(Worth, "savings", lambda *given: measured.append(measure(*given)) or measured[-1])
+    monkeypatch.setattr(Worth, "of", lambda *given: {})
+    measured: list[list[float]] = []
+    options = "--init layers=0 --steps 2 --save_every 1 --loss_weights savings --plan_seconds 0.01"
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(RuntimeError, match="stopped by the test"):
+            distil(options)
+    (weights,) = measured
+    folder = distil(options)
+    assert json.loads((folder / "draft.json").read_text())["scale_weights"] == pytest.approx(weights, abs=1e-4)
+    assert len(measured) == 1 and min(weights) > 0
+    assert sum(n * weight for n, weight in zip(pair.pyramid.tokens, weights)) == pytest.approx(30)
+
+
+def test_a_scale_counts_by_the_seconds_that_it_saves(pair):
+    """Of a tail by its passes: 5, 7 and 9 seconds of the target's, 1 of the draft's."""
+    seconds = {target_pass(k, k + 1): np.array([0.0, 3.0 + 2 * k]) for k in range(1, 4)}
+    seconds |= {draft_pass(k, k): np.array([0.0, 1.0]) for k in range(1, 4)}
+    worth = Worth(sdvar.Sampling(), Role("tail", 1, 4), 1.0)
+    worth._costs[1] = CostTable(1, seconds)
+    weights = np.array(worth.savings(pair))
+    assert weights / weights[0] == pytest.approx([1, 6 / 4, 8 / 4])
+    assert weights @ [4, 9, 16] == pytest.approx(29)
 
 
 def test_stored_images_come_in_another_order_each_time():
@@ -202,6 +240,7 @@ def test_stored_images_come_in_another_order_each_time():
         ("--depth 2 --pair tiny", "expected --pair, or --target and --tokenizer together; got --pair, --target"),
         ("--depth 2 --tokens nowhere", "nowhere has no token shards; as a run: nowhere contains no run"),
         ("--depth 2 --accelerator cuda", "devices: 1 GPUs asked for, 0 found; --accelerator cpu needs none"),
+        ("--depth 2 --loss_weights savings", "loss_weights: savings follow from measured passes; give --plan_seconds"),
         ("--depth 2 --devices 0", "devices: expected an int from 1 to 128"),
         ("--depth 2 --num_nodes 2", "num_nodes: 2 nodes need a launcher on each"),
         (
