@@ -65,7 +65,7 @@ def run(
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished is kept, the same command continues
         _stop(command, error)
     except (RuntimeError, MemoryError) as error:
-        from eval.benchmarking.memory import is_out_of_memory
+        from sdvar.memory import is_out_of_memory
 
         if is_out_of_memory(error):
             _stop(command, out_of_memory(job.predictor, options.batch_size))

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ArgumentError, ValueError, TypeError, OSError) as error:
         stop(COMMAND, error)
     except (RuntimeError, MemoryError) as error:
-        from eval.benchmarking.memory import is_out_of_memory
+        from sdvar.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -5,27 +5,42 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_modules.command_line import HelpFormatter, PlainErrors
 from lightning_modules.distilling.command import main as distil
+from lightning_modules.launcher import another_ended, check_launcher, let_the_first_speak
+from lightning_modules.predictor import log as statistics
+from lightning_modules.quiet import quieten_libraries
+from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
+from sdvar.memory import is_out_of_memory
 
 PROG = "python -m lightning_modules"
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
 PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in ("Posix", "Windows")]  # of our options
 OF_THE_MAIN_JOB = re.compile(r"does not accept option '(pair|strategy|grid|labels|sampling|metrics|reference)\b")
+OPTIONS = {  # of other commands, in messages that they share, as `predict` has them
+    "--overwrite": "--trainer.callbacks.init_args.overwrite true",
+    "--tokenizer_dtype": "--model.engine.tokenizer_dtype",
+    **{f"--{name}": f"--trainer.{name}" for name in ("devices", "num_nodes", "accelerator")},
+}
+SPAWNS = re.compile("spawn|fork|notebook")  # strategies whose processes get the models pickled
 MAIN_JOB = "the main job: python eval/fid.py --config FILE, or eval/sweep.py where it has a grid"
 DESCRIPTION = """Decode the images of a class list (predict), or train the parts of the bundled pair (fit). Model, data
 and trainer come from a config file; options on the command line override it. A draft for a target of your own:
@@ -75,11 +90,33 @@ class CommandLine(LightningCLI):
         self._saved = list(PATHS)  # harmless classes in the checkpoint to continue from
         super().__init__(*args, **kwargs)
 
+    def _set_seed(self) -> None:
+        """Prediction draws nothing at random: its seeds are the images'."""
+        if self.subcommand != "predict" or self._get(self.config, "seed_everything") is not True:
+            super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        """Predicts as quietly as the main job, and refuses what would end in a traceback."""
+        if self.subcommand != "predict":
+            return
+        quieten_libraries()
+        statistics.addHandler(logging.StreamHandler())
+        statistics.setLevel(logging.INFO)
+        trainer = self.config.predict.trainer
+        if not (sys.stderr and sys.stderr.isatty()) and trainer.enable_progress_bar is None:
+            trainer.enable_progress_bar = False
+        if isinstance(trainer.strategy, str) and SPAWNS.search(trainer.strategy):
+            self._stop(f"trainer.strategy: {trainer.strategy} cannot hand the models to its processes; give ddp")
+        if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            self._stop(f"trainer.accelerator: {trainer.accelerator} asked for, 0 found; --accelerator cpu needs none")
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, OSError) as error:
-            stop(self.parser.prog, error.__cause__ or error)  # jsonargparse wraps the errors of our classes
+            if self.subcommand == "predict":
+                check_launcher(self.trainer.num_devices, self.trainer.num_nodes)
+        except (ValueError, TypeError, OSError, MisconfigurationException) as error:
+            self._stop(error.__cause__ or error)  # jsonargparse wraps the errors of our classes
 
     def _parse_ckpt_path(self) -> None:
         """Reads a checkpoint once, to refuse it now.
@@ -107,14 +144,31 @@ class CommandLine(LightningCLI):
             self._refuse()
 
     def predict(self, **arguments: Any) -> None:
-        """Decodes."""
+        """Decodes, and says where the images are."""
         try:
             with unpickling.harmless(self._saved):
                 self.trainer.predict(**arguments | {"weights_only": True})
         except pickle.UnpicklingError:
             self._refuse()
-        except (ValueError, OSError) as error:
-            stop(self.parser.prog, error)
+        except (ValueError, OSError, MisconfigurationException) as error:
+            self._stop(error)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                self._stop(f"data.batch_size: {self.datamodule.batch_size} ran out of memory; halve it")
+            if isinstance(error, MemoryError) or not another_ended(error):
+                raise
+            reason = str(error).splitlines()[0]
+            self._stop(f"another process of the run has ended; the same command again continues ({reason})")
+        for writer in self.trainer.callbacks if self.trainer.is_global_zero else ():
+            if isinstance(writer, ImageWriter):
+                path, arms = writer.folder.path, [arm.name for arm in self.model.arms]
+                print(f"images: {self.datamodule.images:,} of each arm in {path} ({', '.join(arms)})")
+                print(f"to measure them: python eval/measure.py --out {shlex.quote(str(path))}")
+
+    def _stop(self, error: Exception | str) -> NoReturn:
+        let_the_first_speak()
+        words = re.sub(r"--\w+", lambda option: OPTIONS.get(option[0], option[0]), str(error))
+        stop(self.parser.prog, words if self.subcommand == "predict" else error)
 
     def _refuse(self) -> NoReturn:
         # torch's own message advises to run the code in the file

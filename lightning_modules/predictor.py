@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 import sdvar
@@ -236,7 +236,8 @@ class SDVARPredictor(LightningModule):
             means = statistics.compute()  # sums over all processes: every one of them has to come here
             if int(statistics.images):
                 target, draft = means["target_calls_mean"], means["draft_calls_mean"]
-                rank_zero_info(f"{arm.name}: {target:.2f} calls of the target and {draft:.2f} of the draft per image")
+                if rank_zero_only.rank == 0:
+                    log.info("%s: %.2f calls of the target and %.2f of the draft per image", arm.name, target, draft)
 
     def _make_ready(self, arm: Arm, batch: dict) -> None:
         """Once per arm: class prefixes of the run's classes and a decode, so that no timed decode includes either."""

@@ -48,6 +48,8 @@ def explain(parser: argparse.ArgumentParser, message: str) -> str:
         names = [word.partition("=")[0] for word in words if word.startswith("-")]
         if not names:
             return f"unexpected argument {words[0]!r}"
+        if re.fullmatch("--local[-_]rank", names[0]):
+            return f"unknown option {names[0]}, which torch.distributed.launch adds; start the command with torchrun"
         options = sorted(_option_names(parser))
         return ", ".join(f"unknown option {name}{did_you_mean(name, options)}" for name in names)
     if found := NO_KEY.search(message):

@@ -15,6 +15,7 @@ import torch
 import sdvar
 from lightning_modules.arm import is_auto
 from sdvar.kernels.selection import fused_pick
+from sdvar.memory import is_out_of_memory
 from sdvar.models.cost import pending_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import graph_bytes
@@ -155,13 +156,6 @@ def naming_the_batch(batch: int, needed: Callable[[int], int]) -> Iterator[None]
         raise ValueError(
             f"batch_size: {batch} ran out of memory, though about {needed(batch):,} bytes for it were free; {advice}"
         ) from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; on the CPU torch has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 import sdvar
-from eval.benchmarking.memory import decode_bytes, free_bytes, is_out_of_memory, smaller_batch
+from eval.benchmarking.memory import decode_bytes, free_bytes, smaller_batch
 from eval.cli.arms import default_arms
 from eval.cli.batch_one import speculation_at_batch_one
 from eval.cli.groups import engine_of
@@ -34,6 +34,7 @@ from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal
 from sdvar.drafts import of_target
 from sdvar.engine import tf32_allowed
+from sdvar.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ def _first(run: Run, verdict: list[dict[str, str]]) -> str | None:
 
 def _unclear(run: Run, name: str) -> bool:
     arm = run.arms[name]
-    return is_plain(arm) or (arm.get(FAR) is not None and too_few_images(run.arms) is not None)
+    return is_plain(arm) or (
+        arm.get(FAR) is not None and too_few_images(run.arms) is not None and place(run.arms, name) is None
+    )
 
 
 def _gains(arm: dict) -> bool:
@@ -182,12 +184,14 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     if is_plain(run.arms[names[0]]):
         distance = f", with {_article(run)} of {shown(FAR, far[names[0]])} to the baseline" if far[names[0]] else ""
         return names[0], f"is one model alone and {_speed(run.arms[names[0]])}{distance}"
-    if far[names[0]] is not None and (why := too_few_images(run.arms)):
+    places = {name: place(run.arms, name) for name in names}
+    within = [name for name in names if places[name] in ("below", "near")]
+    above = all(where == "above" for where in places.values())
+    why = too_few_images(run.arms)
+    if far[names[0]] is not None and why and not within and not above:
         arm = _best(run, names, SPEED, max)
         text = f"{_speed(run.arms[arm])}, with {_article(run)} of {shown(FAR, far[arm])} to the baseline; {why}"
         return arm, text + (f", so the {count} lossy arms are compared by their speed alone" if count > 1 else "")
-    within = [name for name, value in far.items() if None not in (floor, value) and place(value, floor) != "above"]
-    above = floor is not None and any(value is not None for value in far.values()) and not within
     arm = _best(run, names, FAR, min) if above else _best(run, within or names, SPEED, max)
     speed, of_floor = _speed(run.arms[arm]), f"the noise floor of {shown(FAR, floor)}"
     near = f"{_article(run)} of {shown(FAR, far[arm])} to the baseline"
@@ -195,8 +199,9 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
         text, rank = f"has {near}, above {of_floor}, and {speed}", f"the closest of {count} lossy arms, all above it"
     elif within:
         ones = "the only one" if len(within) == 1 else f"the fastest of the {len(within)}"
-        beside = "below" if place(far[arm], floor) == "below" else "not clearly different from"
-        text, rank = f"{speed}, with {near}, {beside} {of_floor}", f"{ones} not above it, of {count} lossy arms"
+        beside = "below" if places[arm] == "below" else "not clearly different from"
+        those = "clearly below" if why else "not above"
+        text, rank = f"{speed}, with {near}, {beside} {of_floor}", f"{ones} {those} it, of {count} lossy arms"
     elif far[arm] is None:
         text, rank = f"{speed}; this run measures no distance", f"the fastest of {count} lossy arms"
     else:

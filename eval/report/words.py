@@ -11,11 +11,12 @@ from lightning_modules.strategies import import_path
 BASELINE = "baseline"
 INCEPTION = "inception-v3-compat"
 WIDTHS = {"fashion-mnist-128": 128, INCEPTION: 2048}  # features of which the Fréchet distance is taken
-ENOUGH = 10  # images per feature, for a claim about distances
+ENOUGH = 10  # images per feature, for a claim about distances whose intervals do not decide it
 NEAR = 0.1  # of the noise floor: two estimates of it differ by as much
 ORIGINAL = {"fid": "FID", "kid": "KID"}  # names that are the original network's alone
 DASH = "\N{EN DASH}"
 SPEED, FAR = "speed_relative_to_baseline", "frechet_distance_to_baseline"
+FAR_INTERVAL = f"{FAR}_interval"
 DIFFERENCE = "frechet_distance_to_reference_difference"
 SIMULATED = import_path(Simulated)
 COLUMNS = {column.key: column for column in columns()}
@@ -51,21 +52,44 @@ def noise_floor(arms: dict[str, dict]) -> float | None:
 
 
 def too_few_images(arms: dict[str, dict]) -> str | None:
-    """Why nothing can be claimed about distances, in words; None where there are enough images.
+    """Why distances that are close to each other cannot be ranked, in words; None where there are enough images.
 
     A covariance of C features from fewer than some 10 C images is mostly noise, and so is a distance's place among
     others.
     """
     count = next(iter(arms.values()))["images"]
-    needed = ENOUGH * WIDTHS.get(other_network(arms) or INCEPTION, WIDTHS[INCEPTION])
+    needed = ENOUGH * _width(arms)
     return f"{images(count)} are too few to rank distances ({needed:,} are needed)" if count < needed else None
 
 
-def place(far: float, floor: float) -> str:
-    """A distance beside the noise floor: "below", "near" or "above". Near it there is no clear difference."""
-    if abs(far - floor) <= NEAR * floor:
-        return "near"
-    return "below" if far < floor else "above"
+def _width(arms: dict[str, dict]) -> int:
+    """Features of which the distances are taken."""
+    return WIDTHS.get(other_network(arms) or INCEPTION, WIDTHS[INCEPTION])
+
+
+def place(arms: dict[str, dict], name: str) -> str | None:
+    """An arm's distance to the baseline beside the noise floor: "below", "near" or "above"; None if it cannot be told.
+
+    It is near where the 95 % intervals overlap or the two differ by less than `NEAR`. With too few images to rank
+    distances (see `too_few_images`) that says nothing, and "below" and "above" need intervals and more images than
+    features: with fewer the covariance is singular.
+    """
+    floors = [arm for other, arm in arms.items() if is_reseeded_baseline(arms, other) and arm.get(FAR) is not None]
+    arm = arms[name]
+    if not floors or arm.get(FAR) is None:
+        return None
+    floor, few = floors[0][FAR], too_few_images(arms) is not None
+    low, high = _interval(arm, 0)
+    bottom, top = _interval(floors[0], NEAR * floor)
+    found = "below" if high < bottom else "above" if low > top else "near"
+    return None if few and (found == "near" or arm["images"] <= _width(arms) or FAR_INTERVAL not in arm) else found
+
+
+def _interval(arm: dict, margin: float) -> tuple[float, float]:
+    """Of an arm's distance to the baseline, and so far beside it at least."""
+    far = arm[FAR]
+    low, high = arm.get(FAR_INTERVAL) or (far, far)
+    return min(low, far - margin), max(high, far + margin)
 
 
 def compared_arms(arms: dict[str, dict]) -> list[str]:

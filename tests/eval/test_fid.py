@@ -342,7 +342,9 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     two = [sys.executable, "-m", "lightning_modules", *command, "2"]
     result = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert "speculative:" in result.stderr
+    said = [line for line in result.stderr.splitlines() if " calls of the target and " not in line]
+    assert "speculative: " in result.stderr and not said  # nothing of seeds, loggers and trees
+    assert "images: 25 of each arm in runs/predict_imagenet (baseline, speculative)\n" in result.stdout
     assert result.stdout.count("speculative: gamma 'auto' is ") == 1
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lightning_modules", *command, "1"])  # continues it: nothing is left to do

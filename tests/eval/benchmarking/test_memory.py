@@ -10,11 +10,11 @@ from eval.benchmarking.memory import (
     check_batch,
     decode_bytes,
     free_bytes,
-    is_out_of_memory,
     largest_batch,
     naming_the_batch,
 )
 from lightning_modules.arm import Arm
+from sdvar.memory import is_out_of_memory
 from sdvar.models.running.cuda_graphs import graph_bytes
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import moved

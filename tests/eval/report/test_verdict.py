@@ -27,6 +27,15 @@ def many(*names, **more):
     return {name: arm | {"images": 1280} for name, arm in some(*names, **more).items()}
 
 
+def measured(images, **intervals):
+    """Arms with intervals of their distance to the baseline, whose middle it is."""
+    run = some(*intervals)
+    for name, (low, high) in intervals.items():
+        far = {"frechet_distance_to_baseline": (low + high) / 2, "frechet_distance_to_baseline_interval": [low, high]}
+        run[name] = run[name] | far
+    return {name: arm | {"images": images} for name, arm in run.items()}
+
+
 def lossy(**changes):
     return arms()["lossy"] | changes
 
@@ -83,6 +92,36 @@ REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "imag
          "alone."],
     ),
     (
+        measured(200, lossy=(0.02, 0.05), handoff=(0.08, 0.12), baseline_reseeded=(0.09, 0.12)),
+        "2 arms are compared",
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.035 to the baseline, below "
+         "the noise floor of 0.105; it is the only one clearly below it, of 2 lossy arms."],
+    ),
+    (
+        measured(200, lossy=(0.20, 0.30), baseline_reseeded=(0.09, 0.12)),
+        "lossy is compared",
+        [f"Lossy: lossy has {FAR} 0.250 to the baseline, above the noise floor of 0.105, and is faster than the "
+         "baseline (1.31 times its speed)."],
+    ),
+    (
+        measured(200, lossy=(0.06, 0.10), baseline_reseeded=(0.09, 0.12)),
+        "lossy is compared",
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.080 to the baseline; 200 "
+         "images are too few to rank distances (1,280 are needed)."],
+    ),
+    (
+        measured(100, lossy=(0.02, 0.05), baseline_reseeded=(0.09, 0.12)),
+        "lossy is compared",
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.035 to the baseline; 100 "
+         "images are too few to rank distances (1,280 are needed)."],
+    ),
+    (
+        measured(2000, lossy=(0.06, 0.10), baseline_reseeded=(0.09, 0.12)),
+        "lossy is compared",
+        [f"Lossy: lossy is faster than the baseline (1.31 times its speed), with {FAR} 0.080 to the baseline, not "
+         "clearly different from the noise floor of 0.105."],
+    ),
+    (
         many("lossy", "baseline_reseeded", draft=lossy(**DRAFT)),
         "2 arms are compared",
         [f"Lossy: lossy has {FAR} 0.261 to the baseline, above the noise floor of 0.104, and is faster than the "
@@ -123,7 +162,7 @@ REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "imag
         [],
     ),
 ], ids=["lossless", "lossy", "within", "none within", "no floor",
-        "near", "few images", "beside the draft", "the draft", "all lossless", "distribution", "simulated", "alone",
+        "near", "few images", "few, below", "few, above", "few, unclear", "singular", "intervals", "beside the draft", "the draft", "all lossless", "distribution", "simulated", "alone",
         "no baseline"])  # fmt: skip
 def test_the_verdict_says_what_the_metrics_say(run, compared, verdict):
     context = section(run_of(run))
