@@ -162,7 +162,8 @@ REJECTION = EXACT | {"exact": False, "token_agreement_with_baseline": 0.4, "imag
         [],
     ),
 ], ids=["lossless", "lossy", "within", "none within", "no floor",
-        "near", "few images", "few, below", "few, above", "few, unclear", "singular", "intervals", "beside the draft", "the draft", "all lossless", "distribution", "simulated", "alone",
+        "near", "few images", "few, below", "few, above", "few, unclear", "singular", "intervals",
+        "beside the draft", "the draft", "all lossless", "distribution", "simulated", "alone",
         "no baseline"])  # fmt: skip
 def test_the_verdict_says_what_the_metrics_say(run, compared, verdict):
     context = section(run_of(run))
