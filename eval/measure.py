@@ -101,7 +101,8 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     options = {name: defaults.get(name) if given[name] is None else given[name] for name in MEASURING}
     # a run that was made without any metrics is measured with the usual ones
     names = (options["metrics"] or registry.DEFAULTS) if asked is None else asked
-    options["metrics"] = fid_options.parse_metrics(names, options["lpips_weights"])
+    asks_lpips = given.lpips_weights is not None or asked is None or "lpips" in names
+    options["metrics"] = fid_options.parse_metrics(names, options["lpips_weights"] if asks_lpips else None)
     repeats = options["repeats"] = int(options["repeats"])
     options["likelihood_images"] = int(options["likelihood_images"])
     if record.images % repeats:

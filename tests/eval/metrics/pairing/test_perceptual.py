@@ -1,10 +1,13 @@
 """eval.metrics.pairing.perceptual: LPIPS has the weights of the file on each layer, and a wrong file is named."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from eval import measure
 from eval.cli.options import parse_metrics
 from eval.metrics.images.sets import ImagePairs
 from eval.metrics.pairing import perceptual
@@ -55,6 +58,19 @@ def test_it_is_the_weighted_distance_of_normalised_activations(network, weights,
     assert expected[:3].abs().max() == 0 < expected[3:].min()
     assert values["lpips_mean"] == pytest.approx(float(expected.mean()), rel=1e-4)
     assert values["lpips_mean_interval"][0] < values["lpips_mean"] < values["lpips_mean_interval"][1]
+
+
+def test_a_finished_run_is_measured_and_remembers_the_file(copied_run, weights):
+    """Asked for other metrics alone, it measures those."""
+    out = ["--out", str(copied_run)]
+    measure.main([*out, "--metrics", "pairs", "--lpips_weights", str(weights)])
+    arms = json.loads((copied_run / "metrics.json").read_text())["arms"]
+    assert [name for name, arm in arms.items() if "lpips_mean" in arm] == ["speculative", "lossy"]
+    assert arms["speculative"]["lpips_mean"] == 0 < arms["lossy"]["lpips_mean"]
+    measure.main([*out, "--metrics", "pairs"])
+    assert "lpips_mean" not in json.loads((copied_run / "metrics.json").read_text())["arms"]["lossy"]
+    measure.main([*out, "--metrics", "lpips"])
+    assert "lpips_mean" in json.loads((copied_run / "metrics.json").read_text())["arms"]["lossy"]
 
 
 def test_small_images_have_none(weights, tmp_path):
