@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eval.benchmarking.options import parse
 from eval.cli.groups import printed_config
+from sdvar import steps
 from sdvar.atomic import write_atomically
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         options = parse(given)
 
+        steps.log.info("loading the models")
         from eval.benchmarking import job
         from eval.benchmarking.printing import print_tables
 

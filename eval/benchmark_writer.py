@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdvar import steps
 from sdvar.command_line import ArgumentParser, count, stop
 from sdvar.interrupts import well_behaved
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from eval.benchmarking.writing import make_pictures, measure
 
+    steps.log.info("writing %d images, once at most speed and once at each rate", options.images)
     try:
         images = make_pictures(PICTURES, options.side)
         sizes = (options.images, options.batch_size, options.workers, options.folder)

@@ -12,6 +12,7 @@ from eval.cli import options as fid_options
 from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
+from sdvar import steps
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
@@ -65,10 +66,12 @@ def export(options: Namespace) -> str:
 
     file = Path(options.file)
     openai_npz.check_target(file, options.seed)
+    steps.log.info("reading the run")
     record = read_run(options.out)
     names = [arm.name for arm in record.arms]
     if options.arm not in names:
         raise ValueError(f"arm: expected one of {', '.join(names)}, got {options.arm!r}")
+    steps.log.info("writing %s of %s images", file, f"{record.images:,}")
     if options.statistics:
         network = _network(options, record.folder.path / "config.yaml")
         return openai_npz.write_statistics(record.folder, options.arm, file, **network)

@@ -13,7 +13,8 @@ from eval.cli.groups import printed_config
 from eval.cli.options import effective_config, parse
 from eval.cli.repeated import earlier_outcome
 from eval.report.terminal import print_table
-from lightning_modules.launcher import another_ended, leave_process_group, let_the_first_speak
+from lightning_modules.launcher import another_ended, is_first, leave_process_group, let_the_first_speak
+from sdvar import steps
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
@@ -51,6 +52,8 @@ def run(
         if earlier := earlier_outcome(options):
             print_table(*earlier)
             return earlier[0]
+        steps.show(not options.quiet and is_first())
+        steps.log.info("loading libraries and models")
         # heavy: only once the options are known to be valid
         from eval.cli.job import out_of_memory, prepare
         from lightning_modules.stopping import end_with_parent

@@ -14,6 +14,7 @@ from eval.cli.groups import Count
 from eval.metrics import registry, run_config
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
+from sdvar import steps
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
@@ -109,6 +110,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
     options["reference"] = None if options["reference"] == "none" else options["reference"]
     measurement = Measurement(**options, no_cache=given.no_cache)
+    steps.log.info("loading what to measure with")
     with record.folder.lock.held(), measuring():
         height, width = formats.open_images(record.folder.path / record.arms[0].name).shape[1:]
         references = prepare_measuring(measurement, max(height, width))
@@ -116,8 +118,10 @@ def measure_again(given: Namespace) -> dict[str, Any]:
         config |= chosen | {"reference": measurement.reference or "none"}
         scored = bool(registry.metrics_that_need("scores", measurement.metrics))
         target = target_or_reason(record, given.target, given.tokenizer) if scored else ""
+        steps.log.info("measuring %s", ", ".join(measurement.metrics))
         metrics = measure_run(measurement, config, record, references, target)
         write_claim(record, metrics)
+        steps.log.info("writing the report")
         write_report(record.folder.path)
         if of_fid and file.is_file():
             record.folder.write("config.yaml", config)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from eval.cli.groups import printed_config
 from eval.planning.options import parse
+from sdvar import steps
 from sdvar.command_line import check_output, stop
 from sdvar.interrupts import well_behaved
 
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parse(given)
         check_output(options.out)
 
+        steps.log.info("loading the models")
         from eval.planning import planner
 
         pair, sampling = planner.prepare(options)

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from eval.cli.groups import Count
 from lightning_modules.command_line import ArgumentParser, number
+from sdvar import steps
 from sdvar.command_line import did_you_mean, stop
 from sdvar.interrupts import well_behaved
 
@@ -76,6 +77,7 @@ def verify(options: Namespace) -> bool:
     from eval.claims.models import prepare
     from eval.claims.read import read_claim
 
+    steps.log.info("reading the claim and loading its models")
     claim = read_claim(options.claim)
     names = _list(options.arms) or list(claim.arms)
     for name in names:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdvar import steps
 from sdvar.command_line import ArgumentParser, threads
 from sdvar.interrupts import well_behaved
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = find_device(options.device)
         pair = sdvar.load_pair(None if any(files.values()) else "tiny", **files, device=device)
         with sdvar.Engine(threads=options.threads).numerics():
+            steps.log.info("decoding by each method, then drawing")
             images = decode_all(pair, options)
         draw(images, options.out)
     except (ValueError, TypeError, OSError) as error:

@@ -10,6 +10,7 @@ import sdvar
 from lightning_modules import plain_yaml
 from lightning_modules.arm import Arm, is_auto
 from lightning_modules.strategies import as_config, from_config, own_classes
+from sdvar import steps
 from sdvar.planning.tuning import MOST_SECONDS, choose
 
 
@@ -63,6 +64,7 @@ def tune(
     for arm in arms:
         if unresolved(arm):
             pair, of_all = pairs[arm.draft], batches * len(arms) / count  # they share the time to spend
+            steps.log.info("%s: measuring what pays to draft", arm.name)
             choice = choose(arm.strategy, pair, arm.sampling or sampling, batch_size, MOST_SECONDS / count, of_all)
             print(f"{arm.name}: {choice}", flush=True)
             arm = dataclasses.replace(arm, resolved=choice.strategy)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
+from sdvar import steps
+
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 128 + signal.SIGINT
@@ -18,8 +20,9 @@ INTERRUPTED = 128 + signal.SIGINT
 def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates the ``main`` of a command.
 
-    Ctrl-C ends it with one line and status 130. A stdout that cannot show a character shows another in its place, and
-    one that was closed, as by ``| head -1``, is no failure.
+    On a terminal the command says what it does, see `sdvar.steps`. Ctrl-C ends it with one line and status 130. A
+    stdout that cannot show a character shows another in its place, and one that was closed, as by ``| head -1``, is no
+    failure.
 
     Args:
         command: as the user calls it, such as "eval/fid.py".
@@ -31,6 +34,7 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
         def behaved(*arguments: P.args, **keywords: P.kwargs) -> R:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")
+            steps.show()
             try:
                 result = main(*arguments, **keywords)
                 if sys.stdout:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import sdvar
 from eval.benchmarking.memory import resident_bytes
 from eval.benchmarking.models import PYRAMID_256
+from sdvar import steps
 from sdvar.dtypes import DTYPES
 from sdvar.models.cost import state_bytes
 
@@ -56,11 +57,13 @@ def measure(file: Path, depth: int, dtype: str) -> Load:
         depth: of the VAR.
         dtype: of the loaded blocks.
     """
+    steps.log.info("making %s", file)
     try:
         _in_a_fresh_process(_make, file, depth)
     except (RuntimeError, OSError, MemoryError) as error:
         problem = f"{file}: making the file failed; is there enough memory and disk for depth {depth}?"
         raise RuntimeError(problem) from error
+    steps.log.info("loading it")
     return _in_a_fresh_process(_load, file, dtype)
 
 

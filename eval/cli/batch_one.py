@@ -7,6 +7,7 @@ from typing import Any
 from lightning_modules.arm import Arm, is_auto
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.predictor import SDVARPredictor
+from sdvar import steps
 from sdvar.planning.tuning import choose, drafts_nothing
 
 MOST_SECONDS = 10.0  # less in a short run
@@ -29,6 +30,7 @@ def speculation_at_batch_one(predictor: SDVARPredictor, data: ClassLabelDataModu
         return None
     arm: Arm = open_arms[0]
     pair, sampling = predictor.pairs[arm.draft], arm.sampling or predictor.sampling
+    steps.log.info("%s: measuring what pays to draft at batch size 1", arm.name)
     with predictor.engine.numerics():
         choice = choose(arm.strategy, pair, sampling, 1, MOST_SECONDS, data.images)
     if not choice.measured:

@@ -14,6 +14,7 @@ from eval.metrics.decoding.target import Target
 from eval.metrics.measuring import Measurement, measure_run
 from eval.report.page import write_report
 from lightning_modules.run.finished import end_session, read_run
+from sdvar import steps
 
 
 def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, Any], Path]:
@@ -32,9 +33,11 @@ def measure_job(job: Job, options: Namespace, decode: float) -> tuple[dict[str, 
     """
     with job.folder.lock.held():
         end_session(job.folder, decode, job.predictor.prefix_seconds())
+        steps.log.info("measuring %s", ", ".join(options.metrics) or "speed")
         target, record = Target.of(job.predictor, options.quiet), read_run(job.folder.path)
         metrics = measure_run(Measurement.of(options), job.config, record, job.references, target)
         write_claim(record, metrics)
+        steps.log.info("writing the report")
         report = write_report(job.folder.path)
         keep_outcome(options, job.folder)
         return metrics, report

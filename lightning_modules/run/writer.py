@@ -26,6 +26,7 @@ from lightning_modules.run.room import check_room
 from lightning_modules.run.tables import batch_row, manifest_rows
 from lightning_modules.run.write_pool import WritePool, default_workers
 from lightning_modules.tuning import take_over
+from sdvar import steps
 
 log = logging.getLogger("sdvar.writer")
 
@@ -96,6 +97,7 @@ class ImageWriter(BasePredictionWriter):
             self.folder.open(settings, arms, self.overwrite, self.extend, self._growth)
             if growth := self._growth:
                 print(f"out: {self.folder.path} grows from {growth.before:,} to {growth.after:,} images per arm")
+            steps.log.info("checking the images that are there")
             self.folder.verify(arms)
             absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
             if there := data.images * len(arms) - absent:

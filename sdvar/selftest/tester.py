@@ -13,6 +13,7 @@ from sdvar.pair import ModelPair
 from sdvar.prototype import SDVAR
 from sdvar.selftest import decoding_checks, model_checks
 from sdvar.selftest.result import CheckResult
+from sdvar.steps import log
 
 
 def _method(check: Callable[[ModelPair, int, int], CheckResult]) -> Callable[..., CheckResult]:
@@ -22,6 +23,7 @@ def _method(check: Callable[[ModelPair, int, int], CheckResult]) -> Callable[...
     def method(self: SDVARParallelV1Tester, B: int = 2, gamma: int = 2) -> CheckResult:
         check_int("B", B, least=1)
         check_int("gamma", gamma, least=1)
+        log.info("checking %s", check.__name__)
         try:
             result = check(self.pair, B, gamma)
         except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from eval.metrics.features.extraction import extract
 from eval.metrics.images.sets import FileImages, UniformImages
+from eval.metrics.progress import progress
 from lightning_modules.run.contents import run_around
 from lightning_modules.run.folder import RunFolder
 from sdvar.atomic import replacing
@@ -68,13 +69,15 @@ def write_images(folder: RunFolder, arm: str, file: Path, seed: int) -> str:
         "seed": np.array(seed),
     }
     # Not np.savez, which wants all images in one array; not compressed, as the evaluator reads the faster.
-    with replacing(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    told = progress(len(rows), f"writing {file.name}", " images")
+    with told, replacing(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(entry, header)
             for start in range(0, len(rows), BATCH):
                 batch = images.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
                 entry.write(np.stack([image.permute(1, 2, 0).numpy() for image in batch]).tobytes())
+                told.update(len(batch))
         for name, values in columns.items():
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, values)
