@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import datasets
 import numpy as np
@@ -20,6 +22,7 @@ from lightning_modules.distilling.images import Images
 from lightning_modules.distilling.shards import Origin, read_origin, shards, write_shard
 from lightning_modules.distilling.stored import Wanted, read_stored
 from sdvar.checkpoints import digest
+from tests.paths import ROOT
 
 SAMPLING = {"cfg": 1.5, "top_k": 0, "top_p": 0.0, "temperature": 1.0}
 
@@ -94,6 +97,17 @@ def test_the_same_command_makes_what_is_missing_and_no_more(store, stored, tmp_p
     assert made[4:] == [10, 11]
     store("--images 12", out)
     assert len(made) == 6 and "has 12 images already" in capsys.readouterr().out
+
+
+@pytest.mark.proof
+def test_two_processes_store_the_images_of_one(models, stored, wanted, tmp_path):
+    quick = "--top_k 0 --top_p 0 --batch_size 2 --shard 4 --accelerator cpu --threads 1 --images 10 --devices 2"
+    words = [sys.executable, "eval/tokens.py", *models, *quick.split(), "--out", str(tmp_path / "two")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert len(shards(tmp_path / "two")) == 4  # of batches 0, 2, 4 and 1, 3
+    one, two = (read_stored(folder, wanted, seed=0) for folder in (stored, tmp_path / "two"))
+    assert np.array_equal(one.labels, two.labels) and np.array_equal(one.tokens, two.tokens)
 
 
 def test_what_was_made_before_an_interruption_is_kept(store, tmp_path, monkeypatch):

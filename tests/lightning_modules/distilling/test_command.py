@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -286,15 +287,39 @@ def test_no_folder_is_written_over(distil, capsys, tmp_path):
     assert (folder / "draft.safetensors").read_bytes() == kept
 
 
+def command(pair_files, options: str, out) -> list[str]:
+    """The same as a command line of its own process."""
+    models = ["--target", str(pair_files["target"]), "--tokenizer", str(pair_files["tokenizer"])]
+    words = [*models, *QUICK.split(), *options.split(), "--accelerator", "cpu", "--out", str(out)]
+    return [sys.executable, "-m", "lightning_modules", "distil", *words]
+
+
 @pytest.mark.proof
-def test_two_processes_train_as_one(distil, pair_files, tmp_path):
+def test_a_killed_process_goes_on_to_the_same_weights(distil, pair_files, tmp_path):
+    options = "--depth 1 --width 32 --heads 2 --steps 200 --save_every 5 --validate_every 50 --held_out 4"
+    whole = load_file(distil(options, "whole") / "draft.safetensors")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(pair_files, options, killed), cwd=ROOT)
+    while not (killed / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (killed / "draft.safetensors").exists()
+    done = subprocess.run(command(pair_files, options, killed), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    parts = load_file(killed / "draft.safetensors")
+    assert parts.keys() == whole.keys() and all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("more", ["", " --accumulate 2"])
+def test_two_processes_train_as_one(distil, pair_files, tmp_path, more):
     """On the same images; only the order of sums differs."""
     options = "--depth 1 --width 32 --heads 2 --steps 4 --lr 0.001"
     one = load_file(distil(options, "one") / "draft.safetensors")
-    models = ["--target", str(pair_files["target"]), "--tokenizer", str(pair_files["tokenizer"])]
-    words = [*models, *QUICK.split(), *options.split(), "--accelerator", "cpu", "--devices", "2"]
-    command = [sys.executable, "-m", "lightning_modules", "distil", *words, "--out", str(tmp_path / "two")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    words = command(pair_files, f"{options}{more} --devices 2", tmp_path / "two")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     two = load_file(tmp_path / "two" / "draft.safetensors")
     for name, weights in one.items():
