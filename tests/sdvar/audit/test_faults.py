@@ -14,6 +14,7 @@ BUNDLED_PAIR = {
     "temperature 0.9 forgotten at the last scale": 25,
     "logits of rejected drafts kept (stale)": 25,
     "guidance one scale late": 200,
+    "one token favoured by 0.5 nats": 400,
     "Match(0.5), lossy by design": 25,
     "Handoff(3), lossy by design": 200,
 }
