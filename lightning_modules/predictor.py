@@ -16,7 +16,7 @@ import sdvar
 from lightning_modules import pair_source
 from lightning_modules.arm import BASELINE, Arm
 from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
-from lightning_modules.data.class_lists import SEED_LIMIT
+from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
@@ -34,7 +34,6 @@ from sdvar.pictures import rounded
 
 log = logging.getLogger("sdvar.predictor")
 
-RESEED_OFFSET = SEED_LIMIT  # above every seed of a run, so that a reseeded arm shares no noise with the others
 TIMED_AGAIN = 5  # a finished baseline is timed again in so many batches of a run, then in every tenth
 
 

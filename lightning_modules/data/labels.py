@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.data.class_lists import read_class_list
+from lightning_modules.data.image_list import SEEDS_PER_RUN, digest, shuffled
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, as_ranges
-
-SEEDS_PER_RUN = IMAGES_LIMIT  # image i of a run has the seed run_seed * SEEDS_PER_RUN + i
 
 
 class Plan(Protocol):
@@ -140,18 +137,7 @@ class ClassLabelDataModule(LightningDataModule):
     def listed(self, rows: int | None = None) -> tuple[np.ndarray, ...]:
         """Index, label and seed of the run's images, each int64 (images,), by index; or of so many rows, filled up."""
         rows = self.images if rows is None else rows
-        return self._listed(rows) if self.classes.fixed else self._shuffled(rows)
-
-    def _shuffled(self, rows: int) -> tuple[np.ndarray, ...]:
-        """Index, label and seed of images 0 to rows - 1, each int64 (rows,).
-
-        The order of block b is that of the numbers bn … (b+1)n - 1 of the Philox generator whose key is the run's seed.
-        NumPy keeps the numbers of its bit generators for good, unlike its permutations.
-        """
-        n, index = len(self.classes.labels), np.arange(rows)
-        numbers = np.random.Philox(key=self.seed).random_raw(-(-rows // n) * n)
-        order = numbers.reshape(-1, n).argsort(axis=1, kind="stable").reshape(-1)[:rows]
-        return index, np.array(self.classes.labels)[order], self.seed * SEEDS_PER_RUN + index
+        return self._listed(rows) if self.classes.fixed else shuffled(self.classes.labels, self.seed, rows)
 
     def _listed(self, rows: int) -> tuple[np.ndarray, ...]:
         """The same of the images of a file, by index, the last one repeated."""
@@ -165,11 +151,6 @@ class ClassLabelDataModule(LightningDataModule):
         world_size = self.trainer.world_size if self.trainer else 1
         batches = LabelBatches(self.table(world_size), self.batch_size, self.plan)
         return DataLoader(batches, batch_size=1, collate_fn=_only_item)
-
-
-def digest(numbers: Iterable[int]) -> str:
-    """SHA-256 of the numbers, one per line."""
-    return hashlib.sha256("".join(f"{number}\n" for number in numbers).encode()).hexdigest()
 
 
 def _only_item(items: list[dict]) -> dict:

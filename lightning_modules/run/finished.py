@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_modules.arm import OWN
 from lightning_modules.columns import PER_SCALE
+from lightning_modules.data.image_list import contradiction
 from lightning_modules.run.contents import (
     batches_of,
     check_kinds,
@@ -131,9 +132,14 @@ def read_run(out: Path | str) -> FinishedRun:
         raise ValueError(f"{file}: patch_nums: expected ints >= 1, got {settings['patch_nums']}")
     for name in settings["arms"]:
         _check_scales(folder, name, settings["patch_nums"])
+    arms = [_arm(file, name, described) for name, described in settings["arms"].items()]
+    for arm in arms:
+        table = folder.manifest(arm.name)
+        if problem := contradiction(settings, arm.reseed, table.read()):
+            raise ValueError(f"{table.path}, {problem}; {REPAIR}")
     return FinishedRun(
         folder=folder,
-        arms=[_arm(file, name, described) for name, described in settings["arms"].items()],
+        arms=arms,
         source=settings.get("pair"),
         images=len(indices_of(settings)),
         batch_size=settings["batch_size"],

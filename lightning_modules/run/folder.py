@@ -275,6 +275,24 @@ class RunFolder:
         arms = (read_settings(self.path) or {}).get("arms", {})
         return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
 
+    def drop_others(self, arm: str, images: Mapping[int, tuple[int, int]]) -> None:
+        """Drops the rows of a manifest that are of other images than the run's, which are made again.
+
+        Args:
+            arm: whose manifest.
+            images: label and seed by index.
+        """
+        rows = self.manifest(arm).read()
+        kept = [row for row in rows if images.get(int(row["index"])) == (int(row["label"]), int(row["seed"]))]
+        if len(kept) < len(rows):
+            others = enumerated([row["index"] for row in rows if row not in kept])
+            log.warning(
+                "%s: rows have another label or seed than the run, and are made again: index %s",
+                self.manifest(arm).path,
+                others,
+            )
+            self.manifest(arm).replace(kept)
+
     def verify(self, arms: Iterable[str]) -> None:
         """Reads every image that a manifest lists; one process does this before the others look.
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_modules.data.labels import ClassLabelDataModule, digest
+from lightning_modules.data.image_list import digest
+from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.run.contents import indices_of
 
 

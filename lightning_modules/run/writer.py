@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.predictor import SDVARPredictor
@@ -97,6 +98,8 @@ class ImageWriter(BasePredictionWriter):
             self.folder.open(settings, arms, self.overwrite, self.extend, self._growth)
             if growth := self._growth:
                 print(f"out: {self.folder.path} grows from {growth.before:,} to {growth.after:,} images per arm")
+            for arm in predictor.arms:
+                self.folder.drop_others(arm.name, _images(data, arm.reseed))
             steps.log.info("checking the images that are there")
             self.folder.verify(arms)
             absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
@@ -199,3 +202,10 @@ class ImageWriter(BasePredictionWriter):
             self._pool.close()
         self.folder.lock.release()
         self._opened = False
+
+
+def _images(data: ClassLabelDataModule, reseed: bool) -> dict[int, tuple[int, int]]:
+    """Label and seed of a run's images by index."""
+    index, label, seed = (values.tolist() for values in data.listed())
+    offset = RESEED_OFFSET if reseed else 0
+    return {i: (of_class, one + offset) for i, of_class, one in zip(index, label, seed)}

@@ -8,8 +8,9 @@ from lightning.pytorch import Trainer
 import sdvar
 from lightning_modules import predictor as module
 from lightning_modules.arm import Arm
+from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
-from lightning_modules.predictor import RESEED_OFFSET, SDVARPredictor
+from lightning_modules.predictor import SDVARPredictor
 from sdvar.engine import tf32_allowed
 from tests.random_pairs import close_pair
 

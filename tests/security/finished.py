@@ -6,6 +6,7 @@ import torch
 import yaml
 
 from lightning_modules.columns import BATCH_COLUMNS, PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
+from lightning_modules.data.image_list import RESEED_OFFSET, shuffled
 from lightning_modules.run.contents import MARKER
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.png import write_png
@@ -22,10 +23,11 @@ def write_run(out, **arms):
     arms = {"baseline": described, **{name: described | arm for name, arm in arms.items()}}
     for name in arms:
         (out / name / "000").mkdir(parents=True)
-        rows = []
+        rows, (_, labels, seeds) = [], shuffled([0, 1], 0, IMAGES)
+        seeds = seeds + (RESEED_OFFSET if arms[name]["reseed"] else 0)
         for index in range(IMAGES):
             pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8)
-            row = {"index": index, "label": index % 2, "seed": index, "file": image_file(index)}
+            row = {"index": index, "label": labels[index], "seed": seeds[index], "file": image_file(index)}
             row |= dict.fromkeys(PER_IMAGE, 3) | {"tokens_equal_baseline": 1, "agreeing_tokens": 14, "score_gap": ""}
             rows.append(row | {"sha256": write_png(out / name / row["file"], pixels)})
         folder.manifest(name).replace(rows)

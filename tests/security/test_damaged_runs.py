@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval import export, fid, measure
+from lightning_modules.run.folder import RunFolder
 from tests.security.test_records import outcome
 from tests.security.test_signals import without_times
 
@@ -119,6 +120,18 @@ def test_a_table_that_says_the_same_gives_the_same_figures(name, table, finished
     assert outcome(measure.main, capsys, "--out", run) == ""
     assert figures(run) == figures(finished)
     assert outcome(export.main, capsys, tmp_path / "a.npz", "--out", run, "--arm", "baseline") == ""
+
+
+@pytest.mark.parametrize("column", ["label", "seed"])
+def test_rows_of_other_images_are_noticed_and_made_again(column, line, finished, run, capsys):
+    table = RunFolder(run).manifest("baseline")
+    rows = table.read()
+    rows[7] |= {column: str(int(rows[7][column]) + 1)}
+    table.replace(rows)
+    said = outcome(measure.main, capsys, "--out", run)
+    assert f"{table.path}, index 7: {column}: expected " in said and "the command that began" in said
+    assert outcome(fid.main, capsys, *line, run) == ""
+    assert figures(run) == figures(finished)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 
-from lightning_modules.data.labels import SEEDS_PER_RUN, ClassLabelDataModule, LabelBatches
-from lightning_modules.predictor import RESEED_OFFSET
+from lightning_modules.data.image_list import RESEED_OFFSET, SEEDS_PER_RUN
+from lightning_modules.data.labels import ClassLabelDataModule, LabelBatches
 
 ORDER_OF_SEED_0 = [0, 2, 9, 1, 8, 5, 4, 3, 6, 7, 1, 7, 3, 6, 9, 2, 0, 5, 4, 8]
 
