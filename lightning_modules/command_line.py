@@ -14,6 +14,8 @@ from lightning_modules import plain_yaml
 from lightning_modules.wording import reword
 from sdvar.command_line import OneLineErrors, expand_home, join_flags
 
+PROG = "python -m lightning_modules"
+
 plain_yaml.use_in_parsers()
 
 

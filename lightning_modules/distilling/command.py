@@ -16,7 +16,9 @@ def main(arguments: Sequence[str]) -> None:
         options = parse(arguments)
 
         from lightning_modules.distilling.job import Job  # takes seconds
+        from lightning_modules.stopping import end_with_parent
 
+        end_with_parent()
         quieten_libraries()
         Job(options).run()
     except (ValueError, TypeError, OSError) as error:

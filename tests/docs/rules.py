@@ -16,6 +16,7 @@ from unittest.mock import patch
 from jsonargparse import auto_parser
 
 from eval.cli.main import COMMANDS
+from lightning_modules import lightning_command
 from lightning_modules.distilling import options as distilling
 from tests.docs.documents import ROOT
 from tests.docs.workplace import DRAFT, TARGET, TOKENIZER
@@ -133,7 +134,9 @@ def parse(words: Sequence[str]) -> None:
     elif name == "lightning_modules.__main__" and arguments[:1] == ["distil"]:
         distilling.parse(arguments[1:])
     elif name == "lightning_modules.__main__":  # Lightning parses and runs in one
-        runs = [patch.object(module.CommandLine, method) for method in ("instantiate_classes", "_run_subcommand")]
+        runs = [
+            patch.object(lightning_command.CommandLine, method) for method in ("instantiate_classes", "_run_subcommand")
+        ]
         with patch.object(sys, "argv", ["command"]), runs[0], runs[1]:
             module.main(arguments)
     elif hasattr(module, "parse"):

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.__main__ import PATHS
 from lightning_modules.data.fashion_mnist import BatchedTensors, as_is
 from lightning_modules.data.fashion_mnist_tokens import FashionMNISTTokens
+from lightning_modules.lightning_command import PATHS
 from lightning_modules.training import DraftDistillation, FeatureNetTraining, TokenizerTraining, VARTraining
 from lightning_modules.training.export_weights import weights
 from lightning_modules.training.feature_net import flip_and_shift
