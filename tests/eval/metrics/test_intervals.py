@@ -98,7 +98,7 @@ def test_equal_sets_differ_by_nothing_and_few_images_are_not_extrapolated():
 class Set:
     """Features of one network for every metric."""
 
-    feature_extractor = "random"
+    feature_extractor = "fashion-mnist-128"  # which has classes
 
     def __init__(self, features):
         self.features, self.images = torch.from_numpy(features).float(), len(features)
