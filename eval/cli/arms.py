@@ -10,23 +10,28 @@ import yaml
 
 from lightning_modules import plain_yaml
 from lightning_modules.arm import OWN
+from sdvar.checkpoints.hub import TAIL
 from sdvar.command_line import expand_home, join_flags
 
 NOISE_FLOOR = "baseline_reseeded"
 RESEEDED = {"class_path": "Baseline", "reseed": True}
 
 
-def default_arms(scales: int) -> dict[str, dict[str, Any]]:
+def default_arms(scales: int, pair: str | None = None) -> dict[str, dict[str, Any]]:
     """The arms beside the baseline where none are given: lossless; the last three and the last two scales left to the
-    draft, which hold most of the tokens; and the baseline with other seeds, the noise floor.
+    draft, which hold most of the tokens; and the baseline with other seeds, the noise floor. The bundled pair has a
+    draft made for its tail, which does better from scale 1 on than the other one does from the last three.
 
     Args:
         scales: K, of the models.
+        pair: name of the bundled pair, where they are that.
     """
     tail, handoff = max(0, scales - 3), max(0, scales - 2)
+    drafted = {"class_path": "Speculative", "init_args": {"gamma": "auto", "verify_scales": tail}}
+    made_for_it = {"class_path": "Handoff", "init_args": {"entry": 1, "first": "target"}, "draft": TAIL}
     return {
         "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
-        "tail": {"class_path": "Speculative", "init_args": {"gamma": "auto", "verify_scales": tail}},
+        "tail": made_for_it if pair == "tiny" else drafted,
         "handoff": {"class_path": "Handoff", "init_args": {"entry": handoff, "first": "target"}},  # CoDe's order
         NOISE_FLOOR: RESEEDED,
     }

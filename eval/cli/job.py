@@ -70,7 +70,11 @@ def prepare(options: Namespace, started: float, extend: bool = False) -> Job:
     quieten_libraries()
     accelerator = accelerator_of(options.accelerator, options.devices)
     sampling = sdvar.Sampling(**options.sampling.as_dict())
-    arms = build_arms(options.strategy, sampling) if options.strategy is not None else partial(_default_arms, sampling)
+    arms = (
+        build_arms(options.strategy, sampling)
+        if options.strategy is not None
+        else partial(_default_arms, sampling, options.pair)
+    )
     data = _data(options, options.labels) if options.labels is not None else None  # before the models are loaded
     source = source_of(options.pair, options.draft, options.target, options.tokenizer)
     predictor = SDVARPredictor(source, arms, sampling, options.precision, engine_of(options))
@@ -116,8 +120,8 @@ def _open(
         raise ValueError(out_of_memory(predictor, data.batch_size)) from None
 
 
-def _default_arms(sampling: sdvar.Sampling, scales: int) -> list[Arm]:
-    return build_arms(default_arms(scales), sampling)
+def _default_arms(sampling: sdvar.Sampling, pair: str | None, scales: int) -> list[Arm]:
+    return build_arms(default_arms(scales, pair), sampling)
 
 
 def out_of_memory(predictor: SDVARPredictor, batch: int) -> str:

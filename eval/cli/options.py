@@ -198,7 +198,7 @@ def as_config(options: Namespace, **resolved: Any) -> dict[str, Any]:
 def effective_config(options: Namespace) -> dict[str, Any]:
     """The same with every argument of every arm, and with the classes of a bundled pair: what a run would store."""
     pair = sdvar.load_pair(options.pair) if options.pair else None
-    arms = default_arms(len(pair.pyramid)) if options.strategy is None and pair else options.strategy
+    arms = default_arms(len(pair.pyramid), options.pair) if options.strategy is None and pair else options.strategy
     resolved: dict[str, Any] = {}
     if arms is not None:  # the default ones depend on the models
         built = build_arms(arms, sdvar.Sampling(**options.sampling.as_dict()))

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face Hub: their names, and the download."""
+"""Names of checkpoints: those of the Hugging Face Hub, with the download, and those that are bundled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from sdvar.command_line import needs
 
 RELEASED_REPOSITORY = "FoundationVision/var"
 RELEASED = {f"d{depth}": f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)} | {"vae": "vae_ch160v4096z32.pth"}
+BUNDLED = Path(__file__).parents[1] / "bundled"
+TAIL = "tiny-tail"
+SHIPPED = {TAIL: BUNDLED / "tiny" / "tail.safetensors"}  # beside the pair; its three are named together, as tiny
 ADDRESS = re.compile(r"(https?:/+)?(www\.)?(?P<host>[\w-]+(\.[\w-]+)+(:\d+)?)/(?P<path>[^?#]*)([?#].*)?")
 HOSTS = re.compile(r"(\w+\.)?(huggingface\.co|hf\.co|hf-mirror\.com)")
 PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)(/(resolve|blob|raw|tree)/(?P<revision>[^/]+)(/(?P<file>.+))?)?/?")
@@ -24,8 +27,9 @@ def local_file(source: str | os.PathLike) -> Path:
 
     Args:
         source: a path; ``hf://OWNER/REPO/FILE[@REVISION]``; or a short name of `RELEASED`, which means the released
-            file wherever the command runs (a local file of that name is written ``./d16``). The path of a state dict
-            in the file, after ``::``, is left out. With an index of shards its shards are downloaded too.
+            file wherever the command runs (a local file of that name is written ``./d16``), or of `SHIPPED`. The path
+            of a state dict in the file, after ``::``, is left out. With an index of shards its shards are downloaded
+            too.
 
     Raises:
         CheckpointError: if the name is malformed or the hub's file cannot be had. A path is not looked at here.
@@ -33,6 +37,8 @@ def local_file(source: str | os.PathLike) -> Path:
     name = split(source).file
     if isinstance(source, str) and name in RELEASED:
         return _download(name, RELEASED_REPOSITORY, RELEASED[name], None)
+    if isinstance(source, str) and name in SHIPPED:
+        return SHIPPED[name]
     if not name.startswith("hf:/"):  # one slash: what pathlib makes of a hub name
         _refuse_address(name)
         return Path(os.path.expanduser(name))

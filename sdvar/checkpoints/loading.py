@@ -16,6 +16,7 @@ from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_py
 from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import read, stated_guidance, stated_heads
 from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
+from sdvar.checkpoints.hub import BUNDLED
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target
@@ -26,8 +27,6 @@ from sdvar.pair import ModelPair, check_target
 from sdvar.pyramid import ScalePyramid
 
 log = logging.getLogger("sdvar.checkpoints")
-
-BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def load_var(

@@ -123,16 +123,16 @@ def test_python_blocks_run(block, workplace):
 
 def test_the_rule_of_the_documents_is_taken_by_a_config(workplace, monkeypatch):
     """docs/acceptance-rules.md: the class of its first block, named in a config as its YAML block says."""
-    from lightning_modules import __main__ as command
+    from lightning_modules import lightning_command
 
     arms = documents.blocks(ROOT / "docs" / "acceptance-rules.md")[1]
     config = yaml.safe_load(Path("configs/predict_tiny.yaml").read_text())
     config["model"]["init_args"] |= yaml.safe_load(arms.text)
     Path("predict.yaml").write_text(yaml.safe_dump(config))
     built = []
-    monkeypatch.setattr(command.CommandLine, "predict", lambda self, **_: built.extend(self.model.arms))
+    monkeypatch.setattr(lightning_command.CommandLine, "predict", lambda self, **_: built.extend(self.model.arms))
     monkeypatch.syspath_prepend(".")
-    command.main(["predict", "--config", "predict.yaml"])
+    lightning_command.run(["predict", "--config", "predict.yaml"])
     assert str(built[1].strategy) == "Speculative(gamma=3, acceptance=LikelyEnough(floor=0.1))"
 
 

@@ -199,7 +199,8 @@ def test_the_shipped_config_is_the_default_run():
     default = parse([])
     assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
     scales = len(sdvar.load_pair(default.pair).pyramid)
-    arms = [{arm.name: arm.config() for arm in build_arms(one)} for one in (shipped.strategy, default_arms(scales))]
+    both = shipped.strategy, default_arms(scales, default.pair)
+    arms = [{arm.name: arm.config() for arm in build_arms(one)} for one in both]
     assert default.strategy is None and arms[0] == arms[1] and list(arms[0]) == ARMS
     assert without(shipped, "strategy", "labels") == without(default, "strategy", "labels")
 
