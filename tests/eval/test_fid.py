@@ -344,7 +344,8 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     result = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if " calls of the target and " not in line]
-    assert "speculative: " in result.stderr and not said  # nothing of seeds, loggers and trees
+    assert "speculative: " in result.stderr  # and nothing of seeds, loggers and trees
+    assert said == ["sampling.top_k: 900 keeps all 24 tokens of the codebook"]
     assert "images: 25 of each arm in runs/predict_imagenet (baseline, speculative)\n" in result.stdout
     assert result.stdout.count("speculative: gamma 'auto' is ") == 1
     monkeypatch.chdir(tmp_path)
