@@ -70,6 +70,7 @@ NOT_RUN = {
     r"first_contact": "needs a GPU; tests/eval/contact/ runs it on a simulated one",
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
     r"(lightning_modules|main) distil": "trains for minutes; tests/lightning_modules/distilling/ trains small ones",
+    r"convert runs/tail/": "converts what such a training made; tests/sdvar/checkpoints/ converts others",
     r"tokens(\.py)? --encode": "takes images of a user's own; tests/eval/test_tokens.py has some",
     r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
     r"-m eval.metrics.features.bundled": "writes over a shipped file, which test_cache.py checks",
