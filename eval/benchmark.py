@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from sdvar import steps
 from sdvar.atomic import write_atomically
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
+from sdvar.log_lines import on_stderr
 
 
 @well_behaved("eval/benchmark.py", "nothing was written, give the command again")
@@ -31,10 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from eval.benchmarking.printing import print_tables
 
         prepared = job.prepare(options)
-        for name in ("eval.benchmark", "sdvar.attention", "sdvar.graphs"):
-            logging.getLogger(name).addHandler(logging.StreamHandler())
-        logging.getLogger("eval.benchmark").setLevel(logging.INFO)
-        report = job.run(options, prepared)
+        with on_stderr("eval.benchmark", "sdvar.attention", "sdvar.graphs"):
+            report = job.run(options, prepared)
         if options.out:
             write_atomically(Path(options.out), (json.dumps(report, indent=2) + "\n").encode())
         print_tables(report)

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from eval.planning.options import parse
 from sdvar import steps
 from sdvar.command_line import check_output, stop
 from sdvar.interrupts import well_behaved
+from sdvar.log_lines import on_stderr
 
 
 @well_behaved("eval/plan.py", "nothing was written, give the command again")
@@ -35,10 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from eval.planning import planner
 
         pair, sampling = planner.prepare(options)
-        log = logging.getLogger("sdvar.planning")
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
-        planner.run(options, pair, sampling)
+        with on_stderr("sdvar.planning"):
+            planner.run(options, pair, sampling)
     except (ValueError, TypeError, OSError) as error:
         stop("eval/plan.py", error)
 

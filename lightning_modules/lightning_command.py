@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import re
 import shlex
@@ -24,6 +23,7 @@ from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
+from sdvar.log_lines import on_stderr
 from sdvar.memory import is_out_of_memory
 
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
@@ -94,8 +94,6 @@ class CommandLine(LightningCLI):
         if self.subcommand != "predict":
             return
         quieten_libraries()
-        statistics.addHandler(logging.StreamHandler())
-        statistics.setLevel(logging.INFO)
         trainer = self.config.predict.trainer
         if not (sys.stderr and sys.stderr.isatty()) and trainer.enable_progress_bar is None:
             trainer.enable_progress_bar = False
@@ -181,11 +179,12 @@ class CommandLine(LightningCLI):
 def run(arguments: Sequence[str] | None) -> None:
     """Runs the sub-command; `model` and `data` are given in the config by their `class_path`."""
     end_with_parent()
-    CommandLine(
-        args=arguments,
-        parser_class=Parser,
-        parser_kwargs={"prog": PROG, "description": DESCRIPTION, "epilog": EXAMPLES},
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": StopOnSignal()},
-    )
+    with on_stderr(statistics.name):
+        CommandLine(
+            args=arguments,
+            parser_class=Parser,
+            parser_kwargs={"prog": PROG, "description": DESCRIPTION, "epilog": EXAMPLES},
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": StopOnSignal()},
+        )

@@ -128,6 +128,7 @@ def test_rooflines_are_sums_over_the_passes_that_ran(measured):
         )
 
 
+@pytest.mark.proof
 def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, tmp_path):
     weights, out = {}, tmp_path / "results.json"
     for draft in ("target:int8", "target:first=2"):
@@ -222,6 +223,7 @@ def buildable() -> sdvar.ModelPair:
     return sdvar.ModelPair(target, target, sdvar.VQVAE((1, 2), 24, 8, base_channels=32))
 
 
+@pytest.mark.proof
 def test_the_original_runs_beside_ours(buildable, tmp_path):
     from safetensors.torch import save_file
 

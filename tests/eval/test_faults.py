@@ -168,7 +168,8 @@ def check_stopped(pair_files, out, undisturbed, processes, told):
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("processes", [1, 2])
 def test_stopped_by_a_cluster(pair_files, tmp_path, undisturbed, processes):
     status, errors = check_stopped(pair_files, tmp_path / "run", undisturbed, processes, told=0)
     assert status == 128 + signal.SIGTERM

@@ -49,6 +49,7 @@ def test_every_metric_of_the_run_is_there(decoded):
     assert "Further metrics" in page and "Each of the 2 repeats has 10 images" in page
 
 
+@pytest.mark.proof
 def test_the_same_command_line_measures_the_same(decoded, copied_run):
     command = [sys.executable, ROOT / "eval" / "measure.py", "--out", copied_run]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)

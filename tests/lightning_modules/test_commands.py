@@ -61,6 +61,7 @@ def test_numbers_a_scale_are_checked_against_the_pyramid(scales, monkeypatch):
             LightningCLI(args={"model": model}, **options)
 
 
+@pytest.mark.proof
 def test_fit_and_export_by_the_real_commands(tmp_path):
     """The feature net, on a few images made here in the format of the real ones."""
     import gzip

@@ -143,6 +143,7 @@ def test_precision_of_many_images_takes_the_same_subset_and_says_so(options, mon
 
 
 @pytest.mark.parametrize(("count", "other", "size"), [(3, 9, None), (4, 9, 2), (60, 45, 22), (2000, 2100, 1000)])
+@pytest.mark.one_in(3)
 def test_kernel_distance_of_few_images_takes_smaller_subsets_and_says_so(options, count, other, size):
     rng = np.random.default_rng(0)
     sets = []
