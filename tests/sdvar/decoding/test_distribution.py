@@ -59,7 +59,7 @@ def p_value(tiny, strategy, sampling=PLAIN, first_seed=0):
 
 
 def settings():
-    """All strategies x pyramids x filters. The default tests take each strategy once, going round the rest in turn."""
+    """All strategies x pyramids x filters. Not marked proof: each strategy once, going round the rest in turn."""
     places = [(tiny, name) for tiny, named in FILTERS.items() for name in named]
     for number, (strategy, place) in enumerate(itertools.product(LOSSLESS, places)):
         tiny, name = place
