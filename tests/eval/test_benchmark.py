@@ -143,6 +143,7 @@ def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, t
     assert steps["draft"] > 0
 
 
+@pytest.mark.proof
 def test_an_arm_has_a_draft_and_a_sampling_of_its_own(pair_files, tmp_path, monkeypatch, capsys):
     """Each model with its own memory, weights and dtype beside the roofline."""
     monkeypatch.setattr("eval.benchmarking.roofline.MATRIX_SIDE", {"cpu": 64})

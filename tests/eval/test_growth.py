@@ -32,6 +32,7 @@ def command(pair_files):
     return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))] + OPTIONS.split()
 
 
+@pytest.mark.proof
 def test_a_run_of_more_images_per_class_is_a_fresh_run(command, tmp_path, capsys):
     for number in ("1", "2", "5"):  # 3, 6 and 15 images in batches of 3 and 4
         fid.main([*command, "--labels", "0-2", "--images_per_class", number, "--out", str(tmp_path / "grown")])
@@ -42,7 +43,6 @@ def test_a_run_of_more_images_per_class_is_a_fresh_run(command, tmp_path, capsys
     assert read_config(tmp_path / "grown" / "config.yaml")["images_per_class"] == 5
 
 
-@pytest.mark.proof
 def test_a_list_of_images_grows_by_further_rows(command, tmp_path):
     rows = [f"{index},{index % 5},{100 + index}\n" for index in range(11)]
     for name, numbers in (("grown", (3, 11)), ("fresh", (11,))):

@@ -80,7 +80,7 @@ def test_lossless(tiny, name, strategy, first_seed):
 @pytest.mark.parametrize("strategy", [
     sdvar.Baseline(), sdvar.Speculative(1, sdvar.Rejection()), sdvar.Speculative(1, sdvar.Neighbour(3, 0.0)),
 ], ids=repr)  # fmt: skip
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 def test_lossless_joint_tokens_of_one_drafted_scale(strategy):
     """The four tokens of a drafted scale, each with several tokens to be drawn again: are they independent?"""
     p, cells = p_value(FIRST_MAP, strategy)
@@ -106,7 +106,7 @@ def test_lossless_with_guidance_by_scale(strategy):
     ("111", sdvar.Speculative(2, sdvar.TopK(2, 1.0))), ("122", sdvar.Speculative(2, sdvar.KL(0.2))),
     ("111", sdvar.Speculative(2, sdvar.KL(0.5))), ("111", sdvar.Speculative(2, sdvar.Neighbour(2, 0.2))),
 ], ids=repr)  # fmt: skip
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 def test_lossy_is_noticed(tiny, strategy):
     assert not strategy.lossless
     p, _ = p_value(TINY[tiny], strategy)
@@ -187,7 +187,7 @@ def accept_from(stream="accept", scale=None, one_position=False):
     (FIRST_MAP, "accept_noise", accept_from(one_position=True)),
 ], ids=["residual-reuses-pick", "residual-reuses-pick-of-five", "residual-forgets-scale", "residual-forgets-position",
         "accept-reuses-pick", "accept-forgets-scale", "accept-forgets-position"])  # fmt: skip
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(7)
 def test_noise_used_twice_is_noticed(monkeypatch, tiny, name, broken):
     monkeypatch.setattr(sdvar.Proposal, name, broken)
     p, _ = p_value(tiny, sdvar.Speculative(2, sdvar.Rejection()))

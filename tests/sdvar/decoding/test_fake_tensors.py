@@ -69,7 +69,7 @@ def on_device(pair, fake):
     *((strategy, True) for strategy in STRATEGIES),
     *((strategy, False) for strategy in STRATEGIES if isinstance(strategy, sdvar.Speculative)),
 ], ids=repr)  # fmt: skip
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 def test_all_tensors_of_a_decode_are_on_the_device(fake, monkeypatch, strategy, accepted):
     def verdicts(tensor):
         if tensor.ndim == 1:
