@@ -13,6 +13,7 @@ from lightning_modules import pair_source
 from lightning_modules.pair_source import PairFiles
 from lightning_modules.strategies import find_class, from_config, import_path, own_sources
 from sdvar import checkpoints
+from sdvar.checkpoints.hub import SHIPPED
 from sdvar.decoding import check_fit
 from sdvar.drafts import of_target
 
@@ -108,7 +109,7 @@ def _find(claim: Claim, given: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The pair's files by model, and each other draft's by its digest."""
     bundled = {} if claim.pair is None else checkpoints.bundled_files(claim.pair)
     by_digest = {pair_source.digest(str(file)): str(file) for name in MODELS for file in given[name]}
-    by_digest |= {pair_source.digest(str(file)): str(file) for file in bundled.values()}
+    by_digest |= {pair_source.digest(str(file)): str(file) for file in (*bundled.values(), *SHIPPED.values())}
     found = dict(by_digest)
     for name in MODELS:
         digest = claim.weights.get(name)
