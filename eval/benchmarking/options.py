@@ -94,7 +94,7 @@ def arms_of(options: Namespace, scales: int) -> list[Arm]:
     Raises:
         ValueError: as `lightning_modules.arm.build_arm`.
     """
-    defaults = {name: arm for name, arm in default_arms(scales).items() if name in ARMS}
+    defaults = {name: arm for name, arm in default_arms(scales, options.pair).items() if name in ARMS}
     return build_arms(options.strategy or defaults, sdvar.Sampling(**options.sampling.as_dict()))
 
 

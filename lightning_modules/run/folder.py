@@ -327,7 +327,7 @@ class RunFolder:
         return all(what == WHOLE for arm in self.arms() for _, what in self._conditions(arm))
 
     def _conditions(self, arm: str) -> list[tuple[dict[str, str], str]]:
-        """The rows of an arm's manifest, each with what has become of its image."""
+        """The rows of an arm's manifest, each with the condition of its image."""
         rows = self.manifest(arm).read()
         files = [self.path / arm / row["file"] for row in rows]
         with ThreadPoolExecutor(READERS) as pool:

@@ -46,7 +46,7 @@ def local_file(source: str | os.PathLike) -> Path:
     if match is None or {".", ".."} & set(match["file"].split("/")):
         raise CheckpointError(
             f"{name}: malformed hub name; expected the string hf://OWNER/REPO/FILE or hf://OWNER/REPO/FILE@REVISION "
-            f"or one of {', '.join(RELEASED)}"
+            f"or one of {', '.join((*RELEASED, *SHIPPED))}"
         )
     file = _download(name, **match.groupdict())
     if file.name.endswith(INDEX):  # the cache keeps the shards beside their index
