@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import stat
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from sdvar.checkpoints import unpickling
+from sdvar.checkpoints.absent import absent
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.folders import DISTRIBUTED, INDEX, index_of, shards_of, whole_from, whole_of
 from sdvar.checkpoints.hub import local_file
@@ -39,6 +41,7 @@ OTHERS = {
     b"Rar!": "an archive of RAR; unpack it and give the file in it",
     b"\x89HDF": "an HDF5 file; give a .pth or .safetensors file",
     b"GGUF": "a GGUF file; give a .pth or .safetensors file",
+    b"\x93NUMPY": "an array of NumPy; give a .pth or .safetensors file",
 }
 
 
@@ -64,7 +67,7 @@ def read(source: Source, verify: bool = True) -> Any:
             "give its state_dict()"
         )
     name, path = name_of(source), local_file(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # of a name that no file can have it is false
         path = index_of(path, name)
     if path.name.endswith(INDEX):
         return _merged(shards_of(path, name), name, verify)
@@ -104,15 +107,19 @@ def _read(path: Path, name: str, verify: bool) -> Any:
 def _start(path: Path, name: str) -> bytes:
     """The first bytes of a file that may be a checkpoint."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
-            raise CheckpointError(f"{name}: not a regular file but a pipe, socket or device; give a file on a disk")
-        with path.open("rb") as file:
-            start = file.read(START)
+        regular = stat.S_ISREG(path.stat().st_mode)
+        if regular:  # opening a FIFO would wait for a writer
+            with path.open("rb") as file:
+                start = file.read(START)
     except FileNotFoundError:
-        hint = "; a file of the hub is hf://OWNER/REPO/FILE" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
-        raise CheckpointError(f"{name}: no such file; expected a .pth or .safetensors checkpoint{hint}") from None
-    except OSError as error:
+        raise absent(name, path) from None
+    except PermissionError as error:
         raise CheckpointError(f"{name}: cannot be opened ({error.strerror}); check its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{name!r}: cannot be opened ({why}); give the path of a file") from None
+    if not regular:
+        raise CheckpointError(f"{name}: not a regular file but a pipe, device or folder; give a file on a disk")
     if not start:
         raise CheckpointError(f"{name}: cannot be read as a checkpoint: the file is empty. Download or copy it again")
     for beginning, what in OTHERS.items():
@@ -138,6 +145,11 @@ def _why(error: Exception, path: Path, start: bytes) -> str:
     if "Unsupported operand" in text and (start.startswith(ZIP) or b"\x80\x03" <= start[:2] <= b"\x80\x09"):
         return ": it was pickled in another form. Save the model's state_dict() by torch.save, without pickle_protocol"
     named = path.suffix == ".safetensors"
+    if start.startswith(ZIP) and zipfile.is_zipfile(path):
+        held = zipfile.ZipFile(path).namelist()
+        if not any(entry.endswith("data.pkl") for entry in held):
+            some = ", ".join(held[:3] + ["…"] * (len(held) > 3)) or "nothing"
+            return f": it is a zip archive of {some}, which torch.save did not write. Unpack it and give the file in it"
     kind = "safetensors file" if named else "file of torch.save and no safetensors file"
     advice = "; a file of torch.save is named .pth" if named else ""
     return f" ({type(error).__name__}); it is damaged, cut off or no {kind}. Download or copy it again{advice}"

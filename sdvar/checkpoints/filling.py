@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +42,16 @@ def empty_var(weights: Weights, pyramid: ScalePyramid | None, heads: int | None 
 def empty_tokenizer(weights: Weights, pyramid: ScalePyramid) -> VQVAE:
     """The same for a VQVAE."""
     return _empty(VQVAE, tokenizer_arguments(weights) | {"patch_nums": pyramid}, weights)
+
+
+def check_values(source: object, weights: Weights) -> None:
+    """Raises CheckpointError for tensors on the meta device, but of a state dict that is there as a whole."""
+    without = [key for key, value in weights.items() if value.is_meta]
+    if without and (len(without) < len(weights) or not isinstance(source, Mapping)):
+        raise CheckpointError(
+            f"{len(without)} of its {len(weights)} tensors were saved from the meta device, without values: "
+            f"{', '.join(without[:5])}. Save the model after its weights are loaded"
+        )
 
 
 def _empty(make: Callable[..., Model], arguments: dict[str, Any], weights: Weights) -> Model:

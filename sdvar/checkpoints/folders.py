@@ -69,7 +69,7 @@ def shard_names(index: Path, name: str) -> list[str]:
 
 def _weight_map(index: Path, name: str) -> dict[str, str]:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
     except FileNotFoundError:
         raise CheckpointError(f"{name}: no such file; expected a .pth or .safetensors checkpoint") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.folders import INDEX, shard_names
@@ -19,6 +20,8 @@ SHIPPED = {TAIL: BUNDLED / "tiny" / "tail.safetensors"}  # beside the pair; its 
 ADDRESS = re.compile(r"(https?:/+)?(www\.)?(?P<host>[\w-]+(\.[\w-]+)+(:\d+)?)/(?P<path>[^?#]*)([?#].*)?")
 HOSTS = re.compile(r"(\w+\.)?(huggingface\.co|hf\.co|hf-mirror\.com)")
 PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)(/(resolve|blob|raw|tree)/(?P<revision>[^/]+)(/(?P<file>.+))?)?/?")
+NO_MODELS = ("datasets/", "spaces/")
+OTHER_ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/+.+")
 HUB_NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^/@]+(?:/[^/@]+)*)(?:@(?P<revision>[^@]+))?")
 
 
@@ -39,11 +42,11 @@ def local_file(source: str | os.PathLike) -> Path:
         return _download(name, RELEASED_REPOSITORY, RELEASED[name], None)
     if isinstance(source, str) and name in SHIPPED:
         return SHIPPED[name]
-    if not name.startswith("hf:/"):  # one slash: what pathlib makes of a hub name
+    if not name.lower().startswith("hf:/"):  # one slash: what pathlib makes of a hub name
         _refuse_address(name)
         return Path(os.path.expanduser(name))
     match = HUB_NAME.fullmatch(name)
-    if match is None or {".", ".."} & set(match["file"].split("/")):
+    if match is None or {".", ".."} & set(match["file"].split("/")) or match["repo"].startswith(NO_MODELS):
         raise CheckpointError(
             f"{name}: malformed hub name; expected the string hf://OWNER/REPO/FILE or hf://OWNER/REPO/FILE@REVISION "
             f"or one of {', '.join((*RELEASED, *SHIPPED))}"
@@ -59,13 +62,17 @@ def local_file(source: str | os.PathLike) -> Path:
 def _refuse_address(name: str) -> None:
     """Says what to give instead of an address of the web."""
     match = ADDRESS.fullmatch(name)
+    if match is None and OTHER_ADDRESS.fullmatch(name):
+        raise CheckpointError(f"{name}: an address; download the file and give its path")
     if match is None or not (name.startswith("http") or HOSTS.fullmatch(match["host"])):
         return
     page = PAGE.fullmatch(match["path"]) if HOSTS.fullmatch(match["host"]) else None
     if page is None:
         raise CheckpointError(f"{name}: an address; download the file and give its path, or hf://OWNER/REPO/FILE")
     revision = "" if page["revision"] in (None, "main") else f"@{page['revision']}"
-    raise CheckpointError(f"{name}: an address of the hub; give hf://{page['repo']}/{page['file'] or 'FILE'}{revision}")
+    raise CheckpointError(
+        f"{name}: an address of the hub; give hf://{page['repo']}/{unquote(page['file'] or 'FILE')}{revision}"
+    )
 
 
 def _download(source: str, repo: str, file: str, revision: str | None) -> Path:

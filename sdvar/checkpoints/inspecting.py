@@ -55,7 +55,8 @@ def inspect(source: str, shapes: bool = False) -> Inspected:
     Raises:
         CheckpointError: if the file cannot be read or contains no tensors.
     """
-    name, content = name_of(source), read(source, verify=False)
+    content = read(source, verify=False)
+    name = name_of(source)
     found = state_dicts(name, content)
     shown = under(name, found, chosen_path(source))
     megabytes = f"{_size(source) / 1e6:,.1f}"

@@ -15,7 +15,7 @@ from sdvar.checkpoints.choosing import choose
 from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.files import read, stated_guidance, stated_heads
-from sdvar.checkpoints.filling import Model, empty_tokenizer, empty_var, fill
+from sdvar.checkpoints.filling import Model, check_values, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.hub import BUNDLED
 from sdvar.checkpoints.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
@@ -190,6 +190,7 @@ def _opened_var(source: Source, pyramid: ScalePyramid | None, heads: int | None)
             guessed = heads is None
         else:
             guessed = False
+        check_values(source, weights)
         model = empty_var(weights, pyramid, heads)
     model.guidance_inside = stated_guidance(source)
     if guessed:
@@ -201,6 +202,7 @@ def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:
     content = read(source)
     name, weights = choose(name_of(source), content, TOKENIZER_KIND, chosen_path(source))
     with named(name):
+        check_values(source, weights)
         return _Opened(name, weights, empty_tokenizer(weights, pyramid))
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
-# Classes of plain values. Which stand-in a class gets follows from what unpickling does with it.
+# Classes of plain values. Which stand-in a class gets follows from what unpickling does with it. People write the
+# dictionary with attributes themselves, in modules of any name.
 MAPPINGS = re.compile(
-    r"collections\.(defaultdict|UserDict|ChainMap)|easydict\.EasyDict|addict(\.addict)?\.Dict|yacs\.config\.CfgNode"
-    r"|munch(\.\w+)?\.(Default)?Munch|box(\.\w+)?\.(Config|Default)?Box|ml_collections\.config_dict\.\w+\.\w*ConfigDict"
-    r"|(lightning|lightning_fabric|lightning_utilities|pytorch_lightning)(\.\w+)*\.AttributeDict"
+    r"collections\.(defaultdict|UserDict|ChainMap)|addict(\.addict)?\.Dict|ruamel\.yaml\.comments\.CommentedMap"
+    r"|munch(\.\w+)?\.(Default)?Munch|box(\.\w+)?\.(Config|Default)?Box"
+    r"|(\w+\.)*(Attr|Attribute|Easy|Dot|Frozen)(Dict|Map)|(\w+\.)*(CfgNode|\w*ConfigDict|HParams)"
 )
-SEQUENCES = re.compile(r"collections\.(deque|UserList)|builtins\.(list|tuple)")
+SEQUENCES = re.compile(r"collections\.(deque|UserList)|builtins\.(list|tuple)|ruamel\.yaml\.comments\.CommentedSeq")
 RECORDS = re.compile(
     r"numpy\.(_?core\.multiarray\.(scalar|_reconstruct)|_?core\.numeric\._frombuffer|ndarray|dtype|dtypes\.\w+DType"
     r"|bool_?|str_|bytes_|void|(u?int|float|complex)\w*|u?byte|u?short|u?longlong|(half|single|double)"
@@ -31,7 +32,7 @@ RECORDS = re.compile(
     r"|argparse\.Namespace|types\.SimpleNamespace"
     r"|pathlib\.(_local\.)?(Pure)?(Posix|Windows)?Path"
     r"|datetime\.(datetime|date|time|timedelta|timezone)|decimal\.Decimal|fractions\.Fraction|uuid\.UUID"
-    r"|builtins\.(int|float|bool|str|bytes|dict|frozenset|range|slice|object)|typing\.(Any|Union|Optional|Dict|List|Tuple)"
+    r"|builtins\.(int|float|bool|str|bytes|dict|frozenset|range|slice|object|Ellipsis|NotImplemented)|typing\.(Any|Union|Optional|Dict|List|Tuple)"
     r"|omegaconf\.(dictconfig\.DictConfig|listconfig\.ListConfig|base\.\w*Metadata|nodes\.\w+Node)"
     r"|torch\.torch_version\.TorchVersion"
 )

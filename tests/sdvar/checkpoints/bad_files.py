@@ -6,6 +6,7 @@ import gzip
 import io
 import pickle
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,14 @@ class Own:
 def pth(content: object, legacy: bool = False, **options: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=not legacy, **options)
+    return buffer.getvalue()
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "content")
     return buffer.getvalue()
 
 
@@ -96,6 +105,11 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
         pth(VAR, pickle_protocol=4),
         "was pickled in another form. Save the model's state_dict()",
     ),
+    "archive.zip": (
+        zipped("a.pth", "b.txt"),
+        "is a zip archive of a.pth, b.txt, which torch.save did not write. Unpack",
+    ),
+    "weights.npy": (b"\x93NUMPY\x01\0" * 99, "an array of NumPy; give a .pth or .safetensors file"),
     "one_byte.pth": (VAR_PTH[:1], "damaged, cut off"),
     "cut_in_head.pth": (VAR_PTH[:30], "damaged, cut off"),
     "cut_in_half.pth": (VAR_PTH[: len(VAR_PTH) // 2], "damaged, cut off"),
@@ -152,6 +166,14 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "complex.pth": (var_with(head__bias=BIAS.to(torch.complex64)), "head.bias is of torch.complex64"),
     "float8.pth": (var_with(head__bias=BIAS.to(torch.float8_e4m3fn)), "save the weights before quantisation"),
     "sparse.pth": (var_with(head__weight=VAR["head.weight"].to_sparse()), "torch.sparse_coo), expected dense"),
+    "meta.pth": (
+        pth({key: value.to("meta") for key, value in VAR.items()}),
+        "38 of its 38 tensors were saved from the",
+    ),
+    "one_meta.pth": (
+        var_with(head__bias=BIAS.to("meta")),
+        "1 of its 38 tensors were saved from the meta device, without values: head.bias. Save",
+    ),
     "short.pth": (var_with(head__bias=BIAS[:-1]), "1 mis-shaped: head.bias (63,) instead of (64,)"),
     "lacking.pth": (var_without("blocks.1.ffn.fc2.bias"), "1 missing: blocks.1.ffn.fc2.bias. Save the state_dict()"),
     "many_lacking.pth": (

@@ -94,6 +94,23 @@ def test_an_index_names_files_beside_it_alone(tmp_path, name):
     refused(folder, f"names {name!r}; expected the name of a file beside it")
 
 
+@pytest.mark.parametrize("name, words", [("a" * 5000, "File name too long"), ("a\0b", "embedded null byte")])
+def test_names_that_no_file_can_have(name, words):
+    assert words in one_error(lambda: sdvar.load_var(name))
+
+
+def test_a_name_like_that_of_a_file_beside_it(tmp_path):
+    (tmp_path / "last.pth").touch()
+    refused(tmp_path / "last.pth ", "no such file", "did you mean last.pth?")
+    refused(tmp_path / "else.pth", "expected a .pth or .safetensors checkpoint")
+
+
+def test_an_index_that_an_editor_saved(tmp_path):
+    index = sharded(tmp_path, "safetensors")
+    index.write_text(index.read_text(), encoding="utf-8-sig")
+    assert sdvar.load_var(tmp_path).depth == 2
+
+
 def test_several_indices(tmp_path):
     index = sharded(tmp_path, "bin")
     index.with_name("other.bin.index.json").write_bytes(index.read_bytes())
@@ -126,7 +143,12 @@ HUB = "https://huggingface.co/FoundationVision/var"
     ("huggingface.co/FoundationVision/var", "give hf://FoundationVision/var/FILE"),
     ("https://hf-mirror.com/a/b/raw/main/c.pth", "give hf://a/b/c.pth"),
     ("https://example.com/var_d16.pth", "an address; download the file and give its path"),
+    ("https://huggingface.co/a/b/resolve/main/var%20d16.pth", "give hf://a/b/var d16.pth"),
+    ("s3://bucket/var_d16.pth", "an address; download the file and give its path"),
+    ("file:///weights/var_d16.pth", "an address; give the path alone: /weights/var_d16.pth"),
     ("FoundationVision/var", "no such file; expected a .pth or .safetensors checkpoint; a file of the hub is hf://"),
+    ("FoundationVision/var/var_d16.pth", "no such file; expected a .pth or .safetensors checkpoint; a file of the hub"),
+    ("VAE", "no such file; expected a .pth or .safetensors checkpoint; did you mean vae?"),
 ])  # fmt: skip
 def test_pasted_addresses(address, words):
     refused(address, words)

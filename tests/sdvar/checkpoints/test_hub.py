@@ -123,7 +123,7 @@ def test_what_the_hub_lacks(hub):
 @pytest.mark.parametrize("name", [
     "hf://", "hf://var.pth", "hf://someone/var.pth", "hf://someone/weights/", "hf://someone/weights/a//b.pth",
     "hf://someone/weights/../b.pth", "hf://someone/weights/var.pth@", "hf://some one/weights/var.pth",
-    "hf:/someone/weights/var.pth",
+    "hf:/someone/weights/var.pth", "HF://someone/weights/var.pth", "hf://datasets/someone/var.pth",
 ])  # fmt: skip
 def test_malformed_names(hub, name):
     refused(name, "malformed hub name", "hf://OWNER/REPO/FILE")

@@ -162,7 +162,17 @@ def test_the_path_is_part_of_what_identifies_weights(tmp_path):
     assert len(digests) == 3 and sdvar.checkpoints.sha256(tmp_path / "run.pth") in digests
 
 
+class AttrDict(dict):
+    """A dictionary with attributes, as people write it themselves."""
+
+    def __init__(self, *arguments: object, **entries: object) -> None:
+        super().__init__(*arguments, **entries)
+        self.__dict__ = self
+
+
 EXTRAS = {
+    "own dictionary": AttrDict(depth=16, inner=AttrDict(width=3)),
+    "constants": [Ellipsis, NotImplemented, 1j, bytearray(b"a")],
     "namespace": argparse.Namespace(depth=16, out=pathlib.Path("runs"), seen={1, 2}),
     "simple namespace": types.SimpleNamespace(depth=16),
     "numpy scalars": {"loss": np.float64(0.1), "step": np.int64(3), "done": np.bool_(True), "name": np.str_("a")},
