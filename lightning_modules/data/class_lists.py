@@ -14,7 +14,7 @@ from lightning_modules.data.label_ranges import IMAGES_LIMIT, RANGE, parse_range
 SEED_LIMIT = 2**40  # the seeds of images lie below; arms with other seeds use those above
 
 # longer ones are neither labels nor seeds, and Python refuses to read very long ones
-_INT = re.compile(r"\s*-?\d{1,18}\s*")
+_INT = re.compile(r"\s*(-?\d{1,18})(?:\.0*)?\s*")  # a gap in a column turns its other numbers to 3.0
 _DIGITS = re.compile(r"[\s\d-]+")
 
 
@@ -68,6 +68,8 @@ def read_class_list(labels: str | int | Sequence[int | str]) -> ClassList:
         if not all(map(RANGE.fullmatch, parts)) and _is_file(labels):
             return _checked(read_file(Path(labels).expanduser()))
         return _from_parts(parts, labels)
+    if not isinstance(labels, int | Sequence):
+        raise ValueError(f"labels: expected ints >= 0, ranges, names or a file, got {short(labels)}")
     return _from_parts([labels] if isinstance(labels, int) else labels)
 
 
@@ -142,9 +144,9 @@ def _checked(listed: Listed) -> ClassList:
 
 def _as_int(value: object) -> int | None:
     """An int, also one written as text; None for anything else."""
-    if isinstance(value, str) and _INT.fullmatch(value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():  # one fraction or gap turns a column's other numbers to these
+    if isinstance(value, str) and (found := _INT.fullmatch(value)):
+        return int(found[1])
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

@@ -19,10 +19,11 @@ from lightning_modules.data.class_names import SHARED, WNID, imagenet_label, ima
 from lightning_modules.data.label_ranges import RANGE, check_count, parse_ranges
 from sdvar.command_line import did_you_mean
 
-TABLES = (".csv", ".parquet", ".json", ".jsonl")  # other files are text
+TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")  # other files are text
 COLUMNS = ("label", "seed", "index")
 NUMBER = re.compile(r"\s*\d{1,6}\s*")
-NUMBERED = re.compile(r"\s*(\d{1,6})[\s,:]+(.*[^\W\d].*)")  # 207 golden retriever
+NUMBERED = re.compile(r"\{?\s*(\d{1,6})[\s,:]+(.*[^\W\d].*)")  # 207 golden retriever, or a line of a Python dict
+COMMENT = re.compile(r"(^|\s)#.*")
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ def _from_text(path: Path) -> Listed:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"labels: {path} is not a text file; tables end in {', '.join(TABLES)}") from None
+        raise ValueError(
+            f"labels: {path} is no text in UTF-8; save it as such. Tables end in {', '.join(TABLES)}"
+        ) from None
     numbers: list[int] = []
     labels: list[object] = []
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
+        line = COMMENT.sub("", line).strip()
+        if line:
             found = _of_line(line, f"{path}, line {number}")
             check_count(len(labels) + len(found), str(path))
             numbers += [number] * len(found)
@@ -83,7 +87,7 @@ def _of_line(line: str, place: str) -> list[object]:
     if WNID.fullmatch(line):
         return [line]
     if numbered := NUMBERED.fullmatch(line):
-        return [_numbered(numbered[1], numbered[2], place)]
+        return [_numbered(numbered[1], numbered[2].strip(" ,{}'\""), place)]
     parts = [part.strip().strip("\"'") for part in line.rstrip().removesuffix(",").split(",")]
     if all(map(RANGE.fullmatch, parts)):
         return [number for part in parts for number in _ranges_of(part, place)]
@@ -100,7 +104,7 @@ def _ranges_of(part: str, place: str) -> list[int]:
 def _numbered(number: str, name: str, place: str) -> str:
     """The WordNet id of ``207: golden retriever``, if the name or the WordNet id after the number is that class's."""
     label, wnids = int(number), list(imagenet_wnids())
-    if label < len(wnids) and _is_of(label, name):
+    if label < len(wnids) and any(_is_of(label, one) for one in (name, *name.split(","))):
         return wnids[label]
     raise ValueError(
         f"labels: {place}: expected after {short(label)} the name or the WordNet id of that class, or the number "
@@ -158,9 +162,9 @@ def _listed(names: Iterable[str]) -> str:
 
 def _columns(path: Path) -> dict[str, list]:
     """The columns of a table by name; values of a CSV file are text."""
-    readers = {".csv": _csv, ".parquet": _parquet}
+    readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
     names, rows = _read(path, readers.get(path.suffix.lower(), _json))
-    names = [name.strip() for name in names]
+    names = [name.strip().lower() for name in names]
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
         raise ValueError(f"labels: {path}: expected each column once, got {short(doubled[0])} twice")
@@ -171,6 +175,8 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     """What a reader finds in a file; ValueError if it cannot be read."""
     try:
         return reader(path)
+    except UnicodeDecodeError:
+        raise ValueError(f"labels: {path} is no text in UTF-8; save it as such") from None
     except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
         raise ValueError(
             f"labels: {path} cannot be read as a table with rows: {' '.join(str(error).split())}"
@@ -178,8 +184,12 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 
 def _csv(path: Path) -> tuple[list[str], list[Sequence]]:
+    """A spreadsheet separates columns by commas, semicolons or tabs, as the language of its user has it."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file, strict=True) if row]
+        first = file.readline()
+        file.seek(0)
+        separator = next((mark for mark in ",;\t" if mark in first), ",")
+        rows = [row for row in csv.reader(file, strict=True, delimiter=separator) if row]
     names = rows.pop(0) if rows else []
     for number, row in enumerate(rows, start=1):
         if len(row) > len(names):
@@ -191,7 +201,7 @@ def _parquet(path: Path) -> tuple[list[str], list[Sequence]]:
     with pyarrow.parquet.ParquetFile(path) as file:
         check_count(file.metadata.num_rows, str(path))
         names = file.schema_arrow.names
-        wanted = file.read(columns=[name for name in names if name.strip() in COLUMNS])
+        wanted = file.read(columns=[name for name in names if name.strip().lower() in COLUMNS])
         columns = {name: wanted[name].to_pylist() for name in wanted.column_names}
         empty = [None] * file.metadata.num_rows
     return names, list(zip(*(columns.get(name, empty) for name in names)))

@@ -18,14 +18,16 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from eval.metrics.images.folders import image_files, is_arm
+from eval.metrics.images.folders import image_files, is_arm, suffixes
 from eval.metrics.images.sets import ArrayImages, FileImages, ResizedImages, TableImages, UniformImages
 from lightning_modules.run.rows import read_rows
+from sdvar.command_line import did_you_mean
 
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"
 LARGEST = 1e30  # of a feature's mean or covariance: their products are finite
 ROUNDING = 1e-3  # of its largest entry: how far a covariance of float32 features may be from an exact one
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 log = logging.getLogger("sdvar.images")
 
 Statistics = dict[str, np.ndarray]  # mean "mu" (C,) and covariance "sigma" (C, C) of features
@@ -110,7 +112,9 @@ def find_format(source: Path | str) -> tuple[Format, Path]:
     path = Path(os.path.expanduser(rest if named else source))
     found = named or next((kind for kind in FORMATS if kind.matches(path)), None)
     if found is None or not path.exists():
-        problem = "is not a set of images" if path.exists() else "does not exist"
+        problem = _instead(path) if path.exists() else f"does not exist{did_you_mean(str(source), (BUNDLED,))}"
+        if "://" in str(source):
+            path, problem = source, "is an address, and references are not downloaded; give what is on this machine"
         raise ValueError(f"{path} {problem}; allowed: {', '.join(kind.help for kind in FORMATS)}")
     return found, path
 
@@ -120,9 +124,30 @@ def _read_folder(path: Path) -> tuple[Dataset, None]:
     if is_arm(path):
         return FileImages.of_rows(path, read_rows(path / "manifest.csv", ("index", "file"))), None
     files, skipped = image_files(path)
+    if not files:
+        raise ValueError(f"{path} has no images{_tables(path)}")
     if skipped:
         log.warning("%s: %s images; skipped: %s", path, f"{len(files):,}", skipped)
     return FileImages(files), None
+
+
+def _tables(folder: Path) -> str:
+    """What to do about a folder of tables, as `datasets` and the hub keep images."""
+    names = [path.name for path in folder.rglob("*") if path.suffix in (".parquet", ".arrow")][:1]
+    if not names:
+        return ""
+    if names[0].endswith(".parquet"):
+        return f", but tables such as {names[0]}; give parquet:{folder}"
+    return f", but tables such as {names[0]}; write them with Dataset.to_parquet and give the file"
+
+
+def _instead(path: Path) -> str:
+    """What a path that is no set of images is, and what to do."""
+    if path.suffix.lower() in suffixes():
+        return "is one image; give a folder of them"
+    if path.suffix.lower() in ARCHIVES:
+        return "is an archive; unpack it and give the folder"
+    return "is not a set of images"
 
 
 def _read_npz(path: Path) -> tuple[Dataset | None, Statistics | None]:
@@ -235,13 +260,13 @@ FORMATS = (
         "npz",
         "an .npz of images, uint8 (N, H, W, 3), or of the statistics mu and sigma",
         _read_npz,
-        lambda path: path.is_file() and path.suffix == ".npz",
+        lambda path: path.is_file() and path.suffix.lower() == ".npz",
     ),
     Format(
         "parquet",
         "a .parquet file with an image column, parquet:PATH (a file or a folder of them)",
         _read_parquet,
-        lambda path: path.is_file() and path.suffix == ".parquet",
+        lambda path: path.is_file() and path.suffix.lower() == ".parquet",
         _parquet_class_names,
     ),
     Format("imagefolder", "imagefolder:PATH", _read_imagefolder),

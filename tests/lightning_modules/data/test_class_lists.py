@@ -56,6 +56,9 @@ ROWS = [{"label": 3, "seed": 7, "index": 2}, {"label": 1, "seed": 8, "index": 0}
     ("name", "content"),
     [
         ("a.csv", "\ufefffile,index,label,seed\nx.png,2, 3,7\n\ny.png,0,1,8\n"),
+        ("semicolons.csv", "index;label;seed\n2;3;7\n0;1;8\n"),
+        ("a.tsv", "index\tlabel\tseed\n2\t3\t7\n0\t1\t8\n"),
+        ("gap.csv", "index,label,seed\n2.0,3.0,7\n0.0,1.0,8.\n"),
         ("a.json", json.dumps(ROWS)),
         ("a.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS)),
         ("a.parquet", {key: [row[key] for row in ROWS] for key in ROWS[0]}),
@@ -94,6 +97,8 @@ WNIDS = {"0": ["n01440764", "tench"], "134": ["n02012849", "crane"], "517": ["n0
         ("of_number.json", '{"980": "volcano"}', [980]),
         ("numbered.txt", "0: tench\n134 crane\n517,crane\n", [0, 134, 517]),
         ("one_line.txt", "tench, goldfish,\n", [0, 1]),
+        ("dict.txt", "{0: 'tench, Tinca tinca',\n 134: \"crane\",\n 1: 'goldfish, Carassius auratus'}\n", [0, 134, 1]),
+        ("comments.txt", "# two\n3 # stingray\n134 crane  # the bird\n", [3, 134]),
         ("ranges.txt", '# animals\n0-3\n7,9\n\n"tench",\n', [0, 1, 2, 3, 7, 9, 0]),
         ("wnids.csv", "label\nn02012849\n", [134]),
     ],
@@ -170,6 +175,8 @@ def test_an_edited_file_is_read_anew(tmp_path):
         ([-1], "got -1"),
         ([1.5], "got 1.5"),
         ([True], "got True"),
+        (3.5, "labels: expected ints >= 0, ranges, names or a file, got 3.5"),
+        ({1: 2}, "got {1: 2}"),
         ("0-99999999", "gives 100,000,000 labels; expected at most 1,000,000"),
         ("9" * 400, "expected ints >= 0.*, got '9{50,60}…"),
         ("0-" + "9" * 400, "expected ints >= 0.*, got '0-9{50,60}…"),
@@ -200,7 +207,7 @@ def test_wrong_labels_are_named(given, error):
         ("l.json", "[[1]]", r"entry 1: expected a label \(an int >= 0\), got \[1\]"),
         ("l.txt", "3 4\n", "line 1: .*got '3 4'"),
         ("l.txt", "\n", "expected one label per line, got none"),
-        ("l.csv", "label\n1\n2.0\n", r"l.csv, row 2: expected a label \(an int >= 0\), got '2.0'"),
+        ("l.csv", "label\n1\n2.5\n", r"l.csv, row 2: expected a label \(an int >= 0\), got '2.5'"),
         ("l.csv", "label,seed\n1,2\n,3\n", "row 2: .*got none"),
         ("l.csv", "label,seed\n1,2\n1\n", f"row 2: expected as seed an int from 0 to {2**40 - 1}, got none"),
         ("l.csv", "label,seed\n1,-2\n", "row 1: expected as seed an int from 0 .* got '-2'"),
@@ -242,8 +249,8 @@ def test_a_path_is_no_pattern(tmp_path):
         assert read_class_list(str(tmp_path / name)).labels == [label]
 
 
-def test_blanks_around_the_names_of_columns_mean_nothing(tmp_path):
-    classes = read_class_list(write(tmp_path, "l.csv", "label, seed\n1, 5\n"))
+def test_blanks_around_the_names_of_columns_and_their_case_mean_nothing(tmp_path):
+    classes = read_class_list(write(tmp_path, "l.csv", "Label, seed\n1, 5\n"))
     assert (classes.labels, classes.seeds) == ([1], [5])
 
 
@@ -252,8 +259,11 @@ def test_what_is_no_table_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"l\.parquet cannot be read as a table with rows: Parquet"):
         read_class_list(str(tmp_path / "l.parquet"))
     (tmp_path / "l.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(ValueError, match=r"l\.txt is not a text file; tables end in \.csv, \.parquet"):
+    with pytest.raises(ValueError, match=r"l\.txt is no text in UTF-8; save it as such\. Tables end in \.csv, "):
         read_class_list(str(tmp_path / "l.txt"))
+    (tmp_path / "l.csv").write_text("label\n1\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"l\.csv is no text in UTF-8; save it as such"):
+        read_class_list(str(tmp_path / "l.csv"))
 
 
 def test_a_label_beyond_the_models_classes_is_refused_where_it_stands(tmp_path):

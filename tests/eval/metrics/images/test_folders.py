@@ -53,6 +53,37 @@ def test_a_clean_folder_says_nothing(tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("name, words", [
+    ("a.zip", "a.zip is an archive; unpack it and give the folder; allowed: a folder of images"),
+    ("a.png", "a.png is one image; give a folder of them; allowed"),
+    ("a.npy", "a.npy is not a set of images; allowed"),
+    ("pages/data.arrow", "pages has no images, but tables such as data.arrow; write them with Dataset.to_parquet"),
+    ("pages/0.parquet", "pages has no images, but tables such as 0.parquet; give parquet:"),
+    ("pages/a.txt", "pages has no images"),
+])  # fmt: skip
+def test_what_lies_in_the_place_of_images(tmp_path, name, words):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with pytest.raises(ValueError, match=words):
+        open_source(tmp_path / name.partition("/")[0])
+
+
+@pytest.mark.parametrize("source, words", [
+    ("bundle", "bundle does not exist; did you mean bundled"),
+    ("https://example.com/a.npz", "https://example.com/a.npz is an address, and references are not downloaded"),
+])  # fmt: skip
+def test_a_reference_that_is_not_there(source, words):
+    with pytest.raises(ValueError, match=words):
+        open_source(source)
+
+
+def test_an_npz_in_upper_case(tmp_path):
+    with (tmp_path / "A.NPZ").open("wb") as file:
+        np.savez(file, np.zeros((2, 8, 8, 3), np.uint8))
+    assert len(open_images(tmp_path / "A.NPZ")) == 2
+
+
 @pytest.mark.parametrize("suffix", ["png", "PNG", "webp", "bmp", "tif", "TIFF", "gif", "ppm", "tga", "apng", "jp2"])
 def test_other_formats_of_pillow(tmp_path, suffix):
     picture(tmp_path, f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
