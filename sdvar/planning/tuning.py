@@ -34,6 +34,7 @@ NOTHING = Spans((1,))  # drafts nothing
 MOST_SECONDS = 15.0
 SHARE_OF_RUN = 0.02  # where that is more
 SHORT_RUN = 0.1  # of a short run no more than this, as far as it suffices
+HALF = 0.5  # of a run too short for that, so that measuring never takes longer than what it could save time of
 LEAST_GAIN = 0.02  # of the baseline's time; less is not worth the draft's memory and may be a bias of the measurement
 HOPEFUL = 1.05  # expected share of the baseline's time up to which what the model does not cover is measured
 NEEDED, AMPLE = 18, 60  # decodes' time that measuring takes at least, and that suffices in a short run
@@ -224,7 +225,7 @@ def allowed_seconds(seconds: float, taken: float, batches: float) -> float:
         batches: decodes of the run; 0 if unknown.
     """
     most = max(seconds, SHARE_OF_RUN * batches * taken)
-    return min(most, taken * max(AMPLE, SHORT_RUN * batches)) if batches else most
+    return min(most, taken * min(max(AMPLE, SHORT_RUN * batches), HALF * batches)) if batches else most
 
 
 def _plain_seconds(

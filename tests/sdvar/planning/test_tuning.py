@@ -92,7 +92,8 @@ def test_measuring_that_takes_too_long_is_not_begun(pair, measured):
 
 def test_the_time_to_spend():
     assert tuning.allowed_seconds(15, 0.1, 0) == 15
-    assert tuning.allowed_seconds(15, 0.1, 20) == pytest.approx(6)  # a short run: as much as suffices
+    assert tuning.allowed_seconds(15, 0.1, 20) == pytest.approx(1)  # of a very short run no more than half
+    assert tuning.allowed_seconds(15, 0.1, 200) == pytest.approx(6)  # a short run: as much as suffices
     assert tuning.allowed_seconds(15, 0.1, 1000) == pytest.approx(10)  # a tenth
     assert tuning.allowed_seconds(15, 0.1, 5000) == 15
     assert tuning.allowed_seconds(15, 0.1, 20_000) == pytest.approx(40)  # two percent
