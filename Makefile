@@ -36,7 +36,6 @@ gpu: $(STAMP)
 test: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 	$(PY) -m pytest $(WORKERS) $(ARGS)
 
 proof: $(STAMP)

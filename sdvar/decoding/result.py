@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -82,6 +84,7 @@ class ScaleCounts:
         """
         self.drafted_tokens[scale] += tokens * len(rounds)
         self.agreed_tokens[scale] += sum(agreed)
-        for number, yes in zip(rounds, accepted):
-            self.drafted_rounds[number, scale] += 1
-            self.accepted_rounds[number, scale] += yes
+        for number, images in Counter(rounds).items():
+            self.drafted_rounds[number, scale] += images
+        for number, images in Counter(compress(rounds, accepted)).items():
+            self.accepted_rounds[number, scale] += images

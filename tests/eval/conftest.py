@@ -6,7 +6,9 @@ import pytest
 
 from tests.eval.finished_run import arms, write_run
 from tests.paths import ROOT
+from tests.unplotted import unplotted
 
+__all__ = ["unplotted"]
 REFERENCE = ROOT / "eval" / "bundled" / "fashion_mnist_test.parquet"
 OPTIONS = """
     --sampling.top_k 0 --sampling.top_p 0 --images_per_class 2 --repeats 2 --batch_size 6 --threads 1 --accelerator cpu

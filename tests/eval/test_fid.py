@@ -332,7 +332,8 @@ def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch):
+@pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.proof)])
+def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch, devices):
     """The config for ImageNet with small models: only the command line differs."""
     command = ["predict", "--config", str(ROOT / "configs" / "predict_imagenet.yaml")]
     for name, file in pair_files.items():
@@ -340,8 +341,8 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     command += ["--model.init_args.engine.threads", "1", "--trainer.accelerator", "cpu"]
     command += ["--data.init_args.labels", "0-4", "--data.init_args.images_per_class", "5"]
     command += ["--data.init_args.batch_size", "10", "--trainer.devices"]
-    two = [sys.executable, "-m", "lightning_modules", *command, "2"]
-    result = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    first = [sys.executable, "-m", "lightning_modules", *command, devices]
+    result = subprocess.run(first, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if " calls of the target and " not in line]
     assert "speculative: " in result.stderr  # and nothing of seeds, loggers and trees
@@ -358,7 +359,7 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
     settings = yaml.safe_load((out / "settings.yaml").read_text())
     chosen = settings["arms"]["speculative"]["resolved"]["init_args"]
     drafts = chosen["gamma"] != {"class_path": "sdvar.Spans", "init_args": {"scales": [1]}}
-    with (out / "speculative" / "manifest.csv").open(newline="") as rows:  # of both processes
+    with (out / "speculative" / "manifest.csv").open(newline="") as rows:  # of all processes
         assert {int(row["draft_calls"]) > 0 for row in csv.DictReader(rows)} == {drafts}
     assert (settings["precision"], settings["engine"]["tf32"], settings["sampling"]["top_k"]) == (
         "bf16-true",

@@ -79,6 +79,7 @@ def test_coupled_equals_baseline_in_float64(tiny):
         assert all(torch.equal(a, b[three]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
 
 
+@pytest.mark.proof
 def test_coupled_equals_baseline_in_float64_one_by_one(tiny):
     check_coupled(tiny, 5, 1, [sdvar.Speculative(2), sdvar.Speculative(3, redraft="target")])
 

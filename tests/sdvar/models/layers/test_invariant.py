@@ -197,7 +197,7 @@ def decoded(dtype, strategy, images, batch):
 def test_coupled_is_the_baseline_in_every_batch(dtype, images):
     """Tokens and pixels on the bundled pair; `make proof` does it for 1,000 images."""
     tokens, pixels = decoded(dtype, sdvar.Baseline(), images, 1)
-    for strategy in (sdvar.Baseline(), STRATEGIES[1], *STRATEGIES[-2:]):
+    for strategy in (sdvar.Baseline(), STRATEGIES[1], STRATEGIES[-1]):
         again, same_pixels = decoded(dtype, strategy, images, 3)
         assert torch.equal(again, tokens) and torch.equal(same_pixels, pixels), strategy
 
