@@ -38,7 +38,7 @@ def decode(
         labels: B class labels, 0 .. num_classes; ``num_classes`` is the null class.
         seeds: B seeds, any signed 64-bit ints.
         strategy: Baseline, Speculative, Handoff, Parallel. With gamma "auto" the first decode of a batch size takes
-            longer, up to some 15 seconds: it measures what is fastest, see `sdvar.tune`.
+            the time of some 30 more, at most 15 seconds: it measures what is fastest. `sdvar.tune` measures longer.
         sampling: guidance and filters; ``Sampling()`` if None.
         images: whether to run the tokenizer's decoder.
         clock: measures the time of the parts, see sdvar.decoding.timing; None for no such measurement.

@@ -40,6 +40,7 @@ HOPEFUL = 1.05  # expected share of the baseline's time up to which what the mod
 NEEDED, AMPLE = 18, 60  # decodes' time that measuring takes at least, and that suffices in a short run
 FIRST = 4  # a first decode on a CPU takes less than so many times the time of a later one
 TURNS = 4, 100  # of the timing, at least and at most
+CALLS = 60  # decodes that a first call of `sdvar.decode` is taken to be followed by
 REPLAYED = 8  # batches on which a fixed gamma is replayed
 IMAGES = 64  # on which agreement is measured, at most
 
@@ -118,7 +119,7 @@ def resolved(strategy: Strategy, pair: ModelPair, sampling: Sampling, batch: int
         return strategy
     key = tuned_key(strategy, pair, sampling, batch)
     if key not in pair.tuned:
-        choice = choose(strategy, pair, sampling, batch)
+        choice = choose(strategy, pair, sampling, batch, batches=CALLS)
         pair.tuned[key] = choice.strategy
         log.info("batch %d: %s", batch, choice)
     return pair.tuned[key]

@@ -143,7 +143,8 @@ def test_another_rule_goes_by_its_own_acceptance(pair, measured):
 def test_a_decode_chooses_once_per_sampling_and_batch_size(monkeypatch):
     pair, asked = close_pair(), []
 
-    def choose(strategy, pair, sampling, batch):
+    def choose(strategy, pair, sampling, batch, batches):
+        assert batches == tuning.CALLS
         asked.append((sampling, batch))
         return tuning.Choice(sdvar.Speculative(sdvar.Spans((2, 1, 1))), "")
 
