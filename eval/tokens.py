@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -33,6 +34,7 @@ for `python -m lightning_modules distil --tokens`. The same command again makes 
 the further ones."""
 EXAMPLES = """examples:
   python eval/tokens.py --images 4096 --out runs/tokens                             # the bundled target's
+  python eval/tokens.py --images 4096 --distributions --out runs/tokens             # and what it made of them
   python eval/tokens.py --target var_d30.pth --tokenizer vae_ch160v4096z32.pth --images 1000000 \\
       --precision bf16-true --devices 8 --out tokens/d30
   python eval/tokens.py --encode photos --out runs/photo_tokens                     # photos/0/a.png, photos/1/…"""
@@ -51,6 +53,12 @@ def build_parser() -> ArgumentParser:
         type=str | None,
         help="images of your own to encode, not to sample: a folder with a sub-folder per class, or a .parquet file "
         "with the columns image and label; they are brought to the tokenizer's size",
+    )
+    add(
+        "--distributions",
+        type=bool,
+        default=False,
+        help="keep the target's guided and filtered distributions too, with which a training does not run it again",
     )
     add("--seed", type=Seed, default=0, help="of the images; those of a training with this seed are the same")
     add("--batch_size", type=Count, default=64, help="images made together")
@@ -190,10 +198,12 @@ def _sampling(options: Namespace) -> Task:
         sampling=options.sampling.as_dict(),
         seed=options.seed,
         precision=options.precision,
+        distributions=options.distributions,
     )
     images = Images(options.seed, target.num_classes, options.batch_size)
     count = SAMPLED if options.images is None else options.images
-    return Task(TokenSampler(teacher), origin, count, lambda numbers: dict(zip(("label", "seed"), images.of(numbers))))
+    maker = TokenSampler(teacher, options.distributions)
+    return Task(maker, origin, count, lambda numbers: dict(zip(("label", "seed"), images.of(numbers))))
 
 
 def _encoding(options: Namespace) -> Task:
@@ -202,21 +212,30 @@ def _encoding(options: Namespace) -> Task:
     import sdvar
     from eval.metrics.images.labelled import open_labelled
     from lightning_modules.distilling.shards import Origin
+    from lightning_modules.distilling.teacher import Teacher
     from lightning_modules.distilling.token_makers import TokenEncoder
 
     target, tokenizer, weights = _models(options)
-    sdvar.ModelPair(target, target, tokenizer)  # or says why they do not go together
+    teacher = Teacher(target, tokenizer, sdvar.Sampling(**options.sampling.as_dict()))  # or says why they do not fit
     given = open_labelled(Path(options.encode).expanduser(), tokenizer.image_size, target.num_classes)
     count = len(given.labels) if options.images is None else options.images
     if count > len(given.labels):
         raise ValueError(f"images: {options.encode} has {len(given.labels):,}, got {count:,}; leave it out for all")
     origin = Origin(f"images {given.digest[:16]}", weights["tokenizer"], list(target.pyramid.patch_nums))
+    if options.distributions:
+        origin = replace(
+            origin,
+            teacher=weights["target"],
+            sampling=options.sampling.as_dict(),
+            precision=options.precision,
+            distributions=True,
+        )
 
     def load(numbers: Tensor) -> dict[str, Tensor]:
         pixels = torch.stack(given.images.__getitems__(numbers.tolist()))
         return {"label": torch.from_numpy(given.labels)[numbers], "pixels": pixels}
 
-    return Task(TokenEncoder(tokenizer), origin, count, load)
+    return Task(TokenEncoder(tokenizer, teacher if options.distributions else None), origin, count, load)
 
 
 if __name__ == "__main__":

@@ -113,10 +113,14 @@ class Distiller(LightningModule):
     def lesson(self, batch: int) -> Lesson:
         """The images of this process' part of a batch."""
         labels, seeds = self.images.training(batch)
-        known = None
+        known, on_policy = None, self.schedule.is_on_policy(batch)
         if self.stored is not None:
-            labels, known = self.stored.images(self.images.numbers(batch))
-        if not self.schedule.is_on_policy(batch):
+            numbers = self.images.numbers(batch)
+            labels, known = self.stored.images(numbers)
+            if self.stored.distributions and not on_policy:
+                logits = self.stored.logits(numbers, self.student.codebook_size, self.device)
+                return self.teacher.stored_lesson(labels, seeds, self.role.last, known, logits)
+        if not on_policy:
             return self.teacher.lesson(labels, seeds, self.role.last, known=known)
         entry = self.role.entry(batch)
         lesson = self.teacher.lesson(labels, seeds, self.role.last, self.student, entry, known)
@@ -124,7 +128,7 @@ class Distiller(LightningModule):
         return lesson
 
     def both(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
-        """Guided logits of target and student for the scales of the role, (B, T, V) each."""
+        """Guided logits of target, filtered, and student for the scales of the role, (B, T, V) each."""
         first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
         draft = guided_logits(
             self.student, lesson.labels.to(self.device), lesson.inputs, first, last, self.teacher.sampling

@@ -1,13 +1,15 @@
 """Token shards: Parquet files of images as tokens, each of which says where its images come from.
 
 A row is an image: ``index``, ``label``, ``seed`` (null for images of a user's own) and ``tokens``, a list of L uint16
-(uint32 for a codebook of more than 65,536). pyarrow and `datasets` read them as they are.
+(uint32 for a codebook of more than 65,536). Where the target's distributions are kept, ``kept`` has a bit for each of
+the V tokens of each of the L places, rounded up to bytes (`numpy.packbits`): whether the filters leave it; ``logits``
+has the logits of those that they leave, float16, less the highest of the place. pyarrow and `datasets` read all of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from sdvar.atomic import replacing
 
 KEY = b"sdvar_tokens"  # of an `Origin`, in the metadata of a file's schema
 SUFFIX = ".parquet"
+DISTRIBUTIONS = ("kept", "logits")  # the columns
 AGAIN = "remove it, and the command that made it makes its images again"
 
 
@@ -31,10 +34,11 @@ class Origin:
         source: "target" if it sampled them, else "images" and a digest of the list of those that were encoded.
         tokenizer: digest of its weights.
         patch_nums: sides of the scales.
-        teacher: digest of the target's weights; None for encoded images.
-        sampling: arguments of `sdvar.Sampling`; None for encoded images.
+        teacher: digest of the target's weights; None for encoded images alone.
+        sampling: arguments of `sdvar.Sampling`; None for encoded images alone.
         seed: which the seeds of the images follow from; None for encoded images.
         precision: of the models.
+        distributions: whether the target's guided and filtered ones are kept. If so, teacher and sampling are theirs.
     """
 
     source: str
@@ -44,6 +48,7 @@ class Origin:
     sampling: dict[str, Any] | None = None
     seed: int | None = None
     precision: str = "32-true"
+    distributions: bool = False
 
     def differences(self, other: Origin, names: Sequence[str]) -> list[str]:
         """Which of some attributes another origin has otherwise, such as "seed 0, expected 1"."""
@@ -63,6 +68,7 @@ def write_shard(
     labels: Sequence[int],
     seeds: Sequence[int | None],
     tokens: np.ndarray,
+    distributions: Mapping[str, Sequence[bytes]] | None = None,
 ) -> Path:
     """Write images as a shard that is named by the first of them; it appears whole or not at all.
 
@@ -71,20 +77,21 @@ def write_shard(
         origin: of the images.
         index, labels, seeds: of the N images.
         tokens: int (N, L).
+        distributions: their columns, if they are kept. Each image is a row group then, so that one can be read alone.
     """
     kind = pyarrow.uint16() if tokens.max(initial=0) < 1 << 16 else pyarrow.uint32()
     flat = pyarrow.array(tokens.reshape(-1), kind)
-    table = pyarrow.table(
-        {
-            "index": pyarrow.array(index, pyarrow.int64()),
-            "label": pyarrow.array(labels, pyarrow.int32()),
-            "seed": pyarrow.array(seeds, pyarrow.int64()),
-            "tokens": pyarrow.FixedSizeListArray.from_arrays(flat, tokens.shape[1]),
-        }
-    ).replace_schema_metadata({KEY: json.dumps(asdict(origin)).encode()})
+    columns = {
+        "index": pyarrow.array(index, pyarrow.int64()),
+        "label": pyarrow.array(labels, pyarrow.int32()),
+        "seed": pyarrow.array(seeds, pyarrow.int64()),
+        "tokens": pyarrow.FixedSizeListArray.from_arrays(flat, tokens.shape[1]),
+    }
+    columns |= {name: pyarrow.array(column, pyarrow.binary()) for name, column in (distributions or {}).items()}
+    table = pyarrow.table(columns).replace_schema_metadata({KEY: json.dumps(asdict(origin)).encode()})
     file = folder / f"{index[0]:010d}{SUFFIX}"
     with replacing(file) as stream:
-        parquet.write_table(table, stream, compression="zstd")
+        parquet.write_table(table, stream, row_group_size=1 if distributions else None, compression="zstd")
     return file
 
 

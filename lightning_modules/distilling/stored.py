@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.arm import BASELINE
+from lightning_modules.distilling.distributions import Distributions
 from lightning_modules.distilling.shards import Origin, read_columns, read_origin, shards
 from lightning_modules.run.finished import FinishedRun, read_run
 from lightning_modules.sampling_options import SAMPLING
@@ -27,21 +28,33 @@ class StoredImages:
         labels: int64 (N,).
         tokens: of any integer type (N, L); uint16 takes 1.4 kB an image of 680 tokens.
         seed: of the order, which is another one in each pass over them.
+        distributions: of the target, if they are stored too.
     """
 
     labels: np.ndarray
     tokens: np.ndarray
     seed: int = 0
+    distributions: Distributions | None = None
 
     def images(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Labels and tokens of images by number, from 0 without end: int64 (n,) and (n, L)."""
-        count = len(self.labels)
-        rows = [int(_order(self.seed, number // count, count)[number % count]) for number in numbers.tolist()]
+        rows = self._rows(numbers)
         return torch.from_numpy(self.labels[rows]), torch.from_numpy(self.tokens[rows].astype(np.int64))
 
+    def logits(self, numbers: Tensor, codebook: int, device: torch.device) -> Tensor:
+        """The target's of the same images, filtered: float32 (n, L, ``codebook``)."""
+        assert self.distributions is not None
+        return self.distributions.read(self._rows(numbers), codebook, device)
+
+    def _rows(self, numbers: Tensor) -> list[int]:
+        count = len(self.labels)
+        return [int(_order(self.seed, number // count, count)[number % count]) for number in numbers.tolist()]
+
     def digest(self) -> str:
-        """SHA-256 of labels and tokens."""
-        return hashlib.sha256(self.labels.tobytes() + np.ascontiguousarray(self.tokens).data).hexdigest()
+        """SHA-256 of labels and tokens, and of whether there are distributions, which follow from them."""
+        digest = hashlib.sha256(self.labels.tobytes() + np.ascontiguousarray(self.tokens).data)
+        digest.update(b"distributions" if self.distributions else b"")
+        return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=2)  # a batch may lie across two passes
@@ -79,33 +92,37 @@ def read_stored(path: Path | str, wanted: Wanted, seed: int) -> StoredImages:
             pyramid or another sampling, or damaged.
     """
     path = Path(path).expanduser()
-    files = shards(path)
+    files, distributions = shards(path), None
     if files:
-        labels, tokens = _of_shards(path, files, wanted)
+        labels, tokens, distributions = _of_shards(path, files, wanted)
     else:
         labels, tokens = _of_baseline(path, wanted)
     if labels.min() < 0 or labels.max() >= wanted.classes:
         got = f"{labels.min()} to {labels.max()}"
         raise ValueError(f"tokens: {path}: expected labels 0 to {wanted.classes - 1}, got {got}")
-    return StoredImages(labels, tokens, seed)
+    return StoredImages(labels, tokens, seed, distributions)
 
 
-def _of_shards(path: Path, files: list[Path], wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
-    for file in files:
-        _check_fit(path, wanted, read_origin(file))
+def _of_shards(path: Path, files: list[Path], wanted: Wanted) -> tuple[np.ndarray, np.ndarray, Distributions | None]:
+    origins = [read_origin(file) for file in files]
+    for origin in origins:
+        _check_fit(path, wanted, origin)
     length = sum(side * side for side in wanted.patch_nums)
     columns = [read_columns(file, ["index", "label", "tokens"], length) for file in files]
     index, labels, tokens = (np.concatenate(parts) for parts in zip(*columns))
     if not len(index):
         raise ValueError(f"tokens: {path} has no images")
     order = np.argsort(index, kind="stable")  # whatever processes wrote them
-    return labels[order], tokens[order]
+    distributions = None
+    if all(origin.distributions for origin in origins):
+        distributions = Distributions(files, [len(of_file) for of_file, *_ in columns], order)
+    return labels[order], tokens[order], distributions
 
 
 def _check_fit(path: Path, wanted: Wanted, origin: Origin) -> None:
     ours = {"patch_nums": list(wanted.patch_nums), "weights of the tokenizer": wanted.weights["tokenizer"]}
     theirs: dict[str, Any] = {"patch_nums": list(origin.patch_nums), "weights of the tokenizer": origin.tokenizer}
-    if origin.teacher is not None:  # else they are anybody's images
+    if origin.teacher is not None:  # else they are anybody's images, and no target's distributions
         ours["weights of the target"], theirs["weights of the target"] = wanted.weights["target"], origin.teacher
         ours |= {f"sampling.{name}": _plain(wanted.sampling.get(name)) for name in SAMPLING}
         theirs |= {f"sampling.{name}": _plain((origin.sampling or {}).get(name)) for name in SAMPLING}

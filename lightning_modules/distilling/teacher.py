@@ -22,7 +22,7 @@ class Lesson(NamedTuple):
         labels, seeds: int64 (B,).
         tokens: int64 (B, T).
         inputs: (B, T - n_0, C_vae), what a VAR reads, see `VQVAE.var_inputs`.
-        logits: (B, T, V), the target's for these inputs, guided and divided by the temperature.
+        logits: (B, T, V), the target's for these inputs, guided, divided by the temperature, filtered.
     """
 
     labels: Tensor
@@ -87,6 +87,21 @@ class Teacher:
             state.close()
         return lesson
 
+    @torch.no_grad()
+    def stored_lesson(self, labels: Tensor, seeds: Tensor, last: int, known: Tensor, logits: Tensor) -> Lesson:
+        """The lesson of stored images whose distributions are stored too: the target does not run.
+
+        Args:
+            labels, seeds, last, known: see `lesson`.
+            logits: filtered, (B, L, V).
+        """
+        pair, pyramid = self.pair, self.pair.pyramid
+        labels, seeds, known = (given.to(pair.device) for given in (labels, seeds, known))
+        first, end = pyramid.tokens[0], pyramid.offsets[last]
+        with set_aside(pair.device):
+            inputs = pair.tokenizer.var_inputs([scale.contiguous() for scale in pyramid.split(known)])
+        return Lesson(labels, seeds, known[:, :end], inputs[:, : end - first], logits[:, :end])
+
     def _lesson(self, state: DecodeState, last: int, entry: int, known: Tensor | None) -> Lesson:
         everyone, pyramid, logits = range(state.batch), state.pyramid, []
         stored = None if known is None else pyramid.split(known.to(state.seeds.device))
@@ -102,7 +117,8 @@ class Teacher:
         inputs = state.maps.inputs[:, first:end]
         if len(logits) < last:
             logits = self._read(state, inputs, last)
-        return Lesson(state.labels, state.seeds, state.maps.tokens[:, :end], inputs, torch.cat(logits, dim=1))
+        filtered = self.sampling.filtered(torch.cat(logits, dim=1))
+        return Lesson(state.labels, state.seeds, state.maps.tokens[:, :end], inputs, filtered)
 
     @staticmethod
     def _read(state: DecodeState, inputs: Tensor, last: int) -> list[Tensor]:

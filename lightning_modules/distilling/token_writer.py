@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -11,9 +12,17 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor, from_numpy
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_modules.distilling.shards import Origin, read_columns, read_origin, shards, write_shard
+from lightning_modules.distilling.shards import (
+    DISTRIBUTIONS,
+    Origin,
+    read_columns,
+    read_origin,
+    shards,
+    write_shard,
+)
 
-SAME = ("source", "teacher", "tokenizer", "patch_nums", "sampling", "seed", "precision")  # in all shards of a folder
+# in all shards of a folder
+SAME = ("source", "teacher", "tokenizer", "patch_nums", "sampling", "seed", "precision", "distributions")
 
 
 class MissingImages(LightningDataModule):
@@ -77,7 +86,7 @@ def _there(folder: Path, origin: Origin) -> np.ndarray:
 
 
 class TokenWriter(BasePredictionWriter):
-    """Writes the tokens (B, L) that a predict step returns into shards; what it holds is written at the end too.
+    """Writes the columns that a predict step returns into shards; what it holds is written at the end too.
 
     A run that is killed loses the images of one shard per process at most.
 
@@ -90,20 +99,20 @@ class TokenWriter(BasePredictionWriter):
     def __init__(self, folder: Path, origin: Origin, images: int) -> None:
         super().__init__(write_interval="batch")
         self.folder, self.origin, self.images = folder, origin, images
-        self._batches: list[dict[str, np.ndarray]] = []
+        self._batches: list[dict[str, Any]] = []
 
     def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Tensor,
+        prediction: dict[str, Any],
         batch_indices: list[int] | None,
         batch: dict[str, Tensor],
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        columns = {name: batch[name].cpu().numpy() for name in ("index", "label", "seed") if name in batch}
-        self._batches.append(columns | {"tokens": prediction.cpu().numpy()})
+        columns = {name: batch[name].tolist() for name in ("index", "label", "seed") if name in batch}
+        self._batches.append(columns | prediction | {"tokens": prediction["tokens"].cpu().numpy()})
         if sum(len(held["index"]) for held in self._batches) >= self.images:
             self._write()
 
@@ -118,9 +127,9 @@ class TokenWriter(BasePredictionWriter):
     def _write(self) -> None:
         if not self._batches:
             return
-        held = {name: np.concatenate([batch[name] for batch in self._batches]) for name in self._batches[0]}
-        seeds = held["seed"].tolist() if "seed" in held else [None] * len(held["index"])
-        write_shard(
-            self.folder, self.origin, held["index"].tolist(), held["label"].tolist(), seeds, held["tokens"]
-        )  # fmt: skip
+        tokens = np.concatenate([batch.pop("tokens") for batch in self._batches])
+        held = {name: [one for batch in self._batches for one in batch[name]] for name in self._batches[0]}
+        seeds = held.get("seed", [None] * len(tokens))
+        distributions = {name: held[name] for name in DISTRIBUTIONS if name in held}
+        write_shard(self.folder, self.origin, held["index"], held["label"], seeds, tokens, distributions)
         self._batches = []
