@@ -143,8 +143,8 @@ class Job:
         options = self.options
         return Schedule(
             options.steps,
-            options.lr,
-            options.weight_decay,
+            float(options.lr),  # of no class of jsonargparse's: they go into checkpoints
+            float(options.weight_decay),
             min(options.warmup, options.steps),
             options.on_policy,
             options.steps * options.accumulate,

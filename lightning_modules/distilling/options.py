@@ -44,7 +44,12 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file of options; the command line overrides it")
     add_teacher(parser)
-    add("--init", type=str, default="scratch", help="scratch, a checkpoint, or layers of the target: layers=0,4,8")
+    add(
+        "--init",
+        type=str,
+        default="scratch",
+        help="scratch, a checkpoint, or layers of the target or of one: layers=0,4,8, FILE:layers=0,2",
+    )
     add("--depth", type=Count | None, help="blocks of the draft (those of --init)")
     add("--width", type=Count | None, help="its width (64 depth, or that of --init)")
     add("--heads", type=Count | None, help="its attention heads (width / 64, or those of --init)")

@@ -1,4 +1,4 @@
-"""The draft before training: new weights, those of a checkpoint, or layers of the target."""
+"""The draft before training: new weights, those of a checkpoint, or layers of the target or of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sdvar.checkpoints import load_var
 from sdvar.models.transformer import VAR
 from sdvar.sampling import Sampling
 
-SCRATCH, LAYERS = "scratch", "layers="
+SCRATCH = "scratch"
+LAYERS = re.compile(r"(?:(?P<file>.+):)?layers=(?P<numbers>.*)")
 HEAD_WIDTH = 64  # of every released VAR: width 64 depth, depth heads
 BYTES_PER_WEIGHT = 24  # the weight, its gradient, two moments of AdamW, the average, and a copy while they are swapped
 
@@ -23,7 +24,8 @@ class Shape:
     """What is asked of a student; None is the rule of the released models, or what the initial weights say.
 
     Args:
-        init: "scratch", a checkpoint as `sdvar.load_var` takes it, or "layers=0,4,8".
+        init: "scratch", a checkpoint as `sdvar.load_var` takes it, "layers=0,4,8" of the target, or
+            "FILE:layers=0,4,8" of a checkpoint.
         depth, width, heads: of the VAR.
 
     Raises:
@@ -36,9 +38,9 @@ class Shape:
     heads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.init.startswith(LAYERS):
-            if not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.init.removeprefix(LAYERS)):
-                raise ValueError(f"init: expected numbers of the target's layers, layers=0,4,8; got {self.init!r}")
+        if found := LAYERS.fullmatch(self.init):
+            if not re.fullmatch(r"\d{1,4}(,\d{1,4})*", found["numbers"]):
+                raise ValueError(f"init: expected numbers of layers, [FILE:]layers=0,4,8; got {self.init!r}")
             if self.depth not in (None, len(self.layers)):
                 raise ValueError(
                     f"depth: expected {len(self.layers)}, the layers of --init {self.init}, or none; got {self.depth}"
@@ -50,9 +52,16 @@ class Shape:
 
     @property
     def layers(self) -> list[int]:
-        """The target's layers that it begins with, none if it begins otherwise."""
-        given = self.init.removeprefix(LAYERS) if self.init.startswith(LAYERS) else ""
-        return [int(layer) for layer in given.split(",") if layer]
+        """The layers that it begins with, none if it begins otherwise."""
+        found = LAYERS.fullmatch(self.init)
+        return [int(layer) for layer in found["numbers"].split(",")] if found else []
+
+    @property
+    def file(self) -> str | None:
+        """The checkpoint that it begins with, or whose layers; None for the target's or new weights."""
+        if found := LAYERS.fullmatch(self.init):
+            return found["file"]
+        return None if self.init == SCRATCH else self.init
 
     @property
     def _width(self) -> int:
@@ -77,14 +86,15 @@ class Shape:
             "qk_norm": target.blocks[0].attn.qk_norm,
         }
 
-    def check_layers(self, target: VAR) -> None:
-        """Raise ValueError unless the layers are the target's, and the width that is asked for too."""
-        if wrong := [layer for layer in self.layers if layer >= target.depth]:
-            raise ValueError(f"init: expected layers from 0 to {target.depth - 1} of the target, got {wrong[0]}")
-        self._check_sizes(target, "the target, whose layers are taken", depth=False)
-
-    def _check_sizes(self, model: VAR, whose: str, depth: bool = True) -> None:
-        for name in ("depth", "width", "heads") if depth else ("width", "heads"):
+    def check(self, model: VAR) -> None:
+        """Raise ValueError unless it can begin as a model does, or as some layers of it."""
+        whose = self.file or "the target"
+        if wrong := [layer for layer in self.layers if layer >= model.depth]:
+            raise ValueError(f"init: expected layers from 0 to {model.depth - 1} of {whose}, got {wrong[0]}")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"init: expected each layer once, got {','.join(map(str, self.layers))}")
+        whose += ", whose layers are taken" if self.layers else ""
+        for name in ("width", "heads") if self.layers else ("depth", "width", "heads"):
             asked, found = getattr(self, name), getattr(model, name)
             if asked not in (None, found):
                 raise ValueError(f"{name}: expected {found}, that of {whose}, or none; got {asked}")
@@ -108,26 +118,17 @@ def make_student(shape: Shape, target: VAR, target_file: str, inside: Sampling |
 
 
 def _initial(shape: Shape, target: VAR, target_file: str) -> VAR:
-    if shape.layers:
-        shape.check_layers(target)
-        student = load_var(target_file, target.pyramid)
-        student.blocks = nn.ModuleList(student.blocks[layer] for layer in _distinct(shape.layers))  # type: ignore
-        student.depth = len(shape.layers)
-        return student
     if shape.init != SCRATCH:
-        student = load_var(shape.init, target.pyramid)
-        shape._check_sizes(student, shape.init)
+        student = load_var(shape.file or target_file, target.pyramid)
+        shape.check(student)
+        if shape.layers:
+            student.blocks = nn.ModuleList(student.blocks[layer] for layer in shape.layers)  # type: ignore
+            student.depth = len(shape.layers)
         return student
     _check_memory(_weights(shape.arguments(target)))
     student = VAR(**shape.arguments(target))
     student.init_weights()
     return student
-
-
-def _distinct(layers: list[int]) -> list[int]:
-    if len(set(layers)) < len(layers):
-        raise ValueError(f"init: expected each layer once, got {','.join(map(str, layers))}")
-    return layers
 
 
 def _weights(arguments: dict) -> int:
