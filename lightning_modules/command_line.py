@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ PROG = "python -m lightning_modules"
 plain_yaml.use_in_parsers()
 
 
+@functools.cache
 def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
     """A type of number for an option.
 
@@ -27,7 +29,16 @@ def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
         kind: int or float.
         bounds: such as (">=", 1); all of them must be met.
     """
-    return restricted_number_type(words, kind, list(bounds))
+    made = restricted_number_type(words, kind, list(bounds))
+    within_bounds = made._validation_fn
+
+    def check(cls: type, value: Any) -> None:
+        if isinstance(value, str) and "_" in value:  # Python reads 1_0 as 10
+            raise ValueError(f"{value} not a number")
+        within_bounds(cls, value)
+
+    made._validation_fn = check
+    return made
 
 
 class PlainErrors(OneLineErrors):
@@ -36,7 +47,10 @@ class PlainErrors(OneLineErrors):
     def parse_args(self: Any, args: Sequence[str] | None = None, *more: Any, **options: Any) -> jsonargparse.Namespace:
         given = sys.argv[1:] if args is None else args
         alone = any(not action.option_strings for action in self._actions if action.dest != "subcommand")
-        return expand_home(super().parse_args(join_flags(given, set(_flags(self)), alone), *more, **options))
+        try:
+            return expand_home(super().parse_args(join_flags(given, set(_flags(self)), alone), *more, **options))
+        except UnicodeDecodeError as error:  # jsonargparse reads the file before it checks anything
+            self.error("config: expected text in UTF-8; save the file as such", error)
 
     def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(reword(message), ex)

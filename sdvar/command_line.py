@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 # as argparse and jsonargparse word them
 UNKNOWN = re.compile(r"unrecognized arguments: (.*)", re.IGNORECASE)
 NO_KEY = re.compile(  # in a config file
-    r"(?:Option|Key) ['\"]?([\w.]+)['\"]? is not (?:accepted|expected)"
+    r"(?:Option|Key) ['\"]?([\w.-]+)['\"]? is not (?:accepted|expected)"
     r"|Subcommand '\w+' does not accept option '([\w.]+)'"
 )
 NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
@@ -31,8 +31,9 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
         given: what the user wrote.
         allowed: the valid words.
     """
-    nearest = difflib.get_close_matches(str(given), list(allowed), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    words = {word.lower(): word for word in allowed}
+    nearest = difflib.get_close_matches(str(given).lower(), list(words), n=1)
+    return f"; did you mean {words[nearest[0]]}?" if nearest else ""
 
 
 def explain(parser: argparse.ArgumentParser, message: str) -> str:
@@ -55,6 +56,9 @@ def explain(parser: argparse.ArgumentParser, message: str) -> str:
     if found := NO_KEY.search(message):
         keys = [option.removeprefix("--") for option in sorted(_option_names(parser))]
         key = found[1] or found[2]
+        within = [name for name in keys if name.endswith(f".{key}")]
+        if len(within) == 1:
+            return f"{message[: found.start()]}unknown key {key}; did you mean {within[0]}?"
         return f"{message[: found.start()]}unknown key {key}{did_you_mean(key, keys)}"
     if found := NO_CLASS.search(message):
         return f"{message[: found.end()]}{did_you_mean(found[2], dir(sys.modules.get(found[1])))}"
@@ -164,6 +168,12 @@ def threads(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"expected an int from 1 to 1024, got {text!r}")
     return int(text)
+
+
+def check_folder(out: object) -> None:
+    """Refuses what can be no folder's path: nothing, an empty text, a NUL in it; ValueError says so."""
+    if not isinstance(out, str | os.PathLike) or not os.fspath(out) or "\0" in str(out):
+        raise ValueError(f"out: expected the path of a folder, got {out!r}")
 
 
 def check_output(out: str | None) -> None:

@@ -22,6 +22,7 @@ from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.class_lists import read_class_list
 from lightning_modules.devices import count, read_devices
 from lightning_modules.launcher import check_launcher
+from sdvar.command_line import check_folder
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {
@@ -134,6 +135,7 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     Raises:
         ValueError: with one line that says which option is wrong.
     """
+    check_folder(given.out)
     devices = read_devices(given.devices, given.accelerator)
     check_launcher(count(devices), given.num_nodes)
     defaults = OTHER_DEFAULTS if given.target else BUNDLED_DEFAULTS

@@ -32,6 +32,7 @@ from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
+from sdvar.command_line import check_folder
 
 if TYPE_CHECKING:
     from lightning_modules.run.growth import Growth
@@ -60,6 +61,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
+        check_folder(path)
         self.path = Path(path).expanduser()
         self.lock = RunLock(self.path)
 

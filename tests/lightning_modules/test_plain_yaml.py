@@ -89,13 +89,22 @@ def test_a_leading_zero_makes_no_octal_number(tmp_path):
         ("overwrite: 1", "overwrite: expected true or false, got 1"),
         ("seed: 1\nseed: 2", "config: line 2: expected each key once, got 'seed' twice"),
         ("just words", "config: expected a mapping of options, got 'just words'"),
+        ("", "config: expected a mapping of options, got ''"),
+        ("\ud8ff", "config: expected text in UTF-8; save the file as such"),
+        ("threads: 1_0", "threads: expected an int from 1 to 1024, got '1_0'"),
+        ("repeats: 1_0", "repeats: expected an int >= 1, got '1_0'"),
+        ("batch-size: 3", "unknown key batch-size; did you mean batch_size?"),
+        ("top_k: 3", "unknown key top_k; did you mean sampling.top_k?"),
+        ("out: ~", "out: expected the path of a folder, got None"),
+        ("out: ''", "out: expected the path of a folder, got ''"),
+        ("accelerator: GPU", "accelerator: expected one of auto, cpu, cuda, gpu, got 'GPU'; did you mean gpu?"),
         (f"labels: [{', '.join(['tench'] * 1000)}, 1.5]", "labels: expected an int, a list or a text, got ['tench'"),
         ("strategy: [1]", "strategy: expected a mapping, got [1]"),
         ("sampling: {temperature: [a]}", "sampling.temperature: expected a number, a list or a text, got ['a']"),
     ],
 )
 def test_a_mistake_in_a_config_is_one_short_line(config, error, tmp_path):
-    (tmp_path / "c.yaml").write_text(config)
+    (tmp_path / "c.yaml").write_text(config, errors="surrogatepass")
     with pytest.raises(ValueError) as raised:
         parse(["--config", str(tmp_path / "c.yaml")])
     assert str(raised.value).startswith(error) and "\n" not in str(raised.value) and len(str(raised.value)) < 200
