@@ -133,7 +133,7 @@ PROVEN = pytest.mark.proof
 
 
 @pytest.mark.parametrize(
-    "processes, victim", [pytest.param(1, 0, marks=PROVEN), pytest.param(2, 0, marks=PROVEN), (2, 1)]
+    "processes, victim", [(1, 0), pytest.param(2, 0, marks=PROVEN), pytest.param(2, 1, marks=PROVEN)]
 )
 def test_killed_at_a_random_moment(pair_files, tmp_path, undisturbed, processes, victim):
     moment = random.Random(f"{processes} {victim}").randrange(1, ARMS * IMAGES)

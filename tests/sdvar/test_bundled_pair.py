@@ -70,10 +70,10 @@ def check_coupled(pair, count, batch, strategies=STRATEGIES):
 
 
 def test_coupled_equals_baseline_in_float64(tiny):
-    """Every other strategy on three of 12 images; the proof takes all, on up to 192 each."""
+    """Every third strategy on three of 12 images; the proof takes all, on up to 192 each."""
     labels, seeds = images(12)
     baseline = sdvar.decode(tiny, labels, seeds, sdvar.Baseline(), SAMPLING, images=False)
-    for turn, strategy in enumerate(STRATEGIES[::2]):
+    for turn, strategy in enumerate(STRATEGIES[::3]):
         three = slice(turn % 4 * 3, turn % 4 * 3 + 3)
         ours = sdvar.decode(tiny, labels[three], seeds[three], strategy, SAMPLING, images=False)
         assert all(torch.equal(a, b[three]) for a, b in zip(ours.tokens, baseline.tokens)), strategy
