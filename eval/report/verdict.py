@@ -285,7 +285,9 @@ def _line(run: Run, name: str) -> str:
     """Tokens, calls, speed and distance of an arm, in words that follow its name."""
     arm, baseline, floor = run.arms[name], run.arms[BASELINE], noise_floor(run.arms)
     state = sameness(arm)
-    parts = [f"needs {arm['target_calls_mean']:.2f} target calls instead of {baseline['target_calls_mean']:g}"]
+    calls, plain = arm["target_calls_mean"], baseline["target_calls_mean"]
+    fewer = f"{calls:.2f} target calls instead of {plain:g}"
+    parts = [f"needs {fewer if calls != plain else f'{plain:g} target calls'}"]
     if arm.get(SPEED) is not None:
         parts.append(f"runs at {arm[SPEED]:.2f} times the baseline's speed")
     if arm.get(FAR) is not None and state["kind"] != "simulated":
