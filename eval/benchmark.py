@@ -11,7 +11,6 @@ from eval.benchmarking.options import parse
 from eval.cli.groups import printed_config
 from sdvar import steps
 from sdvar.atomic import write_atomically
-from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 from sdvar.log_lines import on_stderr
 
@@ -19,25 +18,22 @@ from sdvar.log_lines import on_stderr
 @well_behaved("eval/benchmark.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/benchmark.py --help`."""
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
-        if shown := printed_config(given, parse):
-            print(shown, end="")
-            return
-        options = parse(given)
+    given = sys.argv[1:] if arguments is None else arguments
+    if shown := printed_config(given, parse):
+        print(shown, end="")
+        return
+    options = parse(given)
 
-        steps.log.info("loading the models")
-        from eval.benchmarking import job
-        from eval.benchmarking.printing import print_tables
+    steps.log.info("loading the models")
+    from eval.benchmarking import job
+    from eval.benchmarking.printing import print_tables
 
-        prepared = job.prepare(options)
-        with on_stderr("eval.benchmark", "sdvar.attention", "sdvar.graphs"):
-            report = job.run(options, prepared)
-        if options.out:
-            write_atomically(Path(options.out), (json.dumps(report, indent=2) + "\n").encode())
-        print_tables(report)
-    except (ValueError, TypeError, OSError) as error:
-        stop("eval/benchmark.py", error)
+    prepared = job.prepare(options)
+    with on_stderr("eval.benchmark", "sdvar.attention", "sdvar.graphs"):
+        report = job.run(options, prepared)
+    if options.out:
+        write_atomically(Path(options.out), (json.dumps(report, indent=2) + "\n").encode())
+    print_tables(report)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdvar import steps
-from sdvar.command_line import ArgumentParser, count, stop
+from sdvar.command_line import ArgumentParser, count
 from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/benchmark_writer.py"
@@ -35,20 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from eval.benchmarking.writing import make_pictures, measure
 
     steps.log.info("writing %d images, once at most speed and once at each rate", options.images)
-    try:
-        images = make_pictures(PICTURES, options.side)
-        sizes = (options.images, options.batch_size, options.workers, options.folder)
-        free = measure(images, None, *sizes)
-        own = options.images / free.seconds
-        side, batch = options.side, options.batch_size
-        print(f"pictures  {side} x {side}, {free.size / 1e3:.0f} KB each as PNG, in batches of {batch}")
-        print(f"writer    {own:.1f} images/s by {options.workers} threads, {options.images / free.cpu:.1f} per core")
-        print("decoder hands out   decoding waited")
-        for rate in options.rates or [share * own for share in SHARES]:
-            found = measure(images, rate, *sizes)
-            print(f"{rate:8.1f} images/s   {found.waited:8.2f} s of {found.seconds:.1f} s")
-    except OSError as error:  # a full disk
-        stop(COMMAND, error)
+    images = make_pictures(PICTURES, options.side)
+    sizes = (options.images, options.batch_size, options.workers, options.folder)
+    free = measure(images, None, *sizes)
+    own = options.images / free.seconds
+    side, batch = options.side, options.batch_size
+    print(f"pictures  {side} x {side}, {free.size / 1e3:.0f} KB each as PNG, in batches of {batch}")
+    print(f"writer    {own:.1f} images/s by {options.workers} threads, {options.images / free.cpu:.1f} per core")
+    print("decoder hands out   decoding waited")
+    for rate in options.rates or [share * own for share in SHARES]:
+        found = measure(images, rate, *sizes)
+        print(f"{rate:8.1f} images/s   {found.waited:8.2f} s of {found.seconds:.1f} s")
 
 
 def build_parser() -> ArgumentParser:

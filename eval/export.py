@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 
 from eval.cli import options as fid_options
 from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar import steps
-from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/export.py"
@@ -44,11 +42,8 @@ def build_parser() -> ArgumentParser:
 @well_behaved(COMMAND, "no file was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/export.py --help`."""
-    try:
-        options = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-        print(f"{options.file}: {export(options)}")
-    except (ArgumentError, ValueError, OSError) as error:
-        stop(COMMAND, error)
+    options = build_parser().parse_args(arguments)
+    print(f"{options.file}: {export(options)}")
 
 
 def export(options: Namespace) -> str:

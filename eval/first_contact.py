@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from eval.contact.options import parse
-from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
 PROG = "eval/first_contact.py"
@@ -22,15 +21,12 @@ PROG = "eval/first_contact.py"
 @well_behaved(PROG, "the steps so far are printed above, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; see `python eval/first_contact.py --help`."""
-    try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+    options = parse(arguments)
 
-        from eval.contact.job import STEPS, prepare, run
+    from eval.contact.job import STEPS, prepare, run
 
-        place, record = prepare(options)
-        return run(STEPS, place, record)
-    except (ValueError, OSError) as error:
-        stop(PROG, error)
+    place, record = prepare(options)
+    return run(STEPS, place, record)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 
 from eval.cli import options as fid_options
 from eval.cli.groups import Count
@@ -15,7 +14,6 @@ from eval.metrics import registry, run_config
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
 from sdvar import steps
-from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/measure.py"
@@ -61,11 +59,8 @@ def build_parser() -> ArgumentParser:
 @well_behaved(COMMAND, "no image is changed, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/measure.py --help`."""
-    try:
-        given = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-        metrics = measure_again(given)
-    except (ArgumentError, ValueError, OSError) as error:
-        stop(COMMAND, error)
+    given = build_parser().parse_args(arguments)
+    metrics = measure_again(given)
 
     from eval.report.terminal import print_table
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from eval.cli.groups import printed_config
 from eval.planning.options import parse
 from sdvar import steps
-from sdvar.command_line import check_output, stop
+from sdvar.command_line import check_output
 from sdvar.interrupts import well_behaved
 from sdvar.log_lines import on_stderr
 
@@ -23,22 +23,19 @@ from sdvar.log_lines import on_stderr
 @well_behaved("eval/plan.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/plan.py --help`."""
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
-        if shown := printed_config(given, parse):
-            print(shown, end="")
-            return
-        options = parse(given)
-        check_output(options.out)
+    given = sys.argv[1:] if arguments is None else arguments
+    if shown := printed_config(given, parse):
+        print(shown, end="")
+        return
+    options = parse(given)
+    check_output(options.out)
 
-        steps.log.info("loading the models")
-        from eval.planning import planner
+    steps.log.info("loading the models")
+    from eval.planning import planner
 
-        pair, sampling = planner.prepare(options)
-        with on_stderr("sdvar.planning"):
-            planner.run(options, pair, sampling)
-    except (ValueError, TypeError, OSError) as error:
-        stop("eval/plan.py", error)
+    pair, sampling = planner.prepare(options)
+    with on_stderr("sdvar.planning"):
+        planner.run(options, pair, sampling)
 
 
 if __name__ == "__main__":

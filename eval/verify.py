@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 
 from eval.cli.groups import Count
 from lightning_modules.command_line import ArgumentParser, number
 from sdvar import steps
-from sdvar.command_line import did_you_mean, stop
+from sdvar.command_line import did_you_mean
 from sdvar.interrupts import well_behaved
 
 COMMAND = "eval/verify.py"
@@ -47,17 +47,17 @@ def build_parser() -> ArgumentParser:
 @well_behaved(COMMAND, "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command, see `python eval/verify.py --help`; returns the exit status."""
+    options = build_parser().parse_args(arguments)
     try:
-        options = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
         return 0 if verify(options) else 1
-    except (ArgumentError, ValueError, TypeError, OSError) as error:
-        stop(COMMAND, error)
     except (RuntimeError, MemoryError) as error:
         from sdvar.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        stop(COMMAND, "batch_size: the images do not fit into memory together; give a smaller --batch_size")
+        raise ValueError(
+            "batch_size: the images do not fit into memory together; give a smaller --batch_size"
+        ) from None
 
 
 def verify(options: Namespace) -> bool:

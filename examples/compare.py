@@ -12,7 +12,6 @@ hand-off without verification (the prototype's test3) shows what a difference lo
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @well_behaved("examples/compare.py", "no picture was drawn, give the command again")
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see its --help."""
     options = build_parser().parse_args(arguments)
 
@@ -38,22 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sdvar.selftest.__main__ import find_device
 
     files = {name: getattr(options, name) for name in ("draft", "target", "tokenizer")}
-    try:
-        if options.out.suffix not in PICTURES:
-            raise ValueError(f"--out: expected a name that ends in {', '.join(PICTURES)}, got {options.out}")
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        device = find_device(options.device)
-        pair = sdvar.load_pair(None if any(files.values()) else "tiny", **files, device=device)
-        with sdvar.Engine(threads=options.threads).numerics():
-            steps.log.info("decoding by each method, then drawing")
-            images = decode_all(pair, options)
-        draw(images, options.out)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"examples/compare.py: error: {error}", file=sys.stderr)
-        return 2
+    if options.out.suffix not in PICTURES:
+        raise ValueError(f"--out: expected a name that ends in {', '.join(PICTURES)}, got {options.out}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    device = find_device(options.device)
+    pair = sdvar.load_pair(None if any(files.values()) else "tiny", **files, device=device)
+    with sdvar.Engine(threads=options.threads).numerics():
+        steps.log.info("decoding by each method, then drawing")
+        images = decode_all(pair, options)
+    draw(images, options.out)
     print_metrics(images)
     print(f"picture: {options.out}")
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -160,4 +154,4 @@ def draw(images: dict[str, torch.Tensor], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,8 @@
-"""What every command does when it is interrupted, or when nobody reads its output."""
+"""What every command does when it cannot go on, is interrupted, or when nobody reads its output."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import os
@@ -11,18 +12,20 @@ from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
 from sdvar import steps
+from sdvar.command_line import stop
 
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 128 + signal.SIGINT
+WRONG = (ValueError, TypeError, OSError, argparse.ArgumentError)  # whose text is for the user
 
 
 def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates the ``main`` of a command.
 
-    On a terminal the command says what it does, see `sdvar.steps`. Ctrl-C ends it with one line and status 130. A
-    stdout that cannot show a character shows another in its place, and one that was closed, as by ``| head -1``, is no
-    failure.
+    On a terminal the command says what it does, see `sdvar.steps`. Wrong options and files end it with one line and
+    status 2, Ctrl-C with one line and status 130. A stdout that cannot show a character shows another in its place, and
+    one that was closed, as by ``| head -1``, is no failure.
 
     Args:
         command: as the user calls it, such as "eval/fid.py".
@@ -49,6 +52,8 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(0)
+            except WRONG as error:
+                stop(command, error)
 
         return behaved
 

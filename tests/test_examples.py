@@ -10,10 +10,7 @@ from examples import compare
 
 def test_the_prototypes_comparison(tmp_path, capsys):
     """Lossless: no metric differs from the baseline's; the hand-off's do, and the picture has them all."""
-    assert (
-        compare.main(["--B", "2", "--device", "cpu", "--threads", "1", "--out", str(tmp_path / "new" / "compare.png")])
-        == 0
-    )
+    compare.main(["--B", "2", "--device", "cpu", "--threads", "1", "--out", str(tmp_path / "new" / "compare.png")])
     rows = dict(re.findall(r"^(\w[\w ]+?)  +([-\d].*)$", capsys.readouterr().out, re.MULTILINE))
     values = {name: [float(cell) for cell in cells.split()] for name, cells in rows.items()}
     assert values["mean absolute difference"][:2] == values["L2 distance"][:2] == [0, 0]

@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Options from a command line.
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options from a command line; None for that of this process.
 
     Raises:
         ValueError: with one line that says what is wrong.

@@ -13,7 +13,6 @@ from safetensors.torch import save
 from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.fashion_mnist import CLASS_NAMES, DEFAULT_ROOT, load_fashion_mnist
 from sdvar.atomic import write_atomically
-from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
 
 PROG = "python -m lightning_modules.training.export_weights"
@@ -74,10 +73,7 @@ def main() -> None:
     """Runs the command; see its --help."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     about = {"prog": PROG, "description": DESCRIPTION, "epilog": EXAMPLES}
-    try:
-        auto_cli([weights, test_images], parser_class=ArgumentParser, exit_on_error=True, **about)
-    except (ValueError, OSError) as error:
-        stop(PROG, error)
+    auto_cli([weights, test_images], parser_class=ArgumentParser, exit_on_error=True, **about)
 
 
 if __name__ == "__main__":
