@@ -13,7 +13,7 @@ from sdvar.decoding.logits import Logits
 from sdvar.decoding.progress import ModelProgress
 from sdvar.decoding.timing import Clock, Pass, timed
 from sdvar.kernels.selection import fused_pick
-from sdvar.models.protocol import NextScaleModel
+from sdvar.models.protocol import NextScaleModel, Span
 from sdvar.rows import rows_of, to_device
 from sdvar.sampling import Sampling
 
@@ -116,9 +116,10 @@ class Stepper:
         cached = {i: self.progress[i].null_cached if null else self.progress[i].cached for i in images}
         if set(cached.values()) != {first}:
             raise RuntimeError(f"pass from scale {first}: expected as many cached scales of each image, got {cached}")
-        work = Pass(self.name, len(images) * (2 if null else 1), first, last, self.visible_from, wanted_from)
+        span = Span(first, last, self.visible_from, wanted_from)
+        work = Pass(self.name, len(images) * (2 if null else 1), *span)
         with timed(self.clock, self.name, first, last, work):
-            raw = self.workspace.run(images, inputs, first, last, self.visible_from, wanted_from, null)
+            raw = self.workspace.run(images, inputs, span, null)
             logits = None if self.fused_pick else self._read(raw, images, wanted_from, last)
         for i in images:
             self.progress[i].cached = last

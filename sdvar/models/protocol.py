@@ -53,6 +53,20 @@ class PassCosts(Protocol):
         """Bytes that a pass over ``tokens`` positions of each row allocates at most, without its logits."""
 
 
+class Span(NamedTuple):
+    """The scales ``first`` <= k < ``last`` of one pass.
+
+    Attributes:
+        visible_from: first scale that may be attended to.
+        logits_from: first scale whose logits are wanted; the others only fill the cache.
+    """
+
+    first: int
+    last: int
+    visible_from: int
+    logits_from: int
+
+
 # What the passes of some rows need of their classes: a NamedTuple of tensors, each with a row per row, (n, ...)
 Conditioning = Any
 
@@ -95,27 +109,18 @@ class Workspace(Protocol):
             scale 0 from then on.
         """
 
-    def run(
-        self,
-        images: Sequence[int],
-        inputs: Tensor,
-        first: int,
-        last: int,
-        visible_from: int,
-        logits_from: int,
-        null: bool,
-    ) -> Tensor:
+    def run(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Tensor:
         """Logits of one guidance branch or both for some images.
 
         Args:
             images: n ascending image numbers of the batch.
             inputs: (n, tokens, C_vae), see `NextScaleModel.forward_span`; the branches share them.
-            first, last, visible_from, logits_from: as there.
+            span: the scales.
             null: whether the null branch runs too; not where the workspace was made without guidance.
 
         Returns:
-            (n, tokens from ``logits_from``, V); with the null branch (2n, …), it after the class branch. These 2n are
-            overwritten by the next pass.
+            (n, tokens of the scales with logits, V); with the null branch (2n, …), it after the class branch. These 2n
+            are overwritten by the next pass.
         """
 
 

@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
+from sdvar.models.protocol import Cache, Conditioning, NextScaleModel, Span
 from sdvar.models.running.launches import launches_dominate
 from sdvar.models.running.workspace import EagerWorkspace, branches, selected
 from sdvar.rows import to_device
 
 log = logging.getLogger("sdvar.graphs")
 
-Span = tuple[int, int, int, int]  # first, last, visible_from, logits_from of a pass
 LIVENESS = "check_input_liveness"  # the option of torch's captures
 _allowed = ContextVar("captures_allowed", default=True)
 _checked = ContextVar("inputs_checked", default=False)
@@ -88,19 +87,10 @@ class GraphedWorkspace(EagerWorkspace):
             for kept, new in zip(self.conditioning, values):
                 kept.copy_(new)
 
-    def run(
-        self,
-        images: Sequence[int],
-        inputs: Tensor,
-        first: int,
-        last: int,
-        visible_from: int,
-        logits_from: int,
-        null: bool,
-    ) -> Tensor:
-        captured = self._find(images, inputs, (first, last, visible_from, logits_from), null)
+    def run(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Tensor:
+        captured = self._find(images, inputs, span, null)
         if captured is None:
-            return super().run(images, inputs, first, last, visible_from, logits_from, null)
+            return super().run(images, inputs, span, null)
         n, bucket = len(images), self._bucket(len(images))
         self._load(captured.inputs, captured.rows, images, inputs, null)
         captured.graph.replay()
@@ -134,11 +124,10 @@ class GraphedWorkspace(EagerWorkspace):
 
     def _numbers(self, rows: int, span: Span) -> int:
         """Logits of a pass."""
-        _, last, _, logits_from = span
-        return rows * self.model.pyramid.span_tokens(logits_from, last) * self.model.codebook_size
+        return rows * self.model.pyramid.span_tokens(span.logits_from, span.last) * self.model.codebook_size
 
     def _try_to_capture(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Captured | None:
-        name = f"scales {span[0]}-{span[1] - 1} of {self._bucket(len(images))} images"
+        name = f"scales {span.first}-{span.last - 1} of {self._bucket(len(images))} images"
         started = time.perf_counter()
         try:
             captured = self._prepare(images, inputs, span, null)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sdvar.models.protocol import Cache, Conditioning, NextScaleModel
+from sdvar.models.protocol import Cache, Conditioning, NextScaleModel, Span
 from sdvar.rows import to_device
 
 
@@ -55,16 +55,7 @@ class EagerWorkspace:
     def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
         self.conditioning = kind(*values)
 
-    def run(
-        self,
-        images: Sequence[int],
-        inputs: Tensor,
-        first: int,
-        last: int,
-        visible_from: int,
-        logits_from: int,
-        null: bool,
-    ) -> Tensor:
+    def run(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Tensor:
         """Logits of one guidance branch or both for some images, see `sdvar.models.protocol.Workspace`."""
         if len(images) < self.images:
             rows = self._rows_of(images, inputs.device, null)
@@ -73,6 +64,7 @@ class EagerWorkspace:
             rows, (cache, conditioning) = None, self._all_images(null)
         if null:
             inputs = torch.cat((inputs, inputs))
+        first, last, visible_from, logits_from = span
         return self.model.forward_span(conditioning, inputs, first, last, cache, rows, visible_from, logits_from)
 
     def _all_images(self, null: bool) -> tuple[Cache, Conditioning]:
