@@ -55,6 +55,16 @@ class Column:
     always: bool = False
     interval: bool = False
 
+    @classmethod
+    def share(cls, key: str, description: str, **more: Any) -> Column:
+        """A share, from 0 to 1."""
+        return cls(key, description, minimum=0, maximum=1, **more)
+
+    @classmethod
+    def count(cls, key: str, description: str, **more: Any) -> Column:
+        """A whole number, from 0 on."""
+        return cls(key, description, "integer", minimum=0, **more)
+
     @property
     def interval_key(self) -> str:
         """Key of the value's interval."""

@@ -62,14 +62,12 @@ LIKELIHOOD = Metric(
             interval=True,
         ),
         Column("likelihood_z", "standard normal for draws from the target", title="z", decimals=2),
-        Column("likelihood_p_value", "of z, two-sided", minimum=0, maximum=1),
+        Column.share("likelihood_p_value", "of z, two-sided"),
         Column("likelihood_z_per_scale", "z of each scale alone", dimensions=1),
-        Column(
+        Column.share(
             "likelihood_rank_p_values",
             "by scale, of the Kolmogorov-Smirnov test that the tokens' ranks in p are uniform",
             dimensions=1,
-            minimum=0,
-            maximum=1,
         ),
         Column(
             "likelihood_smallest_p_value",
@@ -80,15 +78,13 @@ LIKELIHOOD = Metric(
             decimals=3,
             minimum=0,
         ),
-        Column("likelihood_images", "images that were scored", "integer", minimum=0),
-        Column(
+        Column.count("likelihood_images", "images that were scored"),
+        Column.count(
             "outside_support_tokens",
             "tokens that the baseline cannot pick, p = 0; the above are without them",
-            "integer",
             title="outside support",
-            minimum=0,
         ),
-        Column("outside_support_share", "their share of all tokens", minimum=0, maximum=1),
+        Column.share("outside_support_share", "their share of all tokens"),
         Column(
             "unfiltered_nats_per_token",
             "mean of -log p(token) before top-k and top-p, over all tokens",

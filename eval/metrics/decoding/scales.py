@@ -57,28 +57,15 @@ SCALES = Metric(
     needs="tables",
     compute=compute,
     columns=(
-        Column(
-            "target_calls_images",
-            "entry c counts the images that took c target calls",
-            "integer",
-            dimensions=1,
-            minimum=0,
-            always=True,
+        Column.count(
+            "target_calls_images", "entry c counts the images that took c target calls", dimensions=1, always=True
         ),
-        Column(
+        Column.count(
             "drafted_rounds",
             "by round and scale, images whose drafted scale was judged in that round; absent where nothing was drafted",
-            "integer",
             dimensions=2,
-            minimum=0,
         ),
-        Column(
-            "accepted_rounds",
-            "of these, images whose scale was accepted",
-            "integer",
-            dimensions=2,
-            minimum=0,
-        ),
+        Column.count("accepted_rounds", "of these, images whose scale was accepted", dimensions=2),
         Column(
             "seconds_per_scale",
             "mean seconds of a batch in each part, by scale; a pass over several scales is shared by their tokens",

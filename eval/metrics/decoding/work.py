@@ -82,22 +82,18 @@ WORK = Metric(
             )
             for name, description in PER_IMAGE.items()
         ),
-        Column(
+        Column.share(
             "agreement_per_scale",
             "share of drafted tokens that the target would have picked, by scale; null where none were drafted",
             dimensions=1,
             nullable=True,
-            minimum=0,
-            maximum=1,
             always=True,
         ),
-        Column(
+        Column.share(
             "accepted_scales_per_scale",
             "share of drafted scales that were accepted",
             dimensions=1,
             nullable=True,
-            minimum=0,
-            maximum=1,
             always=True,
         ),
     ),
@@ -110,29 +106,20 @@ AGREEMENT = Metric(
     needs="tables",
     compute=agreement,
     columns=(
-        Column(
+        Column.share(
             "token_agreement_with_baseline",
             "share of tokens equal to the baseline's",
             title="tokens as baseline",
             terminal=True,
             decimals=4,
             better="higher",
-            minimum=0,
-            maximum=1,
         ),
-        Column(
-            "images_differing_from_baseline",
-            "images with a token that is not the baseline's",
-            "integer",
-            minimum=0,
-        ),
-        Column(
+        Column.count("images_differing_from_baseline", "images with a token that is not the baseline's"),
+        Column.count(
             "near_tie_images",
             "of these, those whose first difference is one of rounding",
-            "integer",
             title="near-ties",
             terminal=True,
-            minimum=0,
         ),
         Column(
             "largest_first_difference_gap",

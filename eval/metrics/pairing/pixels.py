@@ -54,13 +54,7 @@ PAIRS = Metric(
     needs="pairs",
     compute=compute,
     columns=(
-        Column(
-            "identical_images",
-            "images equal to the baseline's in every pixel",
-            "integer",
-            title="identical",
-            minimum=0,
-        ),
+        Column.count("identical_images", "images equal to the baseline's in every pixel", title="identical"),
         Column(
             "psnr_mean",
             "dB, mean over the images that differ from the baseline's; null if none does",
@@ -79,14 +73,12 @@ PAIRS = Metric(
             minimum=-1,
             maximum=1,
         ),
-        Column(
+        Column.share(
             "mean_absolute_difference",
             "mean over all images, of pixels in [0, 1]",
             title="mean difference",
             decimals=4,
             better="lower",
-            minimum=0,
-            maximum=1,
         ),
     ),
 )

@@ -93,32 +93,26 @@ CLASSES = Metric(
     needs="features",
     compute=compute,
     columns=(
-        Column(
+        Column.share(
             "class_accuracy",
             "share of images whose class, by the feature network's classifier, is the asked one",
             title="class accuracy",
             decimals=3,
             better="higher",
-            minimum=0,
-            maximum=1,
             interval=True,
         ),
-        Column(
+        Column.share(
             "classes_covered",
             "share of the asked classes of which at least one image is recognised",
             title="classes covered",
             decimals=3,
             better="higher",
-            minimum=0,
-            maximum=1,
         ),
-        Column(
+        Column.share(
             "class_accuracy_per_class",
             "the accuracy by class; null for a class that was not asked for",
             dimensions=1,
             nullable=True,
-            minimum=0,
-            maximum=1,
         ),
     ),
 )

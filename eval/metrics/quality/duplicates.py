@@ -81,15 +81,13 @@ DUPLICATES = Metric(
     needs="features",
     compute=compute,
     columns=(
-        Column(
+        Column.share(
             "duplicate_images",
             f"share of images with a near-copy in their own set: the nearest other image is closer than {NEAR} times "
             "the median distance between nearest neighbours in the baseline",
             title="duplicates",
             decimals=3,
             better="lower",
-            minimum=0,
-            maximum=1,
             interval=True,
         ),
         Column("nearest_neighbour_distance", "median distance from an image to the nearest other one", minimum=0),
@@ -100,14 +98,12 @@ DUPLICATES = Metric(
             decimals=3,
             minimum=0,
         ),
-        Column(
+        Column.share(
             "copies_of_reference",
             "share of images as close to an image of the reference: memorised, if that is the training set",
             title="copies of the reference",
             decimals=3,
             better="lower",
-            minimum=0,
-            maximum=1,
             interval=True,
         ),
     ),

@@ -70,6 +70,6 @@ INCEPTION_SCORE = Metric(
             interval=True,
         ),
         Column("inception_score_std", "spread over splits", minimum=0),
-        Column("inception_score_splits", "number of splits, 10 unless there are few images", "integer", minimum=0),
+        Column.count("inception_score_splits", "number of splits, 10 unless there are few images"),
     ),
 )

@@ -85,7 +85,7 @@ def _columns(other: str) -> tuple[Column, ...]:
             interval=True,
         ),
         Column(f"{key}_std", "spread over the subsets", minimum=0),
-        Column(f"{key}_subset_size", "images in a subset", "integer", minimum=0),
+        Column.count(f"{key}_subset_size", "images in a subset"),
     )
 
 

@@ -70,28 +70,24 @@ PRECISION_RECALL = Metric(
     needs="features",
     compute=compute,
     columns=(
-        Column(
+        Column.share(
             "precision",
             "share of the images within the others' neighbourhoods (k = 3)",
             title="precision",
             decimals=4,
             better="higher",
-            minimum=0,
-            maximum=1,
             interval=True,
         ),
-        Column(
+        Column.share(
             "recall",
             "share of the others within these images' neighbourhoods",
             title="recall",
             decimals=4,
             better="higher",
-            minimum=0,
-            maximum=1,
             interval=True,
         ),
         Column("precision_recall_against", "the other images", "string", choices=(BASELINE, REFERENCE)),
-        Column("precision_recall_images", "most images taken of either set", "integer", minimum=0),
+        Column.count("precision_recall_images", "most images taken of either set"),
     ),
     default=False,  # it sorts all distances: seconds per arm
 )
