@@ -5,44 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-WIDTH = 140  # where stdout is not a terminal
+from eval.console import Page, ms
+
 DASH = "-"
 Cells = list[tuple[str, str]]  # of a row, each with the title of its column
 
 
 def print_tables(report: dict[str, Any]) -> None:
     """Prints what was measured to stdout; ``report`` is the content of the JSON file."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
+    page = Page()
     settings, ceilings, environment = report["settings"], report["ceilings"], report["environment"]
     rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s {name}" for name, rate in ceilings["operations_per_second"].items())
-    say(
+    page.say(
         f"{report['models']}, {settings['precision']}, on {environment.get('gpu', environment['processor'])} "
         f"({environment['device']}, threads {environment['threads']})"
     )
-    say(
+    page.say(
         f"The machine reaches {ceilings['bytes_per_second'] / 1e9:,.0f} GB/s and {rates}; roofline is the least time "
         "that this allows."
     )
     entries = report["results"]
     clocked = [entry for entry in entries if "parts_seconds" in entry]
     sides = [f"{side}²" for side in report["patch_nums"]]
-    console.print(_table(f"milliseconds per batch, median of {settings['repeats']} runs", entries, _main_cells))
-    say(f"memory: {report['memory_is']}")
+    page.print(_table(f"milliseconds per batch, median of {settings['repeats']} runs", entries, _main_cells))
+    page.say(f"memory: {report['memory_is']}")
     title = "milliseconds of each part / its roofline, mean of runs with a clock inside"
-    console.print(_table(title, clocked, _parts_cells))
+    page.print(_table(title, clocked, _parts_cells))
     title = "milliseconds of models and sampling by scale; a pass over several scales is shared by their tokens"
-    console.print(_table(title, clocked, lambda entry: _scales_cells(entry, sides)))
+    page.print(_table(title, clocked, lambda entry: _scales_cells(entry, sides)))
     if report["original_tokens"] is not None:
-        say(f"original, top_k 1 in float32: {_tokens(report['original_tokens'])}")
+        page.say(f"original, top_k 1 in float32: {_tokens(report['original_tokens'])}")
 
 
 def _table(title: str, entries: list[dict[str, Any]], cells: Callable[[dict[str, Any]], Cells]) -> Table:
@@ -65,11 +59,11 @@ def _main_cells(entry: dict[str, Any]) -> Cells:
     prefix, note = ("simulated_", " simulated") if "simulated" in entry else ("", "")
     calls, launches = entry.get("target_calls_mean"), entry.get("kernel_launches_per_image")
     return [
-        ("ms", _ms(latency["median"])),
-        ("p10-p90", f"{_ms(latency['p10'])}-{_ms(latency['p90'])}"),
+        ("ms", ms(latency["median"])),
+        ("p10-p90", f"{ms(latency['p10'])}-{ms(latency['p90'])}"),
         ("images/s", f"{entry['images_per_second']:.2f}"),
         ("speed", f"{entry[f'{prefix}speed_relative_to_baseline']:.2f}{note}"),
-        ("roofline\nms", _ms(roofline["seconds"]) if roofline else DASH),
+        ("roofline\nms", ms(roofline["seconds"]) if roofline else DASH),
         ("ms /\nroofline", f"{roofline['latency_over_roofline']:.2f}" if roofline else DASH),
         ("target\ncalls", DASH if calls is None else f"{calls:.2f}"),
         ("memory\nGB", f"{memory['peak'] / 1e9:.2f}" if memory else DASH),
@@ -80,13 +74,13 @@ def _main_cells(entry: dict[str, Any]) -> Cells:
 def _parts_cells(entry: dict[str, Any]) -> Cells:
     least = entry["roofline"]["parts_seconds"] | {"whole": entry["roofline"]["seconds"]}
     return [
-        (part, _ms(seconds) + (f" / {_ms(least[part])}" if part in least else ""))
+        (part, ms(seconds) + (f" / {ms(least[part])}" if part in least else ""))
         for part, seconds in entry["parts_seconds"].items()
     ]
 
 
 def _scales_cells(entry: dict[str, Any], sides: list[str]) -> Cells:
-    return [*zip(sides, map(_ms, entry["scales_seconds"])), ("class", _ms(entry["conditioning_seconds"]))]
+    return [*zip(sides, map(ms, entry["scales_seconds"])), ("class", ms(entry["conditioning_seconds"]))]
 
 
 def _tokens(tokens: dict[str, Any]) -> str:
@@ -98,8 +92,3 @@ def _tokens(tokens: dict[str, Any]) -> str:
         f"{verdict}: {tokens['equal_images']} of {tokens['images']} images have equal tokens, "
         f"{tokens['near_tie_images']} first differ by a near-tie{gap}"
     )
-
-
-def _ms(seconds: float) -> str:
-    milliseconds = 1000 * seconds
-    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.2f}"

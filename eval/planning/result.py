@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from jsonargparse import Namespace
-from rich.console import Console
 from rich.table import Table
 
 import sdvar
 from eval.cli.groups import ENGINE, MODELS
+from eval.console import Page, ms
 from lightning_modules import plain_yaml
 from lightning_modules.strategies import as_config
 from sdvar.atomic import write_atomically
@@ -19,7 +19,6 @@ from sdvar.planning.agreement import Agreement
 from sdvar.planning.candidates import Candidate
 from sdvar.planning.comparison import Timed, speed
 
-WIDTH = 140  # where stdout is not a terminal
 ARM = "planned"
 
 
@@ -71,17 +70,11 @@ def print_plan(
     lines: list[str], simulated: bool,
 ) -> None:  # fmt: skip
     """Prints the result to stdout."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    say(head)
-    say("accepted drafted scales, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.accepted.mean(0)))
+    page = Page()
+    page.say(head)
+    page.say("accepted drafted scales, %: " + " ".join(f"{100 * share:.0f}" for share in agreement.accepted.mean(0)))
     if not simulated:
-        say("tokens that agree, %:       " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
+        page.say("tokens that agree, %:       " + " ".join(f"{100 * share:.0f}" for share in agreement.agreeing))
     turns = len(timed["baseline"].seconds)
     table = Table(
         title=f"milliseconds per batch without the tokenizer, and speed relative to the baseline: medians of {turns} "
@@ -98,16 +91,16 @@ def print_plan(
         differing = () if simulated else (f"{one.differing:.3f}", f"{np.mean(ours.differing):.3f}")
         table.add_row(
             ("> " if one is chosen else "  ") + one.name,
-            "-" if one.seconds is None else _ms(one.seconds),
-            _ms(ours.median),
+            "-" if one.seconds is None else ms(one.seconds),
+            ms(ours.median),
             "-" if one.seconds is None else f"{plain.seconds / one.seconds:.2f}",
             "1" if one is plain else "{:.2f} ± {:.2f}".format(*speed(ours, timed[plain.name])),
             f"{np.mean(ours.target_calls):.2f}",
             *differing,
         )
-    console.print(table)
+    page.print(table)
     for line in lines:
-        say(line)
+        page.say(line)
 
 
 def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines: list[str]) -> None:
@@ -137,8 +130,3 @@ def write_config(file: str, options: Namespace, strategy: sdvar.Strategy, lines:
 
 def _speed(timed: dict[str, Timed], name: str, other: str) -> str:
     return f"{speed(timed[name], timed[other])[0]:.2f}"
-
-
-def _ms(seconds: float) -> str:
-    milliseconds = 1000 * seconds
-    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.2f}"

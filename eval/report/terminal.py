@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from eval.console import Page
 from eval.metrics.registry import columns
 from eval.report.words import (
     DIFFERENCE,
@@ -43,22 +42,19 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         tables.append(_table(of_network, f"by {network}"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII stdout
-    console = _Console()
-    if not console.is_terminal:
-        console = _Console(width=WIDTH)
+    page = Page(WIDTH)
     for table in tables:
-        console.print(table)
+        page.print(table)
     for line in _differences(arms):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        page.say(line)
     warnings: dict[str, list[str]] = {}
     for name, arm in arms.items():
         for text in arm["warnings"]:
             warnings.setdefault(text, []).append(name)
     for text, names in warnings.items():
-        console.print(f"warning ({which(names, arms)}): {text}", soft_wrap=True, highlight=False, markup=False)
-    claim = f"{report.with_name(CLAIM)} (eval/verify.py checks it)"
-    for line in (f"claim: {claim}", f"report: {report}"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        page.say(f"warning ({which(names, arms)}): {text}")
+    page.say(f"claim: {report.with_name(CLAIM)} (eval/verify.py checks it)")
+    page.say(f"report: {report}")
 
 
 def _table(arms: Mapping[str, Mapping[str, Any]], title: str, caption: str | None = None) -> Table:
@@ -80,12 +76,6 @@ def _differences(arms: dict[str, dict]) -> list[str]:
     if not 0 < len(having) <= MOST_COMPARED:
         return []
     return [f"distance to the reference, against the baseline's: {name} {words}" for name, words in having.items()]
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """The run is finished and its files are written: rich would end it with status 1."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _heading(title: str) -> str:
