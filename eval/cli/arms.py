@@ -10,7 +10,7 @@ import yaml
 
 from lightning_modules import plain_yaml
 from lightning_modules.arm import OWN
-from sdvar.checkpoints.hub import TAIL
+from sdvar.checkpoints.hub import SHIPPED
 from sdvar.command_line import expand_home, join_flags
 
 NOISE_FLOOR = "baseline_reseeded"
@@ -19,19 +19,19 @@ RESEEDED = {"class_path": "Baseline", "reseed": True}
 
 def default_arms(scales: int, pair: str | None = None) -> dict[str, dict[str, Any]]:
     """The arms beside the baseline where none are given: lossless; the last three and the last two scales left to the
-    draft, which hold most of the tokens; and the baseline with other seeds, the noise floor. The bundled pair has a
-    draft made for its tail, which does better from scale 1 on than the other one does from the last three.
+    draft, which hold most of the tokens; and the baseline with other seeds, the noise floor. A draft made for the tail
+    of a bundled pair does better from scale 1 on than the pair's own does from the last three.
 
     Args:
         scales: K, of the models.
-        pair: name of the bundled pair, where they are that.
+        pair: name of the bundled pair, where they are one.
     """
     tail, handoff = max(0, scales - 3), max(0, scales - 2)
     drafted = {"class_path": "Speculative", "init_args": {"gamma": "auto", "verify_scales": tail}}
-    made_for_it = {"class_path": "Handoff", "init_args": {"entry": 1, "first": "target"}, "draft": TAIL}
+    made_for_it = {"class_path": "Handoff", "init_args": {"entry": 1, "first": "target"}, "draft": f"{pair}-tail"}
     return {
         "speculative": {"class_path": "Speculative", "init_args": {"gamma": "auto", "acceptance": "Coupled"}},
-        "tail": made_for_it if pair == "tiny" else drafted,
+        "tail": made_for_it if made_for_it["draft"] in SHIPPED else drafted,
         "handoff": {"class_path": "Handoff", "init_args": {"entry": handoff, "first": "target"}},  # CoDe's order
         NOISE_FLOOR: RESEEDED,
     }

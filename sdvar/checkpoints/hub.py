@@ -15,8 +15,8 @@ from sdvar.command_line import needs
 RELEASED_REPOSITORY = "FoundationVision/var"
 RELEASED = {f"d{depth}": f"var_d{depth}.pth" for depth in (16, 20, 24, 30, 36)} | {"vae": "vae_ch160v4096z32.pth"}
 BUNDLED = Path(__file__).parents[1] / "bundled"
-TAIL = "tiny-tail"
-SHIPPED = {TAIL: BUNDLED / "tiny" / "tail.safetensors"}  # beside the pair; its three are named together, as tiny
+# Beside a bundled pair, whose three are named together: PAIR-tail is a draft made for its last scales.
+SHIPPED = {"tiny-tail": BUNDLED / "tiny" / "tail.safetensors"}
 ADDRESS = re.compile(r"(https?:/+)?(www\.)?(?P<host>[\w-]+(\.[\w-]+)+(:\d+)?)/(?P<path>[^?#]*)([?#].*)?")
 HOSTS = re.compile(r"(\w+\.)?(huggingface\.co|hf\.co|hf-mirror\.com)")
 PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)(/(resolve|blob|raw|tree)/(?P<revision>[^/]+)(/(?P<file>.+))?)?/?")
