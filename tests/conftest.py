@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes of pytest: also what it starts takes one core
@@ -64,6 +65,21 @@ def pair_files(pair, tmp_path_factory) -> dict[str, Path]:
     for name, file in files.items():
         save_file({key: value.contiguous() for key, value in getattr(pair, name).state_dict().items()}, file)
     return files
+
+
+@pytest.fixture
+def refused(capsys) -> Callable[..., str]:
+    """Calls a command that must end with status 2 and one line on stderr; returns that line."""
+
+    def refused(main: Callable, *arguments: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(*arguments)
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and ": error: " in error and error.count("\n") == 1, error
+        return error
+
+    return refused
 
 
 @pytest.fixture

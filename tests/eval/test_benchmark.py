@@ -325,14 +325,10 @@ LATE = {
 
 
 @pytest.mark.parametrize("arguments", LATE, ids=LATE.get)
-def test_what_only_the_models_tell(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        benchmark.main([*SIZE, *arguments.split()])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
+def test_what_only_the_models_tell(arguments, refused):
+    error = refused(benchmark.main, [*SIZE, *arguments.split()])
     assert error.startswith("eval/benchmark.py: error: ")
     assert LATE[arguments] in error
-    assert len(error.splitlines()) == 1
 
 
 def test_auto_takes_the_largest_batch_that_fits(monkeypatch):
@@ -342,15 +338,15 @@ def test_auto_takes_the_largest_batch_that_fits(monkeypatch):
     assert job.needed(batch) <= 40 * 2**20 < job.needed(2 * batch)
 
 
-def test_running_out_of_memory_names_the_batch(monkeypatch, capsys):
+def test_running_out_of_memory_names_the_batch(monkeypatch, refused):
     def run_out(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("eval.benchmarking.measuring.measure", run_out)
-    with pytest.raises(SystemExit) as caught:
-        benchmark.main([*SIZE, "--batch_size", "8", "--strategy", "Baseline"])
-    assert caught.value.code == 2
-    assert re.search(r"batch_size: 8 ran out of memory.*; try 4", capsys.readouterr().err)
+    assert re.search(
+        r"batch_size: 8 ran out of memory.*; try 4",
+        refused(benchmark.main, [*SIZE, "--batch_size", "8", "--strategy", "Baseline"]),
+    )
 
 
 @pytest.mark.gpu

@@ -36,7 +36,7 @@ def command(pair_files, tmp_path):
     return [*line, *OPTIONS.split(), "--labels", str(tmp_path / "images.csv"), "--out", str(tmp_path / "run")]
 
 
-def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, command, tmp_path, capsys):
+def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, command, tmp_path, capsys, refused):
     rows = [row for row in rows_of(decoded / "baseline" / "manifest.csv") if int(row["index"]) in LISTED]
     write(tmp_path / "images.csv", reversed(rows))
     fid.main(command)
@@ -62,9 +62,7 @@ def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, comman
     rows[0]["seed"] = "77"
     write(tmp_path / "images.csv", rows)
     capsys.readouterr()
-    with pytest.raises(SystemExit):
-        fid.main(command)
-    error = capsys.readouterr().err
+    error = refused(fid.main, command)
     assert "labels.seed_sha256: " in error and "label_sha256" not in error and "index" not in error
 
 
@@ -77,12 +75,9 @@ def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, comman
         (["--labels", "volcano"], "labels: names are those of ImageNet, this model has 5 classes; give numbers"),
     ],
 )
-def test_an_option_that_does_not_go_with_the_labels_is_refused(command, options, error, tmp_path, capsys):
+def test_an_option_that_does_not_go_with_the_labels_is_refused(command, options, error, tmp_path, refused):
     write(tmp_path / "images.csv", [{"label": 0, "seed": 1, "index": 0}])
-    with pytest.raises(SystemExit) as stop:
-        fid.main([*command, *options])
-    message = capsys.readouterr().err
-    assert stop.value.code == 2 and error in message and len(message.splitlines()) == 1
+    assert error in refused(fid.main, [*command, *options])
     assert not (tmp_path / "run").exists()
 
 
@@ -93,11 +88,11 @@ def test_a_file_of_classes_takes_the_default_number_of_images_and_one_of_images_
         assert config.get("images_per_class") == number
 
 
-def test_the_label_that_differs_from_the_runs_is_named(decoded, pair_files, copied_run, capsys):
+def test_the_label_that_differs_from_the_runs_is_named(decoded, pair_files, copied_run, refused):
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    with pytest.raises(SystemExit):
-        fid.main([*line, "--accelerator", "cpu", "--labels", "0,1,4,3,4", "--out", str(copied_run)])
-    assert "labels[2]: 2 in the folder, 4 now" in capsys.readouterr().err
+    assert "labels[2]: 2 in the folder, 4 now" in refused(
+        fid.main, [*line, "--accelerator", "cpu", "--labels", "0,1,4,3,4", "--out", str(copied_run)]
+    )
 
 
 def test_images_of_a_thousand_classes_have_the_names_of_imagenet(copied_run):

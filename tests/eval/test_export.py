@@ -95,31 +95,25 @@ def test_an_export_keeps_a_batch_in_memory_and_not_the_file(tmp_path):
         (["TMP/a.npz"], "arm"),
     ],
 )
-def test_a_mistake_gets_one_clear_error(decoded, tmp_path, arguments, message, capsys):
+def test_a_mistake_gets_one_clear_error(decoded, tmp_path, arguments, message, refused):
     (tmp_path / "taken.npz").write_text("a thesis")
-    with pytest.raises(SystemExit) as stop:
-        export.main([text.replace("TMP", str(tmp_path)) for text in arguments] + ["--out", str(decoded)])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    error = refused(export.main, [text.replace("TMP", str(tmp_path)) for text in arguments] + ["--out", str(decoded)])
+    assert message in error
     assert [file.name for file in tmp_path.iterdir()] == ["taken.npz"]
     assert (tmp_path / "taken.npz").read_text() == "a thesis"
 
 
-def test_incomplete_arms_and_full_disks_are_refused_and_nothing_is_left(copied_run, tmp_path, capsys, monkeypatch):
+def test_incomplete_arms_and_full_disks_are_refused_and_nothing_is_left(copied_run, tmp_path, refused, monkeypatch):
     target = tmp_path / "exports"
     target.mkdir()
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(SystemExit):
-        run(copied_run, target / "a.npz", "--arm", "lossy")
-    assert "0.0 GB are free there" in capsys.readouterr().err
+    assert "0.0 GB are free there" in refused(run, copied_run, target / "a.npz", "--arm", "lossy")
     monkeypatch.undo()
     image = copied_run / "lossy/000/000019.png"
     Image.new("RGB", (16, 16)).save(image)
-    with pytest.raises(SystemExit):
-        run(copied_run, target / "a.npz", "--arm", "lossy")
-    assert "000019.png is not the one that the run wrote" in capsys.readouterr().err
+    assert "000019.png is not the one that the run wrote" in refused(
+        run, copied_run, target / "a.npz", "--arm", "lossy"
+    )
     image.unlink()
-    with pytest.raises(SystemExit):
-        run(copied_run, target / "a.npz", "--arm", "lossy")
-    assert "lossy lacks 1 of 20 images (000/000019.png)" in capsys.readouterr().err
+    assert "lossy lacks 1 of 20 images (000/000019.png)" in refused(run, copied_run, target / "a.npz", "--arm", "lossy")
     assert not list(target.iterdir())

@@ -183,11 +183,11 @@ def test_one_process_alone_is_told_to_stop(pair_files, tmp_path, undisturbed):
     assert status != 0
 
 
-def test_a_second_run_into_the_folder_is_refused(pair_files, tmp_path, capsys):
+def test_a_second_run_into_the_folder_is_refused(pair_files, tmp_path, refused):
     first = RunLock(tmp_path / "run")
     for rank in (0, 1):
         first.acquire(rank)
-    error = stopped_with(options(pair_files, tmp_path / "run"), capsys)
+    error = refused(fid.main, options(pair_files, tmp_path / "run"))
     first.release()
     assert f"another run is writing to {tmp_path / 'run'} (rank 0: process {os.getpid()} on" in error
     assert f"; rank 1: process {os.getpid()} on" in error
@@ -207,19 +207,10 @@ def small_disk(folder: Path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def stopped_with(line: list[str], capsys) -> str:
-    """The one line of an error with which the command ends."""
-    with pytest.raises(SystemExit) as stop:
-        fid.main(line)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and len(error.splitlines()) == 1
-    return error
-
-
-def test_a_full_disk(pair_files, tmp_path, undisturbed, capsys):
+def test_a_full_disk(pair_files, tmp_path, undisturbed, refused):
     out = tmp_path / "small" / "run"
     with small_disk(out.parent):
-        error = stopped_with(options(pair_files, out), capsys)
+        error = refused(fid.main, options(pair_files, out))
         assert error.startswith(f"eval/fid.py: error: out: {out} cannot be written: ")
         assert "No space left on device" in error
         images = {name: data for name, data in contents(out).items() if name.endswith(".png")}
@@ -234,22 +225,21 @@ def small_job(pair_files, tmp_path) -> list[str]:
     return [*options(pair_files, tmp_path / "run", arm=handoff), "--images_per_class", "2", "--metrics", "none"]
 
 
-def test_a_folder_that_cannot_be_written(small_job, tmp_path, capsys, monkeypatch):
+def test_a_folder_that_cannot_be_written(small_job, tmp_path, refused, monkeypatch):
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
     with small_disk(tmp_path / "small"):
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "small")], check=True)
-        error = stopped_with([*small_job, "--out", str(tmp_path / "small" / "run")], capsys)
+        error = refused(fid.main, [*small_job, "--out", str(tmp_path / "small" / "run")])
     assert f"out: {tmp_path / 'small' / 'run'} cannot be written" in error
 
 
-def test_an_image_that_somebody_replaced(small_job, tmp_path, capsys):
+def test_an_image_that_somebody_replaced(small_job, tmp_path, refused):
     """It is named before anything is decoded, and stays what it is."""
     fid.main(small_job)
-    capsys.readouterr()
     before = contents(tmp_path / "run")
     file, other = (tmp_path / "run" / "handoff" / "000" / name for name in ("000003.png", "000004.png"))
     file.write_bytes(other.read_bytes())
-    error = stopped_with(small_job, capsys)
+    error = refused(fid.main, small_job)
     assert f"{tmp_path / 'run'} holds images that the run did not write: {file} (1 in all)" in error
     assert file.read_bytes() == other.read_bytes()
     file.unlink()
@@ -257,7 +247,7 @@ def test_an_image_that_somebody_replaced(small_job, tmp_path, capsys):
     assert contents(tmp_path / "run") == before
 
 
-def test_an_image_that_holds_no_numbers(small_job, tmp_path, capsys, monkeypatch):
+def test_an_image_that_holds_no_numbers(small_job, tmp_path, refused, monkeypatch):
     decode = sdvar.decode
 
     def broken(pair, labels, seeds, *arguments, **options):
@@ -268,7 +258,7 @@ def test_an_image_that_holds_no_numbers(small_job, tmp_path, capsys, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(sdvar, "decode", broken)
-        assert "baseline: image 7 holds NaN or infinite pixels" in stopped_with(small_job, capsys)
+        assert "baseline: image 7 holds NaN or infinite pixels" in refused(fid.main, small_job)
     kept = contents(tmp_path / "run")
     assert len(rows_promise(tmp_path / "run")) == 2 * 6  # the two batches before
     fid.main(small_job)

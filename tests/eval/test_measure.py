@@ -99,13 +99,10 @@ def replace_image(out):
 
 
 @pytest.mark.parametrize("metrics", ["fid", "pairs"])
-def test_a_replaced_image_is_not_measured(copied_run, metrics, capsys):
+def test_a_replaced_image_is_not_measured(copied_run, metrics, refused):
     replace_image(copied_run)
-    with pytest.raises(SystemExit) as stop:
-        measure.main(["--out", str(copied_run), "--metrics", metrics])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and "lossy/000/000007.png is not the one that the run wrote" in error
-    assert len(error.splitlines()) == 1
+    error = refused(measure.main, ["--out", str(copied_run), "--metrics", metrics])
+    assert "lossy/000/000007.png is not the one that the run wrote" in error
 
 
 def test_other_options_win_and_go_into_the_config(copied_run):
@@ -162,13 +159,10 @@ def test_arms_are_read_from_what_settings_says_and_no_class_of_a_users_own_is_im
         (lambda out: (out / "lossy/000/000003.png").write_bytes(b"half"), "000003.png cannot be read"),
     ],
 )
-def test_an_incomplete_run_is_refused_and_what_is_missing_named(copied_run, break_it, message, capsys):
+def test_an_incomplete_run_is_refused_and_what_is_missing_named(copied_run, break_it, message, refused):
     break_it(copied_run)
     before = (copied_run / "metrics.json").read_bytes()
-    with pytest.raises(SystemExit) as stop:
-        measure.main(["--out", str(copied_run)])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert message in refused(measure.main, ["--out", str(copied_run)])
     assert (copied_run / "metrics.json").read_bytes() == before
 
 
@@ -186,12 +180,9 @@ def test_an_incomplete_run_is_refused_and_what_is_missing_named(copied_run, brea
         (["--colour", "red"], "--colour"),
     ],
 )
-def test_a_mistake_gets_one_clear_error(decoded, arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        measure.main(["--out", str(decoded), *arguments])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
-    assert error.startswith("eval/measure.py: error: ")
+def test_a_mistake_gets_one_clear_error(decoded, arguments, message, refused):
+    error = refused(measure.main, ["--out", str(decoded), *arguments])
+    assert error.startswith("eval/measure.py: error: ") and message in error
 
 
 @pytest.mark.parametrize("command", [pytest.param("measure", marks=pytest.mark.proof), "export"])

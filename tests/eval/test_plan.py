@@ -34,7 +34,7 @@ def files(pair_files):
     return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
 
 
-def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypatch):
+def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan.main([*SIZE, *files])
     printed = capsys.readouterr()
@@ -56,9 +56,7 @@ def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, monkeypa
 
     fid.main(["--config", "plan.yaml", "--labels", "0-2", "--images_per_class", "1", "--metrics", "none"])
     assert Path("runs/plan/planned/manifest.csv").is_file()
-    with pytest.raises(SystemExit):
-        plan.main([*SIZE, *files])
-    assert "out: 'plan.yaml' exists; --overwrite replaces it" in capsys.readouterr().err
+    assert "out: 'plan.yaml' exists; --overwrite replaces it" in refused(plan.main, [*SIZE, *files])
     assert Path("plan.yaml").read_text() == text
 
 
@@ -136,24 +134,17 @@ LATE = {
 
 
 @pytest.mark.parametrize("arguments", LATE, ids=LATE.get)
-def test_what_only_the_models_tell(arguments, capsys, tmp_path, monkeypatch):
+def test_what_only_the_models_tell(arguments, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        plan.main([*SIZE, *arguments.split()])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
+    error = refused(plan.main, [*SIZE, *arguments.split()])
     assert error.startswith("eval/plan.py: error: ")
     assert LATE[arguments] in error
-    assert len(error.splitlines()) == 1
 
 
-def test_running_out_of_memory_names_the_batch(monkeypatch, capsys, tmp_path):
+def test_running_out_of_memory_names_the_batch(monkeypatch, refused, tmp_path):
     def run_out(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("eval.planning.planner.measure_costs", run_out)
-    with pytest.raises(SystemExit) as caught:
-        plan.main([*SIZE, "--batch_size", "8"])
-    assert caught.value.code == 2
-    assert "batch_size: 8 ran out of memory" in capsys.readouterr().err
+    assert "batch_size: 8 ran out of memory" in refused(plan.main, [*SIZE, "--batch_size", "8"])

@@ -212,14 +212,12 @@ def test_an_interrupted_sweep_is_continued(config, swept, tmp_path, monkeypatch,
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
-def test_another_baseline_is_refused_with_what_differs(change, errors, config, copied, capsys, decodes):
+def test_another_baseline_is_refused_with_what_differs(change, errors, config, copied, refused, decodes):
     if change.get("target"):
         change = {"target": config["draft"]}
     before = made(copied)
-    with pytest.raises(SystemExit) as stop:
-        run({**config, **change}, copied)
-    message = capsys.readouterr().err
-    assert stop.value.code == 2 and message.startswith("eval/sweep.py: error: out: ")
+    message = refused(run, {**config, **change}, copied)
+    assert message.startswith("eval/sweep.py: error: out: ")
     assert all(error in message for error in errors) and "--overwrite" in message
     differing = message.partition("--overwrite it: ")[2].split("; ")
     assert all(any(error in text for error in errors) for text in differing)
@@ -227,13 +225,11 @@ def test_another_baseline_is_refused_with_what_differs(change, errors, config, c
 
 
 @pytest.mark.proof
-def test_a_point_that_leaves_the_grid_stays_in_the_report(config, copied, capsys, decodes):
+def test_a_point_that_leaves_the_grid_stays_in_the_report(config, copied, refused, decodes):
     smaller = {**config, "grid": {name: point for name, point in config["grid"].items() if name != "hot"}}
     assert run(smaller, copied)["arms"]["hot"]["sampling"]["temperature"] == HOT
     (copied / "hot" / image_file(7)).unlink()
-    with pytest.raises(SystemExit):
-        run(smaller, copied)
-    assert "hot lacks 1 of 20 images" in capsys.readouterr().err and decodes == []
+    assert "hot lacks 1 of 20 images" in refused(run, smaller, copied) and decodes == []
     shutil.rmtree(copied / "hot")  # given up
     assert "hot" not in run(smaller, copied)["arms"] and decodes == []
 
@@ -268,17 +264,14 @@ def test_a_sweeps_folder_is_that_of_a_run(copied, config):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else value,
 )  # fmt: skip
-def test_a_bad_point_is_named_before_any_work(grid, error, config, tmp_path, capsys, decodes):
+def test_a_bad_point_is_named_before_any_work(grid, error, config, tmp_path, refused, decodes):
     if grid.get("x", {}).get("draft") == "OTHER":  # a VAR of another pyramid
         from safetensors.torch import save_file
 
         model = sdvar.VAR((1, 2, 3), num_classes=5, depth=1, width=16, heads=1, codebook_size=24, latent_channels=8)
         grid["x"]["draft"] = str(tmp_path / "three.safetensors")
         save_file({key: value.contiguous() for key, value in model.state_dict().items()}, grid["x"]["draft"])
-    with pytest.raises(SystemExit) as stop:
-        run({**config, "grid": grid}, tmp_path / "run")
-    message = capsys.readouterr().err
-    assert stop.value.code == 2 and len(message.splitlines()) == 1
+    message = refused(run, {**config, "grid": grid}, tmp_path / "run")
     assert message.startswith("eval/sweep.py: error: ") and error in message
     assert not (tmp_path / "run").exists() and decodes == []
 

@@ -77,12 +77,9 @@ def test_what_the_launcher_started_is_accepted(variables, devices, nodes, enviro
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "4.0"}, 2, 2, "expected a number in SLURM_STEP_NUM_TASKS"),
     ],
 )
-def test_another_number_is_refused_before_any_work(variables, devices, nodes, error, environment, tmp_path, capsys):
+def test_another_number_is_refused_before_any_work(variables, devices, nodes, error, environment, tmp_path, refused):
     environment(variables)
-    with pytest.raises(SystemExit) as stop:
-        fid.main(["--devices", str(devices), "--num_nodes", str(nodes), "--out", str(tmp_path / "run")])
-    message = capsys.readouterr().err
-    assert stop.value.code == 2 and len(message.splitlines()) == 1
+    message = refused(fid.main, ["--devices", str(devices), "--num_nodes", str(nodes), "--out", str(tmp_path / "run")])
     assert error in message
     assert not (tmp_path / "run").exists()
 

@@ -8,19 +8,11 @@ from eval import export
 from tests.security.finished import write_run
 
 
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit):
-        export.main([*map(str, arguments), "--arm", "baseline"])
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
-
-
 @pytest.mark.parametrize("where", ["run", "run/baseline", "run/baseline/000", "other", "link"])
-def test_an_export_into_the_folder_of_a_run_is_refused(tmp_path, capsys, where):
+def test_an_export_into_the_folder_of_a_run_is_refused(tmp_path, refused, where):
     out, _ = write_run(tmp_path / "run"), write_run(tmp_path / "other")
     (tmp_path / "link").symlink_to(out)
-    error = refused(capsys, tmp_path / where / "a.npz", "--out", out)
+    error = refused(export.main, [str(tmp_path / where / "a.npz"), "--out", str(out), "--arm", "baseline"])
     run = tmp_path / where.replace("link", "run").partition("/")[0]
     assert f"lies in the run {run}, which --overwrite would then refuse" in error and f"such as {run}_a.npz" in error
     assert not list(tmp_path.rglob("*.npz"))
@@ -32,7 +24,8 @@ def test_an_export_into_the_folder_of_a_run_is_refused(tmp_path, capsys, where):
     ("text", "message"),
     [("[1]", "expected a mapping"), ("feature_extractor: {a: 1}", "expected text"), ("a: [", "cannot be read")],
 )
-def test_an_invalid_config_is_one_line(tmp_path, capsys, text, message):
+def test_an_invalid_config_is_one_line(tmp_path, refused, text, message):
     out = write_run(tmp_path / "run")
     (out / "config.yaml").write_text(text)
-    assert message in refused(capsys, tmp_path / "a.npz", "--out", out, "--statistics")
+    line = [str(tmp_path / "a.npz"), "--out", str(out), "--arm", "baseline", "--statistics"]
+    assert message in refused(export.main, line)

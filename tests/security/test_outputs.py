@@ -10,16 +10,14 @@ from eval import benchmark, fid, plan
 
 @pytest.mark.parametrize("command", [plan, benchmark])
 @pytest.mark.parametrize("out", ["missing/a.yaml", "a.yaml"])
-def test_an_output_that_cannot_be_written_fails_at_the_start(tmp_path, monkeypatch, capsys, command, out):
+def test_an_output_that_cannot_be_written_fails_at_the_start(tmp_path, monkeypatch, refused, command, out):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").mkdir()
-    with pytest.raises(SystemExit):
-        command.main(["--out", out])
-    error = capsys.readouterr().err
-    assert "error: out: " in error and error.count("\n") == 1
+    error = refused(command.main, ["--out", out])
+    assert "error: out: " in error
 
 
-def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_files, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_files, tmp_path, monkeypatch, refused):
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=110_000))
     line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
@@ -36,8 +34,5 @@ def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_
         "none",
     ]
     line += ["--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(tmp_path / "run")]
-    with pytest.raises(SystemExit):
-        fid.main(line)
-    error = capsys.readouterr().err
+    error = refused(fid.main, line)
     assert "takes at least 0.2 MB more (200 images and the report), and 0.1 MB are free" in error
-    assert error.count("\n") == 1

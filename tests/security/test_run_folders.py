@@ -48,15 +48,13 @@ def test_settings_of_another_program_are_no_run(tmp_path):
         read_run(out)
 
 
-def test_weights_that_only_the_config_names_run_no_code(tmp_path, capsys):
+def test_weights_that_only_the_config_names_run_no_code(tmp_path, refused):
     out, mark = write_run(tmp_path / "run"), tmp_path / "mark"
     torch.save({"weight": Payload(mark)}, out / "weights.pth")
     config = yaml.safe_load((out / "config.yaml").read_text())
     config |= {"feature_extractor": "inception-v3-compat", "feature_extractor_weights": str(out / "weights.pth")}
     (out / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(out)])
-    assert "weights.pth does not hold the weights" in capsys.readouterr().err
+    assert "weights.pth does not hold the weights" in refused(measure.main, ["--out", str(out)])
     assert not mark.exists() and not (out / "metrics.json").exists()
 
 
@@ -70,14 +68,11 @@ def test_weights_that_only_the_config_names_run_no_code(tmp_path, capsys):
         ("a: [", "cannot be read"),
     ],
 )
-def test_an_invalid_config_is_one_line(tmp_path, monkeypatch, capsys, text, message):
+def test_an_invalid_config_is_one_line(tmp_path, monkeypatch, refused, text, message):
     monkeypatch.chdir(tmp_path)
     out = write_run(tmp_path / "run")
     (out / "config.yaml").write_text(text)
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(out)])
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in refused(measure.main, ["--out", str(out)])
     assert not (tmp_path / "mark").exists()
 
 
@@ -116,28 +111,24 @@ def change(table, row, /, **values):
         ("batches", {"accepted_scales": "9 0 0"}, "accepted_scales 9 0 0 is more than drafted_scales 4 4 0"),
     ],
 )
-def test_an_invalid_row_is_one_line_with_the_file_and_the_line(tmp_path, capsys, table, values, message):
+def test_an_invalid_row_is_one_line_with_the_file_and_the_line(tmp_path, refused, table, values, message):
     out = write_run(tmp_path / "run")
     file, row = out / f"baseline/{table}.csv", 1 if table == "manifest" else 0
     change(file, row, **values)
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(out)])
-    error = capsys.readouterr().err
-    assert f"{file}, line {row + 2}: " in error and message in error and error.count("\n") == 1
+    error = refused(measure.main, ["--out", str(out)])
+    assert f"{file}, line {row + 2}: " in error and message in error
     assert not (out / "metrics.json").exists()
 
 
 @pytest.mark.parametrize("names", [("batches.csv",), ("manifest.csv", "batches.csv", "000")])
-def test_an_arm_is_not_taken_for_another(tmp_path, capsys, names):
+def test_an_arm_is_not_taken_for_another(tmp_path, refused, names):
     out = write_run(tmp_path / "run", other={})
     for name in names:
         (out / "other" / name).rename(tmp_path / "moved")
         (out / "baseline" / name).rename(out / "other" / name)
         (tmp_path / "moved").rename(out / "baseline" / name)
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(out)])
-    error = capsys.readouterr().err
-    assert f"{out}/baseline/{names[0]}, line 2: the row is not as" in error and error.count("\n") == 1
+    error = refused(measure.main, ["--out", str(out)])
+    assert f"{out}/baseline/{names[0]}, line 2: the row is not as" in error
 
 
 def test_a_row_of_an_interrupted_run_that_is_torn_or_edited_is_dropped(tmp_path):
@@ -185,7 +176,7 @@ def test_a_second_measure_is_refused_while_the_first_one_writes(tmp_path, capsys
 
 
 @pytest.mark.parametrize("name", [".locks", ".locks/rank0"])
-def test_a_lock_that_is_a_link_is_refused(tmp_path, capsys, name):
+def test_a_lock_that_is_a_link_is_refused(tmp_path, refused, name):
     out, target = write_run(tmp_path / "run"), tmp_path / "precious"
     if name == ".locks":
         target.mkdir()
@@ -193,10 +184,8 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path, capsys, name):
         (out / ".locks").mkdir()
         target.write_text("mine")
     (out / name).symlink_to(target)
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(out)])
-    error = capsys.readouterr().err
-    assert f"{out / name} is a symbolic link" in error and error.count("\n") == 1
+    error = refused(measure.main, ["--out", str(out)])
+    assert f"{out / name} is a symbolic link" in error
     assert not list(target.iterdir()) if name == ".locks" else target.read_text() == "mine"
 
 

@@ -106,10 +106,10 @@ def test_a_target_that_has_moved_is_missed_and_can_be_given(copied_run, pair_fil
     assert likelihood(measured(copied_run, "--target", str(moved))["lossy"])
 
 
-def test_another_target_is_refused(copied_run, pair_files, capsys):
-    with pytest.raises(SystemExit):
-        measure.main(["--out", str(copied_run), "--metrics", "nll", "--target", str(pair_files["draft"])])
-    assert "is not the target that the run decoded with (its SHA-256 differs)" in capsys.readouterr().err
+def test_another_target_is_refused(copied_run, pair_files, refused):
+    assert "is not the target that the run decoded with (its SHA-256 differs)" in refused(
+        measure.main, ["--out", str(copied_run), "--metrics", "nll", "--target", str(pair_files["draft"])]
+    )
 
 
 def test_a_run_makes_nothing_be_downloaded_and_a_pickle_is_not_run(copied_run, tmp_path, monkeypatch):
