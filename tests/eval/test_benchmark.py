@@ -10,17 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import sdvar
 from eval import benchmark
 from eval.benchmarking.job import prepare
-from eval.benchmarking.measuring import Runner, measure
-from eval.benchmarking.models import random_pair
 from eval.benchmarking.options import parse
-from eval.benchmarking.original import compare_tokens, load_original
-from eval.benchmarking.simulated import Simulated, with_simulated
-from tests.eval.stand_in import write_stand_in
 from tests.paths import ROOT
-from tests.random_pairs import random_pair as tiny_random_pair
 
 SIZE = ["--threads", "1", "--accelerator", "cpu", "--warmup", "1"]
 ARMS = ["--strategy", "fast=Speculative", "--strategy.gamma", "2", "--strategy", "Handoff", "--strategy.entry", "2"]
@@ -186,107 +179,6 @@ def test_results_are_on_stdout_and_progress_is_on_stderr(measured):
     assert "attention by " in result.stderr
     assert "1/2 baseline" not in result.stdout
     assert "GFLOP/s float32" in result.stdout
-
-
-def test_simulated_rates_are_the_rates():
-    pair = tiny_random_pair()
-    strategy = with_simulated({"s": sdvar.Speculative(gamma=3)}, [0.0, 1.0, 0.5, 0.0], 4)["s"]
-    stats = sdvar.decode(pair, [0] * 400, range(400), strategy, images=False).stats
-    accepted = (stats.accepted_scales / stats.drafted_scales).tolist()[1:3]  # nothing drafts scale 0 or the last
-    assert accepted[0] == 1
-    assert accepted[1] == pytest.approx(0.5, abs=0.1)
-    baseline = {"b": sdvar.Baseline(), "s": strategy}
-    assert with_simulated(baseline, [1.0], 4)["b"] == sdvar.Baseline()
-    assert with_simulated(baseline, [1.0], 4)["s"].acceptance == Simulated((1.0,) * 4)
-    assert not strategy.lossless
-
-
-def test_turns_rotate():
-    def runner(name):
-        return Runner(name, lambda labels, seeds: ran.append((name, seeds.tolist())), lambda: 0)
-
-    ran = []
-    measure([runner("a"), runner("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
-    warm, first, second, third = (ran[i : i + 2] for i in (0, 2, 4, 6))
-    assert ["".join(name for name, _ in turn) for turn in (warm, first, second, third)] == ["ab", "ab", "ba", "ab"]
-    assert first[0][1] == first[1][1] == [0, 1]
-    assert second[0][1] == second[1][1] == [2, 3]
-
-
-@pytest.fixture(scope="module")
-def buildable() -> sdvar.ModelPair:
-    """A pair of the shape that the original's builder makes."""
-    torch.manual_seed(0)
-    target = sdvar.VAR((1, 2), num_classes=5, depth=1, width=64, heads=1, codebook_size=24, latent_channels=8)
-    target.init_weights(adaln_gain=0.5)
-    torch.nn.init.normal_(target.class_emb.weight)
-    torch.nn.init.normal_(target.head.weight, std=0.2)
-    return sdvar.ModelPair(target, target, sdvar.VQVAE((1, 2), 24, 8, base_channels=32))
-
-
-@pytest.mark.proof
-def test_the_original_runs_beside_ours(buildable, tmp_path):
-    from safetensors.torch import save_file
-
-    files = []
-    for name in ("draft", "target", "tokenizer"):
-        save_file(getattr(buildable, name).state_dict(), tmp_path / f"{name}.safetensors")
-        files += [f"--{name}", tmp_path / f"{name}.safetensors"]
-    checkout, out = write_stand_in(tmp_path / "checkout"), tmp_path / "results.json"
-    arguments = ("--strategy", "Baseline", "--batch_size", "3", "--repeats", "1", "--original", checkout, "--out", out)
-    result = run(*files, *arguments)
-    report = json.loads(out.read_text())
-    names = [entry["name"] for entry in report["results"]]
-    assert names == ["baseline", "original_float32", "original_bf16_autocast"]
-    assert report["original_tokens"] | {"largest_gap": None} == {
-        "images": 3,
-        "equal_images": 3,
-        "near_tie_images": 0,
-        "largest_gap": None,
-        "equal_up_to_near_ties": True,
-    }
-    assert "the same: 3 of 3" in result.stdout
-    assert "a constructor that prints" not in result.stdout
-    original = report["results"][1]
-    assert original["latency_seconds"]["median"] > 0
-    assert "roofline" not in original
-
-
-def test_wrong_tokens_of_the_original_are_found(buildable, tmp_path):
-    before = torch.nn.Linear.reset_parameters
-    original = load_original(str(write_stand_in(tmp_path / "wrong", "(lambda t: (t + 1) % 24)")), buildable)
-    assert torch.nn.Linear.reset_parameters is before
-    assert "reset_parameters" not in vars(torch.nn.BatchNorm2d)
-    labels, seeds = torch.tensor([0, 1]), torch.tensor([5, 6])
-    found = compare_tokens(original, buildable, labels, seeds, 1.5)
-    assert (found["equal_images"], found["equal_up_to_near_ties"]) == (0, False)
-    assert found["largest_gap"] > sdvar.NEAR_TIE
-    tokens = original.tokens(labels, sdvar.Sampling())
-    assert [tuple(part.shape) for part in tokens] == [(2, 1), (2, 4)]
-
-
-def test_a_checkout_that_does_not_fit(tmp_path, pair):
-    folder = tmp_path / "other"
-    (folder / "models").mkdir(parents=True)
-    (folder / "models" / "__init__.py").write_text("")
-    with pytest.raises(ValueError, match="expected a checkout of the VAR code that runs here"):
-        load_original(str(folder), pair)
-    with pytest.raises(ValueError, match=r"width of 64 x depth .* width 48 and 3 heads"):
-        load_original(str(write_stand_in(tmp_path / "good")), pair)
-
-
-def test_random_weights_decode_to_many_tokens(monkeypatch):
-    monkeypatch.setattr("eval.benchmarking.models.PYRAMID_256", (1, 2, 3, 4))
-    monkeypatch.setattr("eval.benchmarking.models.WIDTH_PER_DEPTH", 2)
-    pair = random_pair(["d24", "d16"], torch.bfloat16, torch.device("cpu"))
-    assert (pair.target.depth, pair.draft.depth) == (24, 16)
-    assert pair.target.dtype == torch.bfloat16
-    assert pair.target.head.weight.dtype == torch.float32
-    fresh = sdvar.VAR((1, 2, 3, 4), depth=24, width=48, heads=24)
-    for name, buffer in fresh.named_buffers():
-        assert torch.equal(buffer, pair.target.get_buffer(name).to(buffer.dtype)), name
-    result = sdvar.decode(pair, [1, 2], [1, 2], sdvar.Baseline(), sdvar.Sampling(1.5, 900, 0.96), images=False)
-    assert len(torch.cat([part.flatten() for part in result.tokens]).unique()) > 20
 
 
 WRONG = {
