@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from eval.benchmarking.printing import print_tables
 
     prepared = job.prepare(options)
-    with on_stderr("eval.benchmark", "sdvar.attention", "sdvar.graphs"):
+    with on_stderr("eval.benchmark"):
         report = job.run(options, prepared)
     if options.out:
         write_atomically(Path(options.out), (json.dumps(report, indent=2) + "\n").encode())

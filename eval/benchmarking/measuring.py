@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from eval.benchmarking.memory import peak_bytes
 from lightning_modules.arm import Arm
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.decoding.warmup import learn_classes, warm_up
+from sdvar.log_lines import on_stderr
 from sdvar.models.cost import shared_bytes, weight_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import no_captures
@@ -25,6 +25,7 @@ from sdvar.planning.tuning import tuned_key
 
 log = logging.getLogger("eval.benchmark")
 
+KERNELS = ("sdvar.attention", "sdvar.graphs")  # loggers; to find out takes time, so not while a run is timed
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")  # how the names of these calls begin
 
 
@@ -124,7 +125,7 @@ def measure(
     for runner in [*runners] * warmup:
         log.info("batch %d: warm-up of %s", batch, runner.name)
         captured = _capture_seconds(runner)
-        with _logging_kernels():
+        with on_stderr(*KERNELS):
             warm_up(lambda number: runner.run(*inputs(number)), runner.models)  # noqa: B023
         measured[runner.name].capture_seconds += _capture_seconds(runner) - captured
     for repeat in range(repeats):
@@ -152,20 +153,6 @@ def measure(
 
 def _capture_seconds(runner: Runner) -> float:
     return sum(model.capture_seconds for model in runner.models)
-
-
-@contextlib.contextmanager
-def _logging_kernels() -> Iterator[None]:
-    """Logs attention kernels and captured graphs; finding out takes time, so not while a run is timed."""
-    loggers = [logging.getLogger(name) for name in ("sdvar.attention", "sdvar.graphs")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
 
 
 def _timed(device: torch.device, run: Callable, *arguments: object) -> tuple[float, sdvar.DecodeStats | None]:

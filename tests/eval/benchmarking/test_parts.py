@@ -1,5 +1,7 @@
 """What a benchmark is made of: random weights, simulated acceptance, turns."""
 
+import logging
+
 import pytest
 import torch
 
@@ -37,13 +39,18 @@ def test_simulated_rates_are_the_rates():
     assert not strategy.lossless
 
 
-def test_turns_rotate():
+def test_turns_rotate_and_kernels_are_named_in_the_warm_up_alone():
     def runner(name):
-        return Runner(name, lambda labels, seeds: ran.append((name, seeds.tolist())), lambda: 0)
+        def run(labels, seeds):
+            ran.append((name, seeds.tolist()))
+            named.append(logging.getLogger("sdvar.attention").isEnabledFor(logging.INFO))
 
-    ran = []
+        return Runner(name, run, lambda: 0)
+
+    ran, named = [], []
     measure([runner("a"), runner("b")], 2, 10, torch.device("cpu"), warmup=1, repeats=3)
     warm, first, second, third = (ran[i : i + 2] for i in (0, 2, 4, 6))
     assert ["".join(name for name, _ in turn) for turn in (warm, first, second, third)] == ["ab", "ab", "ba", "ab"]
+    assert named[:2] == [True, True] and not any(named[2:])
     assert first[0][1] == first[1][1] == [0, 1]
     assert second[0][1] == second[1][1] == [2, 3]
