@@ -18,7 +18,7 @@ from lightning_modules.distilling.teacher_options import add_teacher, complete_t
 from lightning_modules.launcher import check_launcher, let_the_first_speak
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.sampling_options import in_long_form
-from sdvar.command_line import stop
+from sdvar.command_line import check_folder, stop
 from sdvar.interrupts import well_behaved
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
         given = build_parser().parse_args([in_long_form(word) for word in arguments])
     except ArgumentError as error:
         raise ValueError(str(error)) from None
+    check_folder(given.out)
     given.devices = read_devices(given.devices, given.accelerator)
     check_launcher(count(given.devices), given.num_nodes)
     complete_teacher(given)
@@ -117,6 +118,7 @@ def make(options: Namespace) -> None:
     from lightning_modules.launcher import cluster_environment
     from lightning_modules.quiet import quieten_libraries
     from lightning_modules.run.lock import RunLock
+    from lightning_modules.run.place import check_writable
     from lightning_modules.stopping import StopOnSignal, end_with_parent
 
     end_with_parent()
@@ -124,6 +126,7 @@ def make(options: Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     accelerator, folder = accelerator_of(options.accelerator, options.devices), Path(options.out).expanduser()
+    check_writable(folder)
     task = _encoding(options) if options.encode else _sampling(options)
     data = MissingImages(folder, task.origin, task.images, options.batch_size, task.load)
     missing = len(data.missing)

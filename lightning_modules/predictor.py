@@ -21,6 +21,7 @@ from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
+from lightning_modules.sampling_options import say_if_all_are_kept
 from lightning_modules.tuning import tune, unresolved
 from sdvar.decoding import check_fit
 from sdvar.decoding.guidance_inside import inside_of, mismatch
@@ -111,12 +112,10 @@ class SDVARPredictor(LightningModule):
         self._warm: set[str] = set()  # what has decoded: arms that differ in their seeds alone run the same passes
 
     def _say_what_is_off(self) -> None:
-        """Logs a top_k that keeps everything: most likely it was meant for a larger codebook."""
-        tokens = self.pair.target.codebook_size
+        """Logs what is likely meant for other models."""
         given = {"": self.sampling} | {f"strategy {arm.name!r}: ": arm.sampling for arm in self.arms if arm.sampling}
         for where, sampling in given.items():
-            if sampling.top_k > tokens and rank_zero_only.rank == 0:
-                log.warning("%ssampling.top_k: %d keeps all %d tokens of the codebook", where, sampling.top_k, tokens)
+            say_if_all_are_kept(sampling, self.pair.target, where)
 
     def _say_what_differs(self) -> None:
         """Logs the arms whose draft has another guidance inside than they decode for."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any
 
 from jsonargparse import Namespace
 
 from lightning_modules.command_line import ArgumentParser
+from sdvar.models.protocol import NextScaleModel
+from sdvar.sampling import Sampling
 
 BUNDLED_SAMPLING = {"cfg": 1.5, "top_k": 60, "top_p": 0.0, "temperature": 1.0}
 RELEASED_SAMPLING = {"cfg": 1.5, "top_k": 900, "top_p": 0.96, "temperature": 1.0}  # of the released ImageNet models
 SAMPLING = (*BUNDLED_SAMPLING, "cfg_until")  # the last has no default
+log = logging.getLogger("sdvar.sampling")
 SHORT = {f"--{name}": f"--sampling.{name}" for name in SAMPLING}
 
 
@@ -31,6 +36,13 @@ def add_sampling(parser: ArgumentParser) -> None:
         help="divides the logits before the filters (1.0): a number, or one per scale, 1.1,1.1,1.1,1.0,1.0,1.0",
     )
     add("--sampling.cfg_until", type=int | None, help="no guidance from this scale on, 1 to the number of scales")
+
+
+def say_if_all_are_kept(sampling: Sampling, target: NextScaleModel, where: str = "") -> None:
+    """Logs a top_k that keeps everything, in the first process: most likely it was meant for a larger codebook."""
+    if sampling.top_k > target.codebook_size and os.environ.get("LOCAL_RANK", "0") == "0":
+        tokens = target.codebook_size
+        log.warning("%ssampling.top_k: %d keeps all %d tokens of the codebook", where, sampling.top_k, tokens)
 
 
 def in_long_form(word: str) -> str:

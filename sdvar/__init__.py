@@ -1,6 +1,7 @@
 """SDVAR: speculative decoding for visual autoregressive models (VAR, next-scale prediction)."""
 
-import sdvar.openmp  # before torch, as the next one
+import sdvar.openmp  # before torch, as the next two
+import sdvar.starting
 import sdvar.working_directory  # noqa: F401
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
 from sdvar.decoding.acceptance import (

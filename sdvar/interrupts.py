@@ -13,10 +13,10 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from sdvar import steps
 from sdvar.command_line import stop
+from sdvar.starting import INTERRUPTED, usual
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INTERRUPTED = 128 + signal.SIGINT
 WRONG = (ValueError, TypeError, OSError, argparse.ArgumentError)  # whose text is for the user
 
 
@@ -38,6 +38,7 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")
             steps.show()
+            usual()
             try:
                 result = main(*arguments, **keywords)
                 if sys.stdout:
@@ -45,19 +46,26 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
                 return result
             except KeyboardInterrupt:
                 _leave(command, advice)
-            except SystemExit as stopped:
-                if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning's, with status 1
-                    _leave(command, advice)
-                raise
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(0)
-            except WRONG as error:
-                stop(command, error)
+            except BaseException as error:
+                if _interrupted(error):
+                    _leave(command, advice)
+                if isinstance(error, WRONG):
+                    stop(command, error)
+                raise
 
         return behaved
 
     return decorate
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error is what a library made of Ctrl-C: Lightning exits with status 1, an import of NumPy fails."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _leave(command: str, advice: str) -> NoReturn:

@@ -32,9 +32,11 @@ from lightning_modules.distilling.teacher_options import teacher_files
 from lightning_modules.launcher import cluster_environment
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
+from lightning_modules.run.place import check_writable
 from sdvar import checkpoints
 from sdvar.atomic import write_atomically
 from sdvar.checkpoints import unpickling
+from sdvar.command_line import check_folder
 from sdvar.guidance import guidance_of, words
 
 SETTINGS, CHECKPOINT = "settings.json", "last.ckpt"
@@ -84,6 +86,8 @@ class Job:
 
     def _check_folder(self) -> None:
         """Refuse a folder with a finished draft, or with files of something else than a training."""
+        check_folder(self.options.out)
+        check_writable(self.folder)
         if (self.folder / WEIGHTS).exists():
             raise ValueError(f"out: {self.folder / WEIGHTS} exists, its training is finished; give another folder")
         new = not self.folder.exists() or (self.folder.is_dir() and set(os.listdir(self.folder)) <= {LOCKS})

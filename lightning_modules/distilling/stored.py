@@ -112,11 +112,23 @@ def _of_shards(path: Path, files: list[Path], wanted: Wanted) -> tuple[np.ndarra
     index, labels, tokens = (np.concatenate(parts) for parts in zip(*columns))
     if not len(index):
         raise ValueError(f"tokens: {path} has no images")
+    _check_unique(files, origins, [of_file for of_file, *_ in columns])
     order = np.argsort(index, kind="stable")  # whatever processes wrote them
     distributions = None
     if all(origin.distributions for origin in origins):
         distributions = Distributions(files, [len(of_file) for of_file, *_ in columns], order)
     return labels[order], tokens[order], distributions
+
+
+def _check_unique(files: list[Path], origins: list[Origin], indices: list[np.ndarray]) -> None:
+    """Refuses an image that is there twice, as in a copy of a shard: a training would see it more often."""
+    seen: dict[tuple[str, int | None], np.ndarray] = {}
+    for file, origin, index in zip(files, origins, indices):
+        key, before = (origin.source, origin.seed), seen.get((origin.source, origin.seed), index[:0])
+        twice = np.intersect1d(before, index)
+        if len(twice) or len(np.unique(index)) < len(index):
+            raise ValueError(f"tokens: {file} has images that another shard beside it has too; remove one of the two")
+        seen[key] = np.concatenate([before, index])
 
 
 def _check_fit(path: Path, wanted: Wanted, origin: Origin) -> None:

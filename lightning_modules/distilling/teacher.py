@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.sampling_options import say_if_all_are_kept
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.surroundings import set_aside
 from sdvar.models.tokenizer import VQVAE
@@ -49,6 +50,7 @@ class Teacher:
         self.pair = ModelPair(target, target, tokenizer)
         self.sampling = sampling
         sampling.check_scales(len(self.pair.pyramid))
+        say_if_all_are_kept(sampling, target)
         for model in (target, tokenizer):
             model.requires_grad_(False)
 

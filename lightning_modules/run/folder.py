@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -29,6 +28,7 @@ from lightning_modules.run.contents import (
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, OF_IMAGES, SETTINGS
 from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
+from lightning_modules.run.place import check_writable
 from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.tables import Table
 from sdvar.atomic import unfinished_target, write_atomically
@@ -111,9 +111,7 @@ class RunFolder:
         Raises:
             ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
         """
-        nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise ValueError(f"out: {self.path} cannot be written ({nearest} is not a folder or not writable)")
+        check_writable(self.path)
         if not self.path.exists():
             return
         earlier = read_settings(self.path)

@@ -1,9 +1,11 @@
 """Images are stored as tokens, and a draft is trained on those that it is to be trained for."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -149,6 +151,27 @@ def test_a_mistake_in_storing_costs_one_line(store, stored, options, error, caps
     assert contents(stored) == before
 
 
+@pytest.mark.parametrize("out, error", [
+    ("", "expected the path of a folder, got ''"),
+    ("a\0b", "expected the path of a folder, got "),
+    ("a_file", "a_file cannot be written ("),
+    ("a_file/in/it", "a_file/in/it cannot be written ("),
+])  # fmt: skip
+def test_a_place_that_can_be_no_folder_costs_one_line(store, out, error, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a_file").touch()
+    with pytest.raises(SystemExit):
+        store("--images 4", out)
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"eval/tokens.py: error: out: {error}")
+    assert os.listdir() == ["a_file"]
+
+
+def test_a_filter_that_keeps_everything_is_said(pair, caplog):
+    Teacher(pair.target, pair.tokenizer, sdvar.Sampling(top_k=900))
+    assert caplog.messages == ["sampling.top_k: 900 keeps all 24 tokens of the codebook"]
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Four images of two classes, of a size that is not the tokenizer's."""
@@ -231,6 +254,9 @@ def test_damaged_shards_are_refused(stored, wanted, tmp_path):
     out = shutil.copytree(stored, tmp_path / "tokens")
     (out / "0000000004.parquet").write_bytes((out / "0000000004.parquet").read_bytes()[:100])
     with pytest.raises(ValueError, match=r"0000000004.parquet is damaged .* the command that made it makes its images"):
+        read_stored(out, wanted, seed=0)
+    shutil.copy(out / "0000000000.parquet", out / "0000000004.parquet")
+    with pytest.raises(ValueError, match=r"0000000004.parquet has images that another shard beside it has too"):
         read_stored(out, wanted, seed=0)
     datasets.Dataset.from_dict({"a": [1]}).to_parquet(out / "0000000004.parquet")
     with pytest.raises(ValueError, match=r"0000000004.parquet is no shard of tokens"):

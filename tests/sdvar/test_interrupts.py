@@ -24,6 +24,7 @@ COMMANDS = {
     "eval.benchmark": ("eval.benchmarking.job.prepare", []),
     "eval.benchmark_loading": ("eval.benchmarking.loading.measure", []),
     "eval.benchmark_writer": ("eval.benchmarking.writing.measure", ["--side", "8"]),
+    "eval.tokens": ("eval.tokens.make", []),
     "eval.plan": ("eval.planning.planner.prepare", []),
     "sdvar.selftest.__main__": ("sdvar.load_pair", []),
     "sdvar.checkpoints.__main__": ("sdvar.checkpoints.__main__.inspect", ["inspect", "a.pth"]),
@@ -80,6 +81,41 @@ def test_ctrl_c_while_decoding_keeps_what_is_finished(presses, pair_files, tmp_p
     expected = "eval/fid.py: interrupted; what is finished is kept, and the same command continues"
     assert (process.returncode, error.strip()) == (130, expected)
     assert part.read_text().count("\n") >= 2
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("eval/fid.py", "eval/fid.py"),
+        ("lightning_modules/__main__.py", "python -m lightning_modules"),
+        (".venv/bin/sdvar", "sdvar"),
+        ("somewhere/fid.py", None),
+        ("", None),
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_is_one_line_of_a_command_alone(script, name):
+    code = "import importlib.util as u, os, signal, sys; sys.argv = [sys.argv[1]]\n"
+    code += "s = u.spec_from_file_location('starting', 'sdvar/starting.py'); m = u.module_from_spec(s)\n"
+    code += "s.loader.exec_module(m); os.kill(os.getpid(), signal.SIGINT); print('on')"
+    line = [sys.executable, "-S", "-c", code, script]
+    result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    if name is None:
+        assert "KeyboardInterrupt" in result.stderr  # the program's own affair
+    else:
+        assert result.returncode == 130
+        assert result.stderr.strip() == f"{name}: interrupted while it started; give the command again"
+
+
+def test_ctrl_c_that_a_library_turns_into_an_error_is_one_line(capsys):
+    def importing() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy failed") from error
+
+    with pytest.raises(SystemExit) as stopped:
+        well_behaved("x", "y")(importing)()
+    assert stopped.value.code == 130 and capsys.readouterr().err.strip() == "x: interrupted; y"
 
 
 def test_a_closed_pipe_is_no_failure():
