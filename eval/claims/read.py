@@ -14,7 +14,7 @@ from eval.claims.write import MARKER, MODELS, VERSION
 from lightning_modules.columns import PER_IMAGE
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
 from lightning_modules.pair_source import DTYPES
-from lightning_modules.run.names import ARM_NAME
+from lightning_modules.run.names import ARM_NAME, CLAIM
 from lightning_modules.run.records import check_plain, expect, parse
 
 SHA256 = re.compile(r"[0-9a-f]{64}(::.{1,1000})?")
@@ -101,6 +101,8 @@ def read_claim(file: Path | str) -> Claim:
         ValueError: it is damaged, or something else, or of a newer version; names the file and the value.
     """
     file = Path(file)
+    if file.is_dir():
+        raise ValueError(f"claim: expected a .json file, got the folder {file}; give {file / CLAIM}")
     if not file.is_file():
         raise ValueError(f"claim: no such file: {file}")
     if file.suffix != ".json":

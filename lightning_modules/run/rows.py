@@ -87,7 +87,7 @@ def read_rows(
     first, missing = 1, [name for name in expected if name not in header]
     if missing and damaged is None:
         nul = "\0" in lines[0]
-        raise ValueError(f"{file}, line 1: {NUL if nul else f'the columns {_enumerated(missing)} are missing'}")
+        raise ValueError(f"{file}, line 1: {NUL if nul else f'missing columns: {_enumerated(missing)}'}")
     if missing:
         header, first = expected, 0
         if not any(lines):

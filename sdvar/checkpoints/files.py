@@ -188,12 +188,13 @@ def _stated(source: Source) -> dict[str, str]:
 def digest(source: str | os.PathLike) -> str:
     """What identifies the weights of a source: SHA-256 of its file, or of its shards' sums; and the path in it."""
     place, path = split(source), local_file(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = index_of(path, place.file)
     if path.name.endswith(INDEX):
         files = [path, *shards_of(path, place.file)]
         total = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     else:
+        _start(path, place.file)  # or says what is in its place
         total = sha256(path)
     return total if place.path is None else f"{total}::{place.path}"
 

@@ -144,8 +144,8 @@ def test_a_row_of_an_interrupted_run_that_is_torn_or_edited_is_dropped(tmp_path)
 def test_missing_columns_and_values_are_named(tmp_path):
     file = tmp_path / "manifest.csv"
     for text, message in (
-        ("index,label\n0,1\n", "line 1: the columns file are missing"),
-        ("", "line 1: the columns index, file are missing"),
+        ("index,label\n0,1\n", "line 1: missing columns: file"),
+        ("", "line 1: missing columns: index, file"),
         ("index,file\n0\n", "line 2: expected a value for each column"),
         ("index,file\n0,000/000000.png,5\n", "line 2: expected a value for each column"),
     ):

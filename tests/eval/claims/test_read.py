@@ -60,7 +60,12 @@ def test_a_claim_of_a_terabyte_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nowhere.json", "no such file"), ("claim.yaml", r"expected a \.json file")]
+    ("name", "message"),
+    [
+        ("nowhere.json", "no such file"),
+        ("claim.yaml", r"expected a \.json file"),
+        ("", r"expected a \.json file, got the folder .*; give .*/claim\.json"),
+    ],
 )
 def test_another_file_is_named(name, message, tmp_path):
     (tmp_path / "claim.yaml").write_text("sdvar_claim: 1")

@@ -105,6 +105,12 @@ def test_a_name_like_that_of_a_file_beside_it(tmp_path):
     refused(tmp_path / "else.pth", "expected a .pth or .safetensors checkpoint")
 
 
+@pytest.mark.parametrize("name, words", [("none.pth", "no such file"), ("empty.pth", "the file is empty")])
+def test_the_digest_of_what_is_no_file_says_so(tmp_path, name, words):
+    (tmp_path / "empty.pth").touch()
+    assert words in one_error(lambda: sdvar.checkpoints.digest(tmp_path / name), name)
+
+
 def test_an_index_that_an_editor_saved(tmp_path):
     index = sharded(tmp_path, "safetensors")
     index.write_text(index.read_text(), encoding="utf-8-sig")
