@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentError
+from torch import Tensor
 
 import sdvar
 from eval.cli.groups import Options
@@ -43,6 +45,8 @@ def read_options(config: str | None, given: Mapping[str, Any]) -> Options:
         ValueError: with one line that says which option is wrong.
     """
     parser = build_parser("eval.run")
+    if config is not None and not isinstance(config, str | Path):
+        raise ValueError(f"config: expected the path of a YAML file, got {config!r:.60}")
     if config is not None and not Path(expand_home(config)).is_file():
         raise ValueError(f"config: no such file: {config}")
     try:
@@ -64,7 +68,13 @@ def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
         if sampling.more_smooth:
             raise ValueError("sampling.more_smooth: expected False, its images are not for measuring; got True")
         options["sampling"] = {name: getattr(sampling, name) for name in SAMPLING}
-    return {name: value if isinstance(value, _YAML) else str(value) for name, value in options.items()}
+    return {name: value if name == "strategy" else _as_yaml(value) for name, value in options.items()}
 
 
-_YAML = str | bool | int | float | list | dict
+def _as_yaml(value: Any) -> Any:
+    """A value as YAML has it: ranges, tuples, arrays and tensors are lists, a path is text."""
+    if isinstance(value, dict | str | bool | int | float):
+        return value
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return value.tolist()
+    return [_as_yaml(one) for one in value] if isinstance(value, list | tuple | range | set) else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sdvar.arguments import check_int
+from sdvar.arguments import check_bool, check_int
 from sdvar.drafts import others
 from sdvar.dtypes import DTYPES
 from sdvar.models.layers.attention import KERNELS
@@ -37,7 +37,7 @@ class Engine:
         tf32: let a GPU round the factors of float32 products to TF32 while decoding: faster, 10 bits instead of 23.
 
     Raises:
-        ValueError: naming the argument.
+        ValueError, TypeError: naming the argument.
     """
 
     attention: str = "auto"
@@ -53,9 +53,10 @@ class Engine:
             if value not in allowed:
                 named = ", ".join(word for word in allowed if word)
                 raise ValueError(f"{name}: expected one of {named}, got {value!r}")
-
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads: expected an int >= 1, got {self.threads}")
+        for name in ("graphs", "tf32"):
+            check_bool(name, getattr(self, name))
+        if self.threads is not None:
+            check_int("threads", self.threads, least=1)
         check_int("prefix_bytes", self.prefix_bytes, least=0)
 
     def check(self, pair: ModelPair, device: torch.device) -> None:
@@ -66,6 +67,8 @@ class Engine:
 
     def apply(self, pair: ModelPair) -> ModelPair:
         """Run the pair this way from now on. Its models must be on their device already.
+
+        Threads and TF32 belong to the process, not to the pair: decode within `numerics` for them.
 
         Raises:
             ValueError: if this machine cannot run the attention kernel or the draft; the message lists those it can.

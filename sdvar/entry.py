@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from sdvar.arguments import check_bool
 from sdvar.decoding import check_call, decode_as_given
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.speculative import Speculative
@@ -47,6 +48,9 @@ def decode(
         TypeError, ValueError: naming the argument, what was given and what is allowed, before any model runs.
         ValueError: after the decode, if a model's logits were NaN or infinite.
     """
+    if not isinstance(pair, ModelPair):
+        raise TypeError(f'pair: expected a sdvar.ModelPair such as sdvar.load_pair("tiny"), got {pair!r:.60}')
+    check_bool("images", images)
     sampling = Sampling() if sampling is None else sampling
     if isinstance(strategy, Speculative) and strategy.auto:
         with set_aside(pair.device):

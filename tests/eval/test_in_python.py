@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 import eval
 import sdvar
@@ -52,6 +54,14 @@ def test_arguments_override_a_config(tmp_path):
     assert options.images_per_class == 100 and options.pair == "tiny"
 
 
+@pytest.mark.parametrize("labels", [range(1, 3), (1, 2), np.arange(1, 3), torch.tensor([1, 2]), [np.int64(1), 2]])
+def test_values_may_be_what_python_has(labels, tmp_path):
+    given = {"labels": labels, "metrics": ("pairs", "nll"), "batch_size": np.int64(5), "out": tmp_path}
+    options = read_options(None, given)
+    assert (options.labels, options.metrics) == ([1, 2], ["pairs", "nll"])
+    assert (options.batch_size, options.out) == (5, str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -62,6 +72,8 @@ def test_arguments_override_a_config(tmp_path):
         ({"sampling": sdvar.Sampling(more_smooth=True)}, "sampling.more_smooth: expected False"),
         ({"config": "nowhere.yaml"}, "config: no such file: nowhere.yaml"),
         ({"quiet": "yes"}, "quiet: expected true or false, got 'yes'"),
+        ({"config": {"seed": 1}}, "config: expected the path of a YAML file, got {'seed': 1}"),
+        ({"out": ""}, "out: expected the path of a folder, got ''"),
     ],
 )
 def test_a_mistake_is_a_value_error_of_one_line(options, error):

@@ -274,3 +274,23 @@ def test_a_compiled_training_step_is_compiled_once():
         model(labels, inputs).sum().backward()
         counts.append(counter.frame_count)
     assert counts[0] > 0 and counts == [counts[0]] * 3
+
+
+@pytest.mark.parametrize("given, error", [
+    ({"threads": "two"}, "threads: expected an int >= 1, got 'two'"),
+    ({"threads": 1.5}, "threads: expected an int >= 1, got 1.5"),
+    ({"graphs": "yes"}, "graphs: expected True or False, got 'yes'"),
+    ({"tf32": 1}, "tf32: expected True or False, got 1"),
+])  # fmt: skip
+def test_an_engine_names_what_it_cannot_be(given, error):
+    with pytest.raises(TypeError, match=f"^{error}$"):
+        sdvar.Engine(**given)
+
+
+@pytest.mark.parametrize("change, error", [
+    ({"pair": "tiny"}, "pair: expected a sdvar.ModelPair such as"),
+    ({"images": "no"}, "images: expected True or False, got 'no'"),
+])  # fmt: skip
+def test_a_decode_names_what_is_no_pair_and_no_flag(change, error):
+    with pytest.raises(TypeError, match=error):
+        sdvar.decode(**{"pair": random_pair(), "labels": [1], "seeds": [1], "strategy": sdvar.Baseline(), **change})
