@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from eval.cli import options as fid_options
+from eval.cli.measuring import EXTRACTOR_HELP
 from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
     add("--arm", type=str, required=True, help="one of its arms")
     add("--seed", type=int, default=0, help="of the order of the images")
     add("--statistics", type=bool, default=False, help="write mu and sigma of the images' features, for FID alone")
-    add("--feature_extractor", type=str | None, help=fid_options.EXTRACTOR_HELP + " (that of the run)")
+    add("--feature_extractor", type=str | None, help=f"{EXTRACTOR_HELP} (that of the run)")
     add("--feature_extractor_weights", type=str | None, help="its weights file; or download, which fetches them")
     return parser
 

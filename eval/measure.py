@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from eval.cli import options as fid_options
-from eval.cli.groups import Count
+from eval.cli.measuring import MEASURING, add_measuring
 from eval.metrics import registry, run_config
 from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
@@ -25,16 +25,6 @@ config.yaml, the options given here."""
 EXAMPLES = """examples:
   python eval/measure.py --out runs/fid --metrics is,fid,kid,prc,pairs,nll
   python eval/measure.py --out runs/imagenet --reference VIRTUAL_imagenet256_labeled.npz"""
-MEASURING = (
-    "metrics",
-    "reference",
-    "resize",
-    "repeats",
-    "likelihood_images",
-    "feature_extractor",
-    "feature_extractor_weights",
-    "lpips_weights",
-)
 
 
 def build_parser() -> ArgumentParser:
@@ -42,15 +32,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog=COMMAND, description=DESCRIPTION, epilog=EXAMPLES)
     add = parser.add_argument
     add("--out", type=str, required=True, help="the run's folder")
-    add("--metrics", type=str | None, help=registry.HELP)
-    add("--reference", type=str | None, help=formats.HELP)
-    add("--resize", type=bool | None, help=f"{fid_options.RESIZE_HELP} (as the run has it)")
-    add("--repeats", type=Count | None, help=fid_options.REPEATS_HELP)
-    add("--likelihood_images", type=Count | None, help=fid_options.LIKELIHOOD_HELP)
-    add("--feature_extractor", type=fid_options.Texts, help=fid_options.EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=fid_options.Texts, help=fid_options.WEIGHTS_HELP)
-    add("--lpips_weights", type=str | None, help=fid_options.LPIPS_HELP)
-    add("--no_cache", type=bool, default=False, help=fid_options.NO_CACHE_HELP)
+    add_measuring(parser, again=True)
     add("--target", type=str | None, help="the run's target, for nll, where its file lies elsewhere now")
     add("--tokenizer", type=str | None, help="the same of its tokenizer")
     return parser

@@ -11,9 +11,9 @@ import sdvar
 from eval.cli import groups
 from eval.cli.arms import NOISE_FLOOR, RESEEDED, default_arms
 from eval.cli.groups import Options
+from eval.cli.measuring import add_measuring
 from eval.cli.precision import precision_of
 from eval.metrics import registry
-from eval.metrics.decoding import likelihood
 from eval.metrics.features import networks
 from eval.metrics.images import formats
 from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
@@ -32,8 +32,6 @@ BUNDLED_DEFAULTS = {
 }
 OTHER_DEFAULTS = {"images_per_class": 50, "reference": None, "feature_extractor": networks.INCEPTION}
 
-Texts = str | list[str] | None
-
 DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
 
 Without options: the bundled pair, in minutes. The same command again continues a run that was interrupted. Every option
@@ -46,17 +44,6 @@ EXAMPLES = """examples:
   python eval/fid.py --draft var_d16.pth --target var_d30.pth --tokenizer vae_ch160v4096z32.pth \\
       --strategy fast=Speculative --strategy.gamma 3 --strategy.acceptance Match --strategy.acceptance.tau 0.5 \\
       --devices 8 --metrics none --out runs/imagenet"""
-
-# also those of eval/measure.py
-REPEATS_HELP = "decode the images this many times, each time with other seeds; report mean and range of the metrics"
-LIKELIHOOD_HELP = "images of each arm that nll scores at most, evenly spaced"
-NO_CACHE_HELP = (
-    "extract the reference's features anew; otherwise those of an earlier command are taken, see $SDVAR_CACHE"
-)
-RESIZE_HELP = "bring the reference's images to the run's size: halved by BOX, BICUBIC, the middle cut out, as ADM's are"
-EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), others of torch-fidelity; or a list of them"
-LPIPS_HELP = "file with torchvision's AlexNet or VGG16, from which the metric lpips is taken; it is then measured"
-WEIGHTS_HELP = "its weights file; of several networks a list of NAME=FILE; or download, which fetches them"
 
 
 def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, examples: str = EXAMPLES) -> ArgumentParser:
@@ -90,7 +77,6 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     )
     add("--noise_floor", type=bool, default=False, help="add the arm baseline_reseeded, the baseline with other seeds")
     add("--images_per_class", type=int | None, help="images per label and arm (bundled 100, own 50)")
-    add("--repeats", type=groups.Count, default=1, help=REPEATS_HELP)
     add("--seed", type=int, default=0, help="the run's seed")
     add("--batch_size", type=int, default=50, help="images decoded together")
     add(
@@ -101,14 +87,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
     )
     add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
     groups.add_engine(parser, graphs=False)
-    add("--reference", type=str | None, help=formats.HELP)
-    add("--resize", type=bool, default=False, help=RESIZE_HELP)
-    add("--metrics", type=list[str] | str, default=registry.DEFAULTS, help=registry.HELP)
-    add("--likelihood_images", type=groups.Count, default=likelihood.IMAGES, help=LIKELIHOOD_HELP)
-    add("--feature_extractor", type=Texts, help=EXTRACTOR_HELP)
-    add("--feature_extractor_weights", type=Texts, help=WEIGHTS_HELP)
-    add("--lpips_weights", type=str | None, help=LPIPS_HELP)
-    add("--no_cache", type=bool, default=False, help=NO_CACHE_HELP)
+    add_measuring(parser)
     add("--out", type=str, default="runs/fid", help="the run's folder")
     add("--overwrite", type=bool, default=False, help="remove an earlier run in that folder instead of continuing it")
     add("--quiet", type=bool, default=False, help="no progress line; without a terminal there is none anyway")
