@@ -210,9 +210,7 @@ LATE = {
     "--strategy Nope": "expected one of Baseline, Handoff, Parallel, Speculative, or module.Class, got 'Nope'",
     "--acceptance simulated:1,1": "acceptance: expected one rate or 6, one per scale, got 2",
     "--acceptance simulated:1 --strategy Baseline": "expected a --strategy Speculative whose rule it replaces",
-    "--sampling.top_p 2": "top_p: expected a number from 0 (off) to 1, got 2",
     "--batch_size 100000000": "are free; 256 fits",
-    "--draft target:first=9": "draft: expected target:first=N with N from 1 to the 8 layers of the target",
 }
 
 
