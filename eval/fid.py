@@ -17,6 +17,7 @@ from lightning_modules.launcher import another_ended, is_first, leave_process_gr
 from sdvar import steps
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
+from sdvar.memory import out_of_memory_says
 
 
 @well_behaved("eval/fid.py", "what is finished is kept, and the same command continues")
@@ -64,15 +65,12 @@ def run(
         _stop(command, error)
     prepared = time.perf_counter()
     try:
-        job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
+        with out_of_memory_says(lambda: out_of_memory(job.predictor, options.batch_size)):
+            job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished is kept, the same command continues
         _stop(command, error)
-    except (RuntimeError, MemoryError) as error:
-        from sdvar.memory import is_out_of_memory
-
-        if is_out_of_memory(error):
-            _stop(command, out_of_memory(job.predictor, options.batch_size))
-        if isinstance(error, MemoryError) or not another_ended(error):
+    except RuntimeError as error:
+        if not another_ended(error):
             raise
         reason = str(error).splitlines()[0]
         _stop(command, f"another process of the run has ended; the same command again continues ({reason})")

@@ -12,6 +12,7 @@ from lightning_modules.command_line import ArgumentParser, number
 from sdvar import steps
 from sdvar.command_line import did_you_mean
 from sdvar.interrupts import well_behaved
+from sdvar.memory import out_of_memory_says
 
 COMMAND = "eval/verify.py"
 DESCRIPTION = """Check the claim.json of a run: decode a random sample of each arm's images again, compare tokens, PNG
@@ -48,16 +49,8 @@ def build_parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command, see `python eval/verify.py --help`; returns the exit status."""
     options = build_parser().parse_args(arguments)
-    try:
+    with out_of_memory_says("batch_size: the images do not fit into memory together; give a smaller --batch_size"):
         return 0 if verify(options) else 1
-    except (RuntimeError, MemoryError) as error:
-        from sdvar.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(
-            "batch_size: the images do not fit into memory together; give a smaller --batch_size"
-        ) from None
 
 
 def verify(options: Namespace) -> bool:

@@ -6,8 +6,8 @@ import ctypes
 import gc
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ import torch
 import sdvar
 from lightning_modules.arm import is_auto
 from sdvar.kernels.selection import fused_pick
-from sdvar.memory import is_out_of_memory
+from sdvar.memory import out_of_memory_says
 from sdvar.models.cost import pending_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import graph_bytes
@@ -126,36 +126,24 @@ def smaller_batch(batch: int, needed: Callable[[int], int], free: int) -> str:
     )
 
 
-@contextmanager
-def measuring() -> Iterator[None]:
-    """Turns running out of memory while a run is measured into a ValueError that says how to go on; others pass."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(
-            "metrics: measuring ran out of memory; all images are kept. Free some, or measure less: python "
-            "eval/measure.py --out RUN with fewer --metrics, or --likelihood_images 10 where nll takes it"
-        ) from None
+def measuring() -> AbstractContextManager[None]:
+    """Within it, a run is measured: running out of memory is a ValueError that says how to go on."""
+    return out_of_memory_says(
+        "metrics: measuring ran out of memory; all images are kept. Free some, or measure less: python "
+        "eval/measure.py --out RUN with fewer --metrics, or --likelihood_images 10 where nll takes it"
+    )
 
 
 def _advice(fitting: int, none: str = "use smaller models or a lower --precision") -> str:
     return f"{fitting} fits" if fitting else none
 
 
-@contextmanager
-def naming_the_batch(batch: int, needed: Callable[[int], int]) -> Iterator[None]:
-    """Turns running out of memory into a ValueError that names the batch; other errors pass. See `largest_batch`."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        advice = f"try {batch // 2}" if batch > 1 else "use smaller models or a lower --precision"
-        raise ValueError(
-            f"batch_size: {batch} ran out of memory, though about {needed(batch):,} bytes for it were free; {advice}"
-        ) from None
+def naming_the_batch(batch: int, needed: Callable[[int], int]) -> AbstractContextManager[None]:
+    """Within it, running out of memory is a ValueError that names the batch. See `largest_batch`."""
+    advice = f"try {batch // 2}" if batch > 1 else "use smaller models or a lower --precision"
+    return out_of_memory_says(
+        f"batch_size: {batch} ran out of memory, though about {needed(batch):,} bytes for it were free; {advice}"
+    )
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int | None:

@@ -34,7 +34,7 @@ from lightning_modules.run.writer import ImageWriter
 from lightning_modules.stopping import StopOnSignal
 from sdvar.drafts import of_target
 from sdvar.engine import tf32_allowed
-from sdvar.memory import is_out_of_memory
+from sdvar.memory import out_of_memory_says
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,12 @@ def _open(
     writer: ImageWriter, trainer: Trainer, predictor: SDVARPredictor, data: ClassLabelDataModule
 ) -> dict[str, Any] | None:
     """Opens the folder and measures what gamma "auto" leaves open; returns what batch size 1 gave, if it was asked."""
-    try:
+    with out_of_memory_says(lambda: out_of_memory(predictor, data.batch_size)):
         writer.open(trainer, predictor, data)
         at_one = earlier_at_batch_one(writer.folder)
         if at_one is None and unfinished(writer.folder):
             at_one = speculation_at_batch_one(predictor, data)
         return at_one
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(out_of_memory(predictor, data.batch_size)) from None
 
 
 def _default_arms(sampling: sdvar.Sampling, pair: str | None, scales: int) -> list[Arm]:
