@@ -13,7 +13,7 @@ from eval.cli.groups import printed_config
 from eval.cli.options import effective_config, parse
 from eval.cli.repeated import earlier_outcome
 from eval.report.terminal import print_table
-from lightning_modules.launcher import another_ended, is_first, leave_process_group, let_the_first_speak
+from lightning_modules.launcher import an_ended_process_says, is_first, leave_process_group, let_the_first_speak
 from sdvar import steps
 from sdvar.command_line import stop
 from sdvar.interrupts import well_behaved
@@ -65,15 +65,10 @@ def run(
         _stop(command, error)
     prepared = time.perf_counter()
     try:
-        with out_of_memory_says(lambda: out_of_memory(job.predictor, options.batch_size)):
+        with out_of_memory_says(lambda: out_of_memory(job.predictor, options.batch_size)), an_ended_process_says():
             job.trainer.predict(job.predictor, datamodule=job.data, return_predictions=False)
     except (ValueError, OSError) as error:  # NaN, a full disk: what is finished is kept, the same command continues
         _stop(command, error)
-    except RuntimeError as error:
-        if not another_ended(error):
-            raise
-        reason = str(error).splitlines()[0]
-        _stop(command, f"another process of the run has ended; the same command again continues ({reason})")
     decoded = time.perf_counter()
     leave_process_group()
     if not job.trainer.is_global_zero:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,11 +119,20 @@ def _check_srun(devices: int, num_nodes: int, asked: str) -> None:
         )
 
 
-def another_ended(error: RuntimeError) -> bool:
-    """Whether an error of `torch.distributed` means that another process has ended."""
+@contextmanager
+def an_ended_process_says() -> Iterator[None]:
+    """Turns an error that says that another process of the run has ended into a ValueError; others pass."""
     import torch.distributed
 
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"another process of the run has ended; the same command again continues ({reason})"
+        ) from error
 
 
 def leave_process_group() -> None:

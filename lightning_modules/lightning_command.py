@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lightning_modules.command_line import PROG, HelpFormatter, PlainErrors
-from lightning_modules.launcher import another_ended, check_launcher, let_the_first_speak
+from lightning_modules.launcher import an_ended_process_says, check_launcher, let_the_first_speak
 from lightning_modules.predictor import log as statistics
 from lightning_modules.quiet import quieten_libraries
 from lightning_modules.run.writer import ImageWriter
@@ -24,7 +24,7 @@ from lightning_modules.stopping import StopOnSignal, end_with_parent
 from sdvar.checkpoints import unpickling
 from sdvar.command_line import stop
 from sdvar.log_lines import on_stderr
-from sdvar.memory import is_out_of_memory
+from sdvar.memory import out_of_memory_says
 
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
 PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in ("Posix", "Windows")]  # of our options
@@ -143,24 +143,20 @@ class CommandLine(LightningCLI):
     def predict(self, **arguments: Any) -> None:
         """Decodes, and says where the images are."""
         try:
-            with unpickling.harmless(self._saved):
+            with unpickling.harmless(self._saved), out_of_memory_says(self._smaller_batch), an_ended_process_says():
                 self.trainer.predict(**arguments | {"weights_only": True})
         except pickle.UnpicklingError:
             self._refuse()
         except (ValueError, OSError, MisconfigurationException) as error:
             self._stop(error)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                self._stop(f"data.batch_size: {self.datamodule.batch_size} ran out of memory; halve it")
-            if isinstance(error, MemoryError) or not another_ended(error):
-                raise
-            reason = str(error).splitlines()[0]
-            self._stop(f"another process of the run has ended; the same command again continues ({reason})")
         for writer in self.trainer.callbacks if self.trainer.is_global_zero else ():
             if isinstance(writer, ImageWriter):
                 path, arms = writer.folder.path, [arm.name for arm in self.model.arms]
                 print(f"images: {self.datamodule.images:,} of each arm in {path} ({', '.join(arms)})")
                 print(f"to measure them: python eval/measure.py --out {shlex.quote(str(path))}")
+
+    def _smaller_batch(self) -> str:
+        return f"data.batch_size: {self.datamodule.batch_size} ran out of memory; halve it"
 
     def _stop(self, error: Exception | str) -> NoReturn:
         let_the_first_speak()
