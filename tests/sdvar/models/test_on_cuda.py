@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d
 
 import sdvar
-from sdvar.models import tokenizer as tokenizer_module
+from sdvar.models.encoder_decoder import group_norm
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import CudaTensor, moved
 
@@ -56,7 +56,7 @@ def test_the_decoder_keeps_its_channels_last(cuda, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_group_norm_with_channels_last_is_that_of_torch(cuda, dtype):
     x = torch.randn(3, 64, 5, 7, dtype=dtype).mul(3).add(1).to(memory_format=torch.channels_last)
-    norm = tokenizer_module.group_norm(64).to(dtype)
+    norm = group_norm(64).to(dtype)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     with torch.no_grad():
