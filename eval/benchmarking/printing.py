@@ -29,7 +29,7 @@ def print_tables(report: dict[str, Any]) -> None:
     entries = report["results"]
     clocked = [entry for entry in entries if "parts_seconds" in entry]
     sides = [f"{side}²" for side in report["patch_nums"]]
-    page.print(_table(f"milliseconds per batch, median of {settings['repeats']} runs", entries, _main_cells))
+    page.print(_table(f"milliseconds per batch, median of {settings['repeats']} runs", entries, main_cells))
     page.say(f"memory: {report['memory_is']}")
     title = "milliseconds of each part / its roofline, mean of runs with a clock inside"
     page.print(_table(title, clocked, _parts_cells))
@@ -41,7 +41,7 @@ def print_tables(report: dict[str, Any]) -> None:
 
 def _table(title: str, entries: list[dict[str, Any]], cells: Callable[[dict[str, Any]], Cells]) -> Table:
     table = Table(title=title, title_justify="left")
-    rows = [[("batch", str(one["batch_size"])), ("strategy", _name(one)), *cells(one)] for one in entries]
+    rows = [[*which(one), *cells(one)] for one in entries]
     for column, _ in rows[0]:
         table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
     for row in rows:
@@ -49,12 +49,14 @@ def _table(title: str, entries: list[dict[str, Any]], cells: Callable[[dict[str,
     return table
 
 
-def _name(entry: dict[str, Any]) -> str:
-    """With the draft that it has of its own."""
-    return f"{entry['name']} ({entry['draft']})" if "draft" in entry else entry["name"]
+def which(entry: dict[str, Any]) -> Cells:
+    """Batch size and strategy, with the draft that it has of its own."""
+    name = f"{entry['name']} ({entry['draft']})" if "draft" in entry else entry["name"]
+    return [("batch", str(entry["batch_size"])), ("strategy", name)]
 
 
-def _main_cells(entry: dict[str, Any]) -> Cells:
+def main_cells(entry: dict[str, Any]) -> Cells:
+    """Time and memory, beside the roofline."""
     latency, roofline, memory = entry["latency_seconds"], entry.get("roofline"), entry["memory_bytes"]
     prefix, note = ("simulated_", " simulated") if "simulated" in entry else ("", "")
     calls, launches = entry.get("target_calls_mean"), entry.get("kernel_launches_per_image")

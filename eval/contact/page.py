@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from eval.benchmarking.printing import main_cells, which
 from eval.contact.bars import bars
 
-DASH = "-"
 RANDOM = "Weights of released sizes are random: they serve for times, and say nothing of quality or of acceptance."
 
 
@@ -58,20 +58,13 @@ def _machine(facts: dict[str, Any]) -> list[str]:
 
 
 def _speed(facts: dict[str, Any]) -> list[str]:
-    titles = (
-        "models",
-        "batch",
-        "strategy",
-        "ms",
-        "images/s",
-        "speed",
-        "roofline ms",
-        "ms / roofline",
-        "memory GB",
-        "launches an image",
-    )
-    rows = [(entry["group"], *_cells(result)) for entry in facts["reports"] for result in entry["report"]["results"]]
-    lines = [*_table(titles, rows), ""]
+    cells = [
+        [("models", entry["group"]), *which(result), *main_cells(result)]
+        for entry in facts["reports"]
+        for result in entry["report"]["results"]
+    ]
+    titles = [title.replace("\n", " ") for title, _ in cells[0]]
+    lines = [*_table(titles, ([text for _, text in row] for row in cells)), ""]
     settings = facts["reports"][0]["report"]["settings"]
     lines.append(
         f"{settings['precision']}, tokenizer in {settings['tokenizer_dtype']}, medians of {settings['repeats']} runs; "
@@ -97,22 +90,6 @@ def _speed(facts: dict[str, Any]) -> list[str]:
         "```",
     ]
     return lines
-
-
-def _cells(result: dict[str, Any]) -> Sequence[str]:
-    roofline, memory = result.get("roofline"), result["memory_bytes"]
-    launches = result.get("kernel_launches_per_image")
-    return (
-        str(result["batch_size"]),
-        result["name"],
-        f"{1000 * result['latency_seconds']['median']:.2f}",
-        f"{result['images_per_second']:.1f}",
-        f"{result['speed_relative_to_baseline']:.2f}",
-        f"{1000 * roofline['seconds']:.2f}" if roofline else DASH,
-        f"{roofline['latency_over_roofline']:.2f}" if roofline else DASH,
-        f"{memory['peak'] / 1e9:.2f}" if memory else DASH,
-        DASH if launches is None else f"{launches:,.0f}",
-    )
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
