@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eval.report.run import Run
-from eval.report.words import BASELINE, share
+from eval.report.words import BASELINE, first_network, further_networks, share
 
 WORST = 5  # classes shown of each arm
 KEY = "class_accuracy_per_class"
@@ -28,9 +28,8 @@ def section(run: Run) -> dict | None:
 
 def _accuracies(run: Run) -> tuple[str, dict[str, list[float | None]]]:
     """The first network that recognises classes, and what it found, by arm."""
-    first = next((arm["feature_extractor"] for arm in run.arms.values() if "feature_extractor" in arm), "")
-    networks = dict.fromkeys(name for arm in run.arms.values() for name in arm.get("networks", {}))
-    for network in (first, *networks):
+    first = first_network(run.arms) or ""
+    for network in (first, *further_networks(run.arms)):
         found = {
             name: values[KEY]
             for name, arm in run.arms.items()

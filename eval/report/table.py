@@ -20,6 +20,7 @@ from eval.report.words import (
     real_images,
     sameness,
     shown,
+    warned,
     which,
 )
 
@@ -29,10 +30,7 @@ HEADLINES = ("is", "fid")  # beside what decoding took, in the first table; all 
 def section(run: Run) -> dict:
     """Values of the section's template; a warning that several arms share is given once, above the tables."""
     arms, floor = run.arms, noise_floor(run.arms)
-    warned: dict[str, list[str]] = {}
-    for name, arm in arms.items():
-        for text in arm["warnings"]:
-            warned.setdefault(text, []).append(name)
+    warnings = warned(arms)
     first = [metric for metric in METRICS if metric.needs == "tables" or metric.name in HEADLINES]
     tables = {
         "Main metrics": _table(run, first),
@@ -53,8 +51,8 @@ def section(run: Run) -> dict:
             for name, arm in arms.items()
         ],
         "kinds": {name: sameness(arm)["kind"] for name, arm in arms.items() if BASELINE in arms and name != BASELINE},
-        "warnings": {name: [text for text, names in warned.items() if names == [name]] for name in arms},
-        "shared": [{"arms": which(names, arms), "text": text} for text, names in warned.items() if len(names) > 1],
+        "warnings": {name: [text for text, names in warnings.items() if names == [name]] for name in arms},
+        "shared": [{"arms": which(names, arms), "text": text} for text, names in warnings.items() if len(names) > 1],
         "simulated": [name for name in arms if is_simulated(arms[name])],
         "floor": None if floor is None else shown(FAR, floor),
         "network": other_network(arms),

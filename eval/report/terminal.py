@@ -16,9 +16,11 @@ from eval.metrics.registry import columns
 from eval.report.words import (
     DIFFERENCE,
     difference,
+    first_network,
     further_networks,
     is_reseeded_baseline,
     real_images,
+    warned,
     which,
 )
 from lightning_modules.run.names import CLAIM
@@ -47,11 +49,7 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         page.print(table)
     for line in _differences(arms):
         page.say(line)
-    warnings: dict[str, list[str]] = {}
-    for name, arm in arms.items():
-        for text in arm["warnings"]:
-            warnings.setdefault(text, []).append(name)
-    for text, names in warnings.items():
+    for text, names in warned(arms).items():
         page.say(f"warning ({which(names, arms)}): {text}")
     page.say(f"claim: {report.with_name(CLAIM)} (eval/verify.py checks it)")
     page.say(f"report: {report}")
@@ -84,7 +82,7 @@ def _heading(title: str) -> str:
 
 
 def _caption(metrics: dict[str, Any]) -> str:
-    extractor = next((a["feature_extractor"] for a in metrics["arms"].values() if "feature_extractor" in a), None)
+    extractor = first_network(metrics["arms"])
     environment = metrics["environment"]
     reference = real_images(metrics)
     real = f"Reference: {reference}. " if reference else ""

@@ -97,10 +97,24 @@ def compared_arms(arms: dict[str, dict]) -> list[str]:
     return [name for name in arms if name != BASELINE and not is_reseeded_baseline(arms, name)]
 
 
+def warned(arms: dict[str, dict]) -> dict[str, list[str]]:
+    """The arms that have each of the warnings."""
+    found: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        for text in arm["warnings"]:
+            found.setdefault(text, []).append(name)
+    return found
+
+
+def first_network(arms: dict[str, dict]) -> str | None:
+    """The network whose features were measured; None where nothing was."""
+    return next((arm["feature_extractor"] for arm in arms.values() if "feature_extractor" in arm), None)
+
+
 def other_network(arms: dict[str, dict]) -> str | None:
-    """The network whose features were measured; None where it is the original Inception's, or nothing was."""
-    extractor = next((arm["feature_extractor"] for arm in arms.values() if "feature_extractor" in arm), INCEPTION)
-    return None if extractor == INCEPTION else extractor
+    """The same; None also where it is the original Inception."""
+    network = first_network(arms)
+    return None if network == INCEPTION else network
 
 
 def further_networks(arms: dict[str, dict]) -> list[str]:
