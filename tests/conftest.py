@@ -67,6 +67,12 @@ def pair_files(pair, tmp_path_factory) -> dict[str, Path]:
     return files
 
 
+@pytest.fixture(scope="session")
+def pair_line(pair_files) -> list[str]:
+    """The options of a command that name these files."""
+    return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+
+
 @pytest.fixture
 def refused(capsys) -> Callable[..., str]:
     """Calls a command that must end with status 2 and one line on stderr; returns that line."""

@@ -46,13 +46,12 @@ def small_reference(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def decoded(pair_files, small_reference, tmp_path_factory):
+def decoded(pair_line, small_reference, tmp_path_factory):
     """A real run of eval/fid.py on the pair of random weights: 20 images of 4 arms in 2 repeats, every metric."""
     from eval import fid
 
     out = tmp_path_factory.mktemp("decoded") / "run"
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += OPTIONS.split()
+    line = [*pair_line, *OPTIONS.split()]
     fid.main([*line, "--reference", str(small_reference), "--out", str(out)])
     return out
 

@@ -38,12 +38,11 @@ def settings_as_before():
 
 
 @pytest.fixture(scope="module")
-def measured(pair_files, tmp_path_factory) -> tuple[dict, subprocess.CompletedProcess]:
+def measured(pair_line, tmp_path_factory) -> tuple[dict, subprocess.CompletedProcess]:
     """Two batch sizes of four scales, with simulated acceptance of the first drafted scale alone."""
     out = tmp_path_factory.mktemp("benchmark") / "results.json"
-    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     result = run(
-        *files, *ARMS, "--batch_size", "1,3", "--repeats", "2", "--acceptance", "simulated:1,0,0,0", "--out", out
+        *pair_line, *ARMS, "--batch_size", "1,3", "--repeats", "2", "--acceptance", "simulated:1,0,0,0", "--out", out
     )
     return json.loads(out.read_text()), result
 
@@ -137,18 +136,15 @@ def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, t
 
 
 @pytest.mark.proof
-def test_an_arm_has_a_draft_and_a_sampling_of_its_own(pair_files, tmp_path, monkeypatch, capsys):
+def test_an_arm_has_a_draft_and_a_sampling_of_its_own(pair_line, tmp_path, monkeypatch, capsys):
     """Each model with its own memory, weights and dtype beside the roofline."""
     monkeypatch.setattr("eval.benchmarking.roofline.MATRIX_SIDE", {"cpu": 64})
-    out, files = (
-        tmp_path / "results.json",
-        [text for name, file in pair_files.items() for text in (f"--{name}", str(file))],
-    )
+    out = tmp_path / "results.json"
     arms = ["--strategy", "int8=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:int8"]
     arms += ["--strategy", "half=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:bf16"]
     arms += ["--strategy", "cold=Baseline", "--strategy.sampling.top_k", "1"]
     few = ["--batch_size", "1", "--repeats", "1", "--images", "false", "--out", str(out)]
-    benchmark.main([*files, *SIZE, *arms, *few])
+    benchmark.main([*pair_line, *SIZE, *arms, *few])
     report = json.loads(out.read_text())
     rows = {row["name"]: row for row in report["results"]}
     assert rows["int8"]["draft"] == "target:int8" and rows["half"]["draft"] == "target:bf16"

@@ -31,9 +31,8 @@ def write(file, rows, columns=("label", "seed", "index")):
 
 
 @pytest.fixture
-def command(pair_files, tmp_path):
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    return [*line, *OPTIONS.split(), "--labels", str(tmp_path / "images.csv"), "--out", str(tmp_path / "run")]
+def command(pair_line, tmp_path):
+    return [*pair_line, *OPTIONS.split(), "--labels", str(tmp_path / "images.csv"), "--out", str(tmp_path / "run")]
 
 
 def test_a_manifest_makes_its_images_again_a_part_of_it_its_part(decoded, command, tmp_path, capsys, refused):
@@ -88,10 +87,9 @@ def test_a_file_of_classes_takes_the_default_number_of_images_and_one_of_images_
         assert config.get("images_per_class") == number
 
 
-def test_the_label_that_differs_from_the_runs_is_named(decoded, pair_files, copied_run, refused):
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+def test_the_label_that_differs_from_the_runs_is_named(decoded, pair_line, copied_run, refused):
     assert "labels[2]: 2 in the folder, 4 now" in refused(
-        fid.main, [*line, "--accelerator", "cpu", "--labels", "0,1,4,3,4", "--out", str(copied_run)]
+        fid.main, [*pair_line, "--accelerator", "cpu", "--labels", "0,1,4,3,4", "--out", str(copied_run)]
     )
 
 

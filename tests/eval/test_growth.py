@@ -28,8 +28,8 @@ def content(run):
 
 
 @pytest.fixture
-def command(pair_files):
-    return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))] + OPTIONS.split()
+def command(pair_line):
+    return [*pair_line, *OPTIONS.split()]
 
 
 @pytest.mark.proof

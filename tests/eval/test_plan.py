@@ -29,14 +29,9 @@ def settings_as_before(monkeypatch):
     logger.handlers.clear()
 
 
-@pytest.fixture
-def files(pair_files):
-    return [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-
-
-def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, refused, monkeypatch):
+def test_a_plan_is_printed_and_its_config_runs(pair_line, tmp_path, capsys, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plan.main([*SIZE, *files])
+    plan.main([*SIZE, *pair_line])
     printed = capsys.readouterr()
     for name in ("baseline", "fixed_1", "fixed_2", "spans_"):
         assert name in printed.out
@@ -56,17 +51,17 @@ def test_a_plan_is_printed_and_its_config_runs(files, tmp_path, capsys, refused,
 
     fid.main(["--config", "plan.yaml", "--labels", "0-2", "--images_per_class", "1", "--metrics", "none"])
     assert Path("runs/plan/planned/manifest.csv").is_file()
-    assert "out: 'plan.yaml' exists; --overwrite replaces it" in refused(plan.main, [*SIZE, *files])
+    assert "out: 'plan.yaml' exists; --overwrite replaces it" in refused(plan.main, [*SIZE, *pair_line])
     assert Path("plan.yaml").read_text() == text
 
 
-def test_lossy_and_simulated_plans_say_so(files, tmp_path, capsys, monkeypatch):
+def test_lossy_and_simulated_plans_say_so(pair_line, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plan.main([*SIZE, *files, "--max_disagreement", "1", "--out", "lossy.yaml"])
+    plan.main([*SIZE, *pair_line, "--max_disagreement", "1", "--out", "lossy.yaml"])
     printed = capsys.readouterr().out
     assert "tokens that differ" in printed
     assert "draft_alone" in printed or "_then_" in printed
-    plan.main([*SIZE, *files, "--acceptance", "simulated:1,1,0,0"])
+    plan.main([*SIZE, *pair_line, "--acceptance", "simulated:1,1,0,0"])
     printed = capsys.readouterr().out
     assert "Acceptance is simulated" in printed
     assert "eval/fid.py" not in printed

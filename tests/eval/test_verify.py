@@ -61,11 +61,10 @@ def test_a_claim_without_its_run_is_reproduced_from_the_weights(claim_file, chec
     assert "the claim alone" in said and "are not checked" in said
 
 
-def test_guidance_by_scale_is_decoded_again(pair_files, tmp_path, check):
+def test_guidance_by_scale_is_decoded_again(pair_line, tmp_path, check):
     """Of the run, and of an arm's own; other guidance is found."""
     out = tmp_path / "run"
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    fid.main([*line, *GUIDED.split(), "--out", str(out)])
+    fid.main([*pair_line, *GUIDED.split(), "--out", str(out)])
     claim = out / "claim.json"
     status, said = check(claim)
     assert status == 0 and said.count("reproduced: 5 of 5 images") == 3, said

@@ -65,11 +65,10 @@ def test_memory_that_runs_out_while_measuring_is_one_line(error):
 
 @pytest.mark.proof
 @pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c_while_decoding_keeps_what_is_finished(presses, pair_files, tmp_path):
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += ["--labels", "0-4", "--images_per_class", "20", "--batch_size", "2", "--threads", "1", "--metrics", "none"]
-    line += ["--top_k", "0", "--accelerator", "cpu", "--strategy", "Speculative", "--strategy.gamma", "2"]
-    line += ["--out", str(tmp_path / "run")]
+def test_ctrl_c_while_decoding_keeps_what_is_finished(presses, pair_line, tmp_path):
+    line = [*pair_line, "--labels", "0-4", "--images_per_class", "20", "--batch_size", "2", "--threads", "1"]
+    line += ["--metrics", "none", "--top_k", "0", "--accelerator", "cpu", "--out", str(tmp_path / "run")]
+    line += ["--strategy", "Speculative", "--strategy.gamma", "2"]
     command = [sys.executable, str(ROOT / "eval/fid.py"), *line]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     part = tmp_path / "run/baseline/manifest.rank0.csv"

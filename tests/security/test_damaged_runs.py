@@ -88,9 +88,8 @@ def some(damages: dict[str, Callable[[Path], None]]) -> list:
 
 
 @pytest.fixture(scope="module")
-def line(pair_files) -> list[str]:
-    models = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line = [*models, "--labels", "0-2", "--images_per_class", "4", "--batch_size", "5", "--accelerator", "cpu"]
+def line(pair_line) -> list[str]:
+    line = [*pair_line, "--labels", "0-2", "--images_per_class", "4", "--batch_size", "5", "--accelerator", "cpu"]
     line += ["--threads", "1", "--metrics", "pairs", "--sampling.top_k", "0", "--sampling.top_p", "0"]
     return [*line, "--strategy", "Speculative", "--strategy.gamma", "2", "--out"]
 

@@ -17,22 +17,10 @@ def test_an_output_that_cannot_be_written_fails_at_the_start(tmp_path, monkeypat
     assert "error: out: " in error
 
 
-def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_files, tmp_path, monkeypatch, refused):
+def test_a_disk_that_is_too_small_for_images_and_report_fails_at_the_start(pair_line, tmp_path, monkeypatch, refused):
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=110_000))
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += [
-        "--labels",
-        "1",
-        "--images_per_class",
-        "100",
-        "--accelerator",
-        "cpu",
-        "--threads",
-        "1",
-        "--metrics",
-        "none",
-    ]
-    line += ["--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(tmp_path / "run")]
+    line = [*pair_line, "--labels", "1", "--images_per_class", "100", "--accelerator", "cpu", "--threads", "1"]
+    line += ["--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(tmp_path / "run")]
     error = refused(fid.main, line)
     assert "takes at least 0.2 MB more (200 images and the report), and 0.1 MB are free" in error

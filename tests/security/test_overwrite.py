@@ -248,9 +248,8 @@ def test_tokens_are_believed_if_they_are_those_that_were_written(tmp_path):
     assert list(travels()["missing"]) == ["baseline", "hot"]  # the baseline decodes once more
 
 
-def test_by_the_command(pair_files, tmp_path, capsys):
-    models = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line = [*models, "--labels", "1", "--images_per_class", "1", "--batch_size", "1", "--accelerator", "cpu"]
+def test_by_the_command(pair_line, tmp_path, capsys):
+    line = [*pair_line, "--labels", "1", "--images_per_class", "1", "--batch_size", "1", "--accelerator", "cpu"]
     line += ["--threads", "1", "--metrics", "none", "--out", str(tmp_path / "run"), "--strategy", "Speculative"]
     line += ["--strategy.gamma", "2"]
     fid.main(line)

@@ -122,11 +122,10 @@ def test_a_file_of_a_terabyte_is_refused(name, message, tmp_path, capsys):
     assert message in outcome(measure.main, capsys, "--out", out)
 
 
-def test_a_run_that_is_continued_reads_its_records_as_carefully(pair_files, tmp_path, capsys):
+def test_a_run_that_is_continued_reads_its_records_as_carefully(pair_line, tmp_path, capsys):
     out = tmp_path / "run"
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += ["--labels", "1", "--images_per_class", "1", "--accelerator", "cpu", "--threads", "1", "--metrics", "none"]
-    line += ["--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(out)]
+    line = [*pair_line, "--labels", "1", "--images_per_class", "1", "--accelerator", "cpu", "--threads", "1"]
+    line += ["--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "2", "--out", str(out)]
     fid.main(line)
     for number, (name, path, value) in enumerate(
         [

@@ -35,10 +35,9 @@ def test_running_out_of_memory_names_a_batch_that_fits():
 
 
 @pytest.mark.parametrize("allocate", [torch.empty, np.empty])
-def test_the_job_that_runs_out_of_memory_names_a_batch_that_fits(pair_files, tmp_path, monkeypatch, refused, allocate):
+def test_the_job_that_runs_out_of_memory_names_a_batch_that_fits(pair_line, tmp_path, monkeypatch, refused, allocate):
     monkeypatch.setattr("sdvar.decode", lambda *_, **__: allocate(2**58))
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    line += ["--labels", "1", "--images_per_class", "4", "--batch_size", "4", "--accelerator", "cpu", "--threads", "1"]
-    arm = ["--strategy", "Speculative", "--strategy.gamma", "2"]
-    error = refused(fid.main, [*line, "--metrics", "none", *arm, "--out", str(tmp_path / "run")])
+    line = [*pair_line, "--labels", "1", "--images_per_class", "4", "--batch_size", "4", "--accelerator", "cpu"]
+    line += ["--threads", "1", "--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "2"]
+    error = refused(fid.main, [*line, "--out", str(tmp_path / "run")])
     assert "batch_size: 4 ran out of memory" in error and "; 2 fits" in error

@@ -22,10 +22,9 @@ IMAGES = 3 * 20  # arms x (5 classes x 4), in batches of 6: the last is filled u
 
 
 @pytest.fixture
-def command(pair_files, tmp_path):
-    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
+def command(pair_line, tmp_path):
     line = "--sampling.top_k 0 --sampling.top_p 0 --images_per_class 4 --batch_size 6 --threads 1 --accelerator cpu"
-    return [*files, *line.split(), "--metrics", "none", *ARMS, "--out", str(tmp_path / "run")]
+    return [*pair_line, *line.split(), "--metrics", "none", *ARMS, "--out", str(tmp_path / "run")]
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def test_a_file_for_a_network_that_takes_none_is_refused():
         check_feature_extractor("dinov2-vit-l-14", "dino.pth")
 
 
-def test_each_network_has_its_own_values_everywhere(copied_run, small_reference, pair_files, capsys):
+def test_each_network_has_its_own_values_everywhere(copied_run, small_reference, pair_line, capsys):
     measure.main(["--out", str(copied_run), "--metrics", "is,fid", "--feature_extractor", NAMES])
     printed = capsys.readouterr().out
     metrics, claim = (json.loads((copied_run / f"{name}.json").read_text()) for name in ("metrics", "claim"))
@@ -91,10 +91,9 @@ def test_each_network_has_its_own_values_everywhere(copied_run, small_reference,
     key = "frechet_distance_to_reference"
     assert claim["arms"]["lossy"]["figures"]["networks"][EDGES][key] == lossy["networks"][EDGES][key]
 
-    line = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
     lossy["networks"][EDGES][key] += 1
     (copied_run / "metrics.json").write_text(json.dumps(metrics))
-    assert verify.main([str(copied_run / "claim.json"), *line, "--images", "1", "--arms", "lossy"]) == 1
+    assert verify.main([str(copied_run / "claim.json"), *pair_line, "--images", "1", "--arms", "lossy"]) == 1
     said = capsys.readouterr().out
     assert "lossy: networks: claimed" in said and "reproduced: 1 of 1" in said and said.count("claimed") == 1, said
     file = copied_run.parent / "statistics.npz"
