@@ -56,6 +56,24 @@ def decoded(pair_line, small_reference, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="session")
+def quick_job(pair_line) -> list[str]:
+    """The options of a run of the pair of random weights: 20 images of each arm, without the folder."""
+    line = [
+        *pair_line,
+        "--sampling.top_k",
+        "0",
+        "--sampling.top_p",
+        "0",
+        "--images_per_class",
+        "4",
+        "--batch_size",
+        "6",
+    ]
+    line += ["--threads", "1", "--accelerator", "cpu", "--feature_extractor", "fashion-mnist-128"]
+    return [*line, "--reference", str(REFERENCE)]
+
+
 @pytest.fixture
 def copied_run(decoded, tmp_path):
     """A copy of that run, to change."""

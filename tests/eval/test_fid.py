@@ -12,11 +12,8 @@ import pytest
 import yaml
 
 import lightning_modules.__main__
-import sdvar
 from eval import fid
-from eval.cli.arms import default_arms
 from eval.cli.options import as_config, parse
-from lightning_modules.arm import build_arms
 from lightning_modules.columns import ROW_DIGEST
 from lightning_modules.run.lock import RunLock
 from tests.paths import ROOT
@@ -35,18 +32,9 @@ def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="module")
-def options(pair_files) -> list[str]:
-    files = [text for name, file in pair_files.items() for text in (f"--{name}", str(file))]
-    sampling = ["--sampling.top_k", "0", "--sampling.top_p", "0"]
-    size = ["--images_per_class", "4", "--batch_size", "6", "--threads", "1", "--accelerator", "cpu"]
-    measuring = ["--feature_extractor", "fashion-mnist-128", "--reference", "eval/bundled/fashion_mnist_test.parquet"]
-    return [*files, *sampling, *size, *(str(ROOT / text) if text.startswith("eval/") else text for text in measuring)]
-
-
-@pytest.fixture(scope="module")
-def finished(options, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+def finished(quick_job, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     out = tmp_path_factory.mktemp("fid") / "run"
-    return out, run(*options, "--out", out)
+    return out, run(*quick_job, "--out", out)
 
 
 def made(out: Path) -> dict[str, bytes | list[str]]:
@@ -107,7 +95,7 @@ def test_results_go_to_stdout_and_there_is_no_progress_line_without_a_terminal(f
     assert result.stderr == ""
 
 
-def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
+def test_two_processes_make_the_same_bytes_as_one(finished, quick_job, tmp_path):
     """With what the first chose for gamma auto, which its config holds."""
     config = finished[0] / "config.yaml"
     result = run("--config", config, "--metrics", "none", "--devices", "2", "--out", tmp_path / "run")
@@ -117,14 +105,14 @@ def test_two_processes_make_the_same_bytes_as_one(finished, options, tmp_path):
     assert ours == theirs
 
 
-def test_a_run_with_holes_is_continued(finished, options, tmp_path, capsys):
+def test_a_run_with_holes_is_continued(finished, quick_job, tmp_path, capsys):
     out = shutil.copytree(finished[0], tmp_path / "run")
     before = made(out)
     metrics = json.loads((out / "metrics.json").read_text())
     (out / "handoff" / "000" / "000008.png").unlink()
     (out / "metrics.json").unlink()
     capsys.readouterr()
-    fid.main([*options, "--out", str(out)])
+    fid.main([*quick_job, "--out", str(out)])
     images = sum(arm["images"] for arm in metrics["arms"].values())
     assert f"has {images - 1:,} of {images:,} images of all arms already" in capsys.readouterr().out
     assert made(out) == before
@@ -133,9 +121,9 @@ def test_a_run_with_holes_is_continued(finished, options, tmp_path, capsys):
 
 
 @pytest.mark.proof
-def test_fewer_images_than_processes_of_torchrun(options, tmp_path):
+def test_fewer_images_than_processes_of_torchrun(quick_job, tmp_path):
     """One image, two processes: one of them has nothing to do, and the image is that of a process alone."""
-    one = [*options, "--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
+    one = [*quick_job, "--labels", "3", "--images_per_class", "1", "--metrics", "none", "--strategy", "Speculative"]
     one += ["--strategy.gamma", "2"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", ROOT / "eval" / "fid.py"]
     result = subprocess.run(
@@ -148,8 +136,8 @@ def test_fewer_images_than_processes_of_torchrun(options, tmp_path):
     assert "speculative/000/000000.png" in ours and len(ours) == 2 * (1 + 2)
 
 
-def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_path, refused):
-    few = [*options, "--labels", "1", "--metrics", "none", "--strategy", "Handoff", "--strategy.entry", "2"]
+def test_other_settings_are_refused_and_overwrite_starts_afresh(quick_job, tmp_path, refused):
+    few = [*quick_job, "--labels", "1", "--metrics", "none", "--strategy", "Handoff", "--strategy.entry", "2"]
     few += ["--out", str(tmp_path / "run")]
     fid.main([*few, "--seed", "4"])
     error = refused(fid.main, [*few, "--seed", "5", "--batch_size", "3"])
@@ -159,7 +147,7 @@ def test_other_settings_are_refused_and_overwrite_starts_afresh(options, tmp_pat
     assert ",5000000," in (tmp_path / "run/handoff/manifest.csv").read_text()
 
 
-def test_a_start_that_fails_leaves_the_folder_free(options, tmp_path, monkeypatch):
+def test_a_start_that_fails_leaves_the_folder_free(quick_job, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("the disk is full")
 
@@ -167,47 +155,16 @@ def test_a_start_that_fails_leaves_the_folder_free(options, tmp_path, monkeypatc
     out = tmp_path / "run"
     with pytest.raises(SystemExit):
         fid.main(
-            [*options, "--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "1", "--out", str(out)]
+            [*quick_job, "--metrics", "none", "--strategy", "Speculative", "--strategy.gamma", "1", "--out", str(out)]
         )
     with RunLock(out).held():
         pass
-
-
-def test_a_noise_floor_is_added_once():
-    few, default = (parse([*line, "--noise_floor"]) for line in (["--strategy", "Speculative"], []))
-    assert list(few.strategy) == ["speculative", "baseline_reseeded"]
-    assert default.strategy == parse([]).strategy
-    (floor,) = (arm for arm in build_arms(few.strategy) if arm.reseed)
-    assert (floor.name, floor.strategy) == ("baseline_reseeded", sdvar.Baseline())
 
 
 def test_a_finished_runs_config_repeats_it(finished):
     out, _ = finished
     repeated = as_config(parse(["--config", str(out / "config.yaml")]))
     assert repeated == yaml.safe_load((out / "config.yaml").read_text())
-
-
-def without(options, *names: str) -> dict:
-    return {name: value for name, value in as_config(options).items() if name not in names}
-
-
-def test_the_shipped_config_is_the_default_run():
-    shipped = parse(["--config", str(ROOT / "configs" / "fid_tiny.yaml")])
-    default = parse([])
-    assert shipped.labels == "0-9" and default.labels is None  # all classes, which are these
-    scales = len(sdvar.load_pair(default.pair).pyramid)
-    both = shipped.strategy, default_arms(scales, default.pair)
-    arms = [{arm.name: arm.config() for arm in build_arms(one)} for one in both]
-    assert default.strategy is None and arms[0] == arms[1] and list(arms[0]) == ARMS
-    assert without(shipped, "strategy", "labels") == without(default, "strategy", "labels")
-
-
-def test_the_config_that_measures_the_bundled_target_has_one_arm_and_the_defaults_else():
-    one_arm, default = parse(["--config", str(ROOT / "configs" / "fid_tiny_10k.yaml")]), parse([])
-    assert [arm.name for arm in build_arms(one_arm.strategy)] == ["baseline"]
-    assert one_arm.images_per_class == 1000
-    names = ("strategy", "images_per_class", "out")
-    assert without(one_arm, *names) == without(default, *names)
 
 
 def test_the_table_of_strategies(finished):
@@ -218,114 +175,6 @@ def test_the_table_of_strategies(finished):
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(")
     assert lines[5].startswith("| `Handoff(2, first='target')` |")
-
-
-def test_an_option_on_the_command_line_wins_over_the_config_wherever_it_stands(tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text("seed: 1\nsampling: {top_k: 7}\n")
-    options = parse(["--seed", "2", "--config", str(config)])
-    assert (options.seed, options.sampling.top_k, options.sampling.cfg) == (2, 7, 1.5)
-
-
-@pytest.mark.parametrize(
-    ("given", "temperature"),
-    [([], 1.0), (["0.9"], 0.9), (["1.1,1.1,1.0"], [1.1, 1.1, 1.0]), (["[1.1, 1]"], [1.1, 1.0])],
-    ids=str,
-)
-def test_a_temperature_is_a_number_or_one_a_scale(given, temperature, tmp_path):
-    options = parse([*(["--sampling.temperature"] if given else []), *given])
-    assert options.sampling.temperature == temperature
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(as_config(options)))
-    assert parse(["--config", str(config)]).sampling.temperature == temperature
-
-
-def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
-    line = "--strategy fast=Speculative --strategy.gamma 3 --seed 1 --strategy.acceptance Match "
-    line += "--strategy.acceptance.tau=0.7 --strategy Handoff --strategy.entry 2 "
-    line += "--strategy x=Baseline --strategy.reseed true"
-    baseline, fast, handoff, other = build_arms(parse(line.split()).strategy)
-    assert str(baseline.strategy) == "Baseline(model='target')"
-    assert (fast.name, str(fast.strategy)) == (
-        "fast",
-        "Speculative(gamma=3, acceptance=Match(tau=0.7, keep='draft'))",
-    )
-    assert (handoff.name, handoff.strategy.entry) == ("handoff", 2)
-    assert (other.name, other.reseed, baseline.reseed) == ("x", True, False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (["--pair", "huge"], "pair: expected a bundled pair"),
-        (["--draft", "a.pth"], "expected --pair, or --draft, --target and --tokenizer together"),
-        (["OPTIONS", "--target", "nowhere.pth"], "nowhere.pth: no such file"),
-        (["OPTIONS", "--labels", "0-5"], "labels: expected classes 0 to 4, got 5"),
-        (["--labels", "nowhere.txt"], "nor an existing file"),
-        (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
-        (["OPTIONS", "--out", "TAKEN"], "contains no run"),
-        (
-            ["--strategy", "Telepathy"],
-            "Speculative, or module.Class, got 'Telepathy'",
-        ),
-        (["--strategy", "Speculative", "--strategy.gama", "2"], "unknown key gama; did you mean gamma?"),
-        (["--strategy", "Speculative", "--strategy.gamma", "0"], "gamma: expected an int >= 1, got 0"),
-        (["--strategy", "Handoff"], "strategy 'handoff': missing entry"),
-        (["--strategy", "Speculative", "--strategy", "Speculative"], "two arms are called 'speculative'"),
-        (["--strategy.gamma", "2"], "expected --strategy [NAME=]CLASS before"),
-        (["--strategy"], "expected a value after it"),
-        (["OPTIONS", "--sampling.top_k", "-1"], "top_k"),
-        (["OPTIONS", "--sampling.temperature", "1.1,1.0"], "temperature: expected one number or 4, one per scale"),
-        (["OPTIONS", "--cfg", "1.5,0"], "cfg: expected one number or 4, one per scale, got 2"),
-        (["OPTIONS", "--cfg_until", "5"], "cfg_until: expected 1 to 4, the number of scales, got 5"),
-        (["OPTIONS", "--cfg_until", "0"], "cfg_until: expected an int >= 1, the first scale without guidance, got 0"),
-        (["OPTIONS", "--sampling.temperature", "0"], "temperature: expected a number > 0"),
-        (
-            ["--metrics", "beauty"],
-            "metrics: expected a list of is, fid, kid, prc, classes, dup, pairs, cosine, lpips, nll, or",
-        ),
-        (
-            ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
-            "--noise_floor: another arm is called 'baseline_reseeded'",
-        ),
-        (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
-        (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
-        (["OPTIONS", "--feature_extractor", "vgg16"], "the weights of vgg16 are not on this machine; give FILE, as"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["OPTIONS", "--attention", "efficient"], "attention: efficient does not run on cpu"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_mistake_gets_one_clear_error_before_any_model_runs(
-    arguments, error, options, tmp_path, refused, monkeypatch
-):
-    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
-    download = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
-    monkeypatch.setattr(download, lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
-    (tmp_path / "file").write_text("")
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "thesis.tex").write_text("")
-    line = ["--out", str(tmp_path / "run")]
-    for text in arguments:
-        line += options if text == "OPTIONS" else [text.replace("FILE", str(tmp_path / "file"))]
-    line = [text.replace("TAKEN", str(tmp_path / "taken")) for text in line]
-    message = refused(fid.main, line)
-    assert message.startswith("eval/fid.py: error: ") and error in message
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_reference_of_mixed_sizes_is_refused_before_any_model_runs(options, tmp_path, refused, monkeypatch):
-    """Not after hours of decoding, when it is first measured against."""
-    from PIL import Image
-
-    monkeypatch.setattr("sdvar.decode", lambda *_, **__: pytest.fail("a model ran"))
-    (tmp_path / "photos").mkdir()
-    for index, side in enumerate((32, 32, 48)):
-        Image.new("RGB", (side, side)).save(tmp_path / "photos" / f"{index}.png")
-    assert "all images of a set must have one size" in refused(
-        fid.main, [*options, "--reference", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
-    )
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.proof)])
@@ -366,9 +215,9 @@ def test_images_alone_by_the_lightning_command(pair_files, tmp_path, monkeypatch
 
 
 @pytest.mark.proof
-def test_drafts_made_of_the_target(options, tmp_path, refused):
+def test_drafts_made_of_the_target(quick_job, tmp_path, refused):
     out = tmp_path / "run"
-    line = [*options, "--labels", "0-2", "--images_per_class", "2", "--metrics", "pairs", "--out", str(out)]
+    line = [*quick_job, "--labels", "0-2", "--images_per_class", "2", "--metrics", "pairs", "--out", str(out)]
     line[line.index("--draft") + 1] = "target:int8"
     line += ["--strategy", "Speculative", "--strategy.gamma", "2"]
     line += ["--strategy", "int8=Baseline", "--strategy.model", "draft"]
@@ -389,22 +238,3 @@ def test_drafts_made_of_the_target(options, tmp_path, refused):
     assert made(out) == before
     line[line.index("--draft") + 1] = "target:int4"
     assert "target:int4" in refused(fid.main, line)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--draft", "target:int7"], "draft: expected one of target:int8, "),
-        (["--draft", "target:first=9"], "draft: expected target:first=N with N from 1 to the 8 layers of the target"),
-        (
-            ["--draft", "target:fp8-dynamic", "--accelerator", "cpu"],
-            "does not run on cpu with a target in torch.float32",
-        ),
-        (["--draft", "target:bf16", "--precision", "bf16-true"], "would be the target; expected one of"),
-        (["--strategy", "Speculative", "--strategy.draft", "target:int7"], "draft: expected one of target:int8, "),
-        (["--strategy", "Speculative", "--strategy.draft", "target:first=0"], "with N from 1 to the 8 layers"),
-    ],
-)
-def test_a_draft_that_cannot_be_made_is_one_clear_error(words, message, tmp_path, refused):
-    assert message in refused(fid.main, [*words, "--out", str(tmp_path / "run")])
-    assert not (tmp_path / "run").exists()
