@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from eval.cli.groups import Count
 from lightning_modules.command_line import ArgumentParser, number
 from sdvar import steps
-from sdvar.command_line import did_you_mean
+from sdvar.command_line import did_you_mean, listed
 from sdvar.interrupts import well_behaved
 from sdvar.memory import out_of_memory_says
 
@@ -72,15 +72,15 @@ def verify(options: Namespace) -> bool:
 
     steps.log.info("reading the claim and loading its models")
     claim = read_claim(options.claim)
-    names = _list(options.arms) or list(claim.arms)
+    names = listed(options.arms) or list(claim.arms)
     for name in names:
         if name not in claim.arms:
             expected = f"expected arms of the claim, {', '.join(claim.arms)}"
             raise ValueError(f"arms: {expected}; got {name!r}{did_you_mean(name, claim.arms)}")
     arms = [claim.arms[name] for name in dict.fromkeys(names)]
-    files = {name: _list(options[name]) for name in ("draft", "target", "tokenizer")}
+    files = {name: listed(options[name]) for name in ("draft", "target", "tokenizer")}
     run = run_of(claim, options.run)
-    decoders = prepare(claim, arms, files, _list(options.allow))
+    decoders = prepare(claim, arms, files, listed(options.allow))
     check = Check(claim, run, int(options.images), int(options.seed), int(options.batch_size or claim.batch_size))
     print(check.title(), flush=True)
     for arm in arms:
@@ -88,11 +88,6 @@ def verify(options: Namespace) -> bool:
     for line in check.figures():
         print(line)
     return not check.failed
-
-
-def _list(given: str | list[str] | None) -> list[str]:
-    words = given.split(",") if isinstance(given, str) else given or []
-    return [word.strip() for word in words if word.strip()]
 
 
 if __name__ == "__main__":

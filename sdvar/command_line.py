@@ -116,6 +116,12 @@ def expand_home(value: Any) -> Any:
     return value
 
 
+def listed(given: str | Iterable[object] | None) -> list[str]:
+    """The words of a list, or of a text with commas."""
+    words = given.split(",") if isinstance(given, str) else given or []
+    return [str(word).strip() for word in words if str(word).strip()]
+
+
 def truth(text: str) -> bool:
     """The type of a flag, see `join_flags`."""
     if text.lower() not in TRUTH:

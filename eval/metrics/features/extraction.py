@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from eval.metrics.features.networks import layer_names, layer_width, load_networ
 from eval.metrics.images.formats import Statistics, open_source
 from eval.metrics.images.sets import UniformImages
 from eval.metrics.progress import progress
+from sdvar.engine import tf32_allowed
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def extract(
     found = source.images
 
     def run() -> dict[str, Tensor]:
-        with full_precision(), progress(len(found), "features", " images", quiet) as bar:
+        with tf32_allowed(False), progress(len(found), "features", " images", quiet) as bar:
             return get_featuresdict_from_dataset(
                 _Counted(found, bar), network, BATCH, torch.cuda.is_available(), save_cpu_ram=True, verbose=False
             )
@@ -155,17 +154,6 @@ class _Counted(Dataset):
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         self.bar.update(len(indices))
         return self.images.__getitems__(indices)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Convolutions without TF32, which torch allows by default: a metric must not depend on what ran before it."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _statistics(features: Tensor) -> dict[str, np.ndarray] | None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdvar.command_line import listed
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch_fidelity import FeatureExtractorBase
@@ -36,7 +38,7 @@ def parse_networks(
     Raises:
         ValueError: a name comes twice, or weights are of none of the networks.
     """
-    names = _listed(feature_extractor)
+    names = listed(feature_extractor)
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"feature_extractor: expected each network once, got {twice!r} twice")
     given = feature_extractor_weights
@@ -45,7 +47,7 @@ def parse_networks(
     if len(names) == 1 and isinstance(given, str) and not given.startswith(f"{names[0]}="):
         return [_network_arguments(names[0], given)]
     files: dict[str, str] = {}
-    for entry in _listed(given):
+    for entry in listed(given):
         name, equals, file = entry.partition("=")
         if name not in names or not equals or not file:
             raise ValueError(
@@ -54,11 +56,6 @@ def parse_networks(
             )
         files[name] = file
     return [_network_arguments(name, files.get(name)) for name in names]
-
-
-def _listed(given: str | Sequence[str] | None) -> list[str]:
-    words = given.split(",") if isinstance(given, str) else given or []
-    return [str(word).strip() for word in words if str(word).strip()]
 
 
 def _network_arguments(name: str, weights: str | None) -> dict[str, str | None]:

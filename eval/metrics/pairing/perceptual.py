@@ -80,14 +80,14 @@ def compute(pairs: ImagePairs, weights: Path) -> Result:
     import torch
     from torch.utils.data import DataLoader
 
-    from eval.metrics.features.extraction import full_precision
+    from sdvar.engine import tf32_allowed
 
     if min(pairs.shape[1:]) < LEAST:
         return {}, [f"no LPIPS: it needs images of {LEAST} pixels a side, got {min(pairs.shape[1:])}"]
     name, network = load(weights)
     device = next(network.parameters()).device
     found: list[Tensor] = []
-    with torch.no_grad(), full_precision():
+    with torch.no_grad(), tf32_allowed(False):
         for batch in DataLoader(pairs, batch_size=BATCH):
             ours, theirs = (side.to(device).float().div(255) for side in batch)
             found.append(network(ours, theirs, normalize=True).flatten().cpu())

@@ -25,12 +25,12 @@ def compute(pairs: ImagePairs) -> Result:
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
     from torchmetrics.functional.regression import mean_absolute_error
 
-    from eval.metrics.features.extraction import full_precision
+    from sdvar.engine import tf32_allowed
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     has_ssim = min(pairs.shape[1:]) >= SSIM_WINDOW
     psnr, ssim, difference = [], [], []
-    with torch.no_grad(), full_precision():
+    with torch.no_grad(), tf32_allowed(False):
         for batch in DataLoader(pairs, batch_size=BATCH):
             ours, theirs = (side.to(device).float().div(255) for side in batch)
             psnr += peak_signal_noise_ratio(ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)).tolist()
