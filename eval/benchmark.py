@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from eval.benchmarking.options import parse
-from eval.cli.groups import printed_config
+from eval.cli.groups import parsed
 from sdvar import steps
 from sdvar.atomic import write_atomically
 from sdvar.interrupts import well_behaved
@@ -18,12 +17,9 @@ from sdvar.log_lines import on_stderr
 @well_behaved("eval/benchmark.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/benchmark.py --help`."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if shown := printed_config(given, parse):
-        print(shown, end="")
+    options = parsed(arguments, parse)
+    if options is None:
         return
-    options = parse(given)
-
     steps.log.info("loading the models")
     from eval.benchmarking import job
     from eval.benchmarking.printing import print_tables

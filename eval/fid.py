@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
-
-from eval.cli.groups import printed_config
+from eval.cli.groups import Options, parsed
 from eval.cli.options import effective_config, parse
 from eval.cli.repeated import earlier_outcome
 from eval.report.terminal import print_table
@@ -28,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any] | None:
 
 def run(
     command: str,
-    parse: Callable[[Sequence[str]], Namespace],
+    parse: Callable[[Sequence[str]], Options],
     arguments: Sequence[str] | None = None,
     extend: bool = False,
 ) -> dict[str, Any] | None:
@@ -45,11 +42,9 @@ def run(
     """
     started = time.perf_counter()
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        if shown := printed_config(given, parse, effective_config):
-            print(shown, end="")
+        options = parsed(arguments, parse, effective_config)
+        if options is None:
             return None
-        options = parse(given)
         if earlier := earlier_outcome(options):
             print_table(*earlier)
             return earlier[0]

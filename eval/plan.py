@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from eval.cli.groups import printed_config
+from eval.cli.groups import parsed
 from eval.planning.options import parse
 from sdvar import steps
 from sdvar.command_line import check_output
@@ -23,11 +22,9 @@ from sdvar.log_lines import on_stderr
 @well_behaved("eval/plan.py", "nothing was written, give the command again")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/plan.py --help`."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if shown := printed_config(given, parse):
-        print(shown, end="")
+    options = parsed(arguments, parse)
+    if options is None:
         return
-    options = parse(given)
     check_output(options.out)
 
     steps.log.info("loading the models")

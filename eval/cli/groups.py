@@ -94,25 +94,6 @@ def read(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, d
         raise ValueError(str(belongs)) from None
 
 
-def printed_config(
-    arguments: Sequence[str],
-    parse: Callable[[Sequence[str]], Namespace],
-    effective: Callable[[Namespace], dict[str, Any]] | None = None,
-) -> str | None:
-    """The config that a command line with --print_config stands for, with all defaults; None without that option.
-
-    Args:
-        arguments: the command line.
-        parse: of the command.
-        effective: its options as a config states them; `plain_options` if None.
-    """
-    rest = [word for word in arguments if word.partition("=")[0] != PRINT]
-    if len(rest) == len(arguments):
-        return None
-    with redirect_stdout(sys.stderr):  # what is said of a choice is not part of the config
-        return plain_yaml.dump((effective or plain_options)(parse(rest)))
-
-
 def plain_options(options: Namespace, **resolved: Any) -> dict[str, Any]:
     """The options as a config file states them: plain values, without those that belong to one call alone.
 
@@ -123,6 +104,28 @@ def plain_options(options: Namespace, **resolved: Any) -> dict[str, Any]:
     of_one_call = ("config", "overwrite", "quiet")
     config = options.as_dict() | resolved
     return {name: value for name, value in config.items() if value is not None and name not in of_one_call}
+
+
+def parsed(
+    arguments: Sequence[str] | None,
+    parse: Callable[[Sequence[str]], Options],
+    effective: Callable[[Namespace], dict[str, Any]] = plain_options,
+) -> Options | None:
+    """The options of a command line; None where --print_config asks for the config that it stands for, printed here.
+
+    Args:
+        arguments: the command line; None for that of this process.
+        parse: of the command.
+        effective: its options as a config states them, with all defaults.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    rest = [word for word in given if word.partition("=")[0] != PRINT]
+    if len(rest) == len(given):
+        return parse(given)
+    with redirect_stdout(sys.stderr):  # what is said of a choice is not part of the config
+        config = plain_yaml.dump(effective(parse(rest)))
+    print(config, end="")
+    return None
 
 
 def complete(given: Namespace, processes: int = 1, kept_precision: str | None = None, **completed: Any) -> Options:

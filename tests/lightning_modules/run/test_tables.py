@@ -41,11 +41,3 @@ def test_a_row_holds_what_the_decode_counted_and_where_its_time_went(pair):
     assert all(seconds > 0 for seconds in (*parts["target_seconds"][1:4], parts["tokenizer_seconds"][4]))
     assert 0.3 * decoded["speculative"].seconds < sum(map(sum, parts.values())) <= decoded["speculative"].seconds
     assert rows["base"]["draft_seconds"] == "0 0 0 0 0"
-
-
-def made_up(number, **columns):
-    return {
-        "batch": str(number), "seconds": "2.0", "drafted_rounds": "4 3 0;0 1 4", "accepted_rounds": "4 2 0",
-        "draft_seconds": "0.1 0.2 0 0.05", "target_seconds": "0.2 0.2 0.2 0.05", "sampling_seconds": "0 0.1 0.1 0",
-        "tokenizer_seconds": "0 0 0 0.5",
-    } | columns  # fmt: skip
