@@ -8,18 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 
-from eval.cli.groups import Count, Nodes, Threads
-from lightning_modules.command_line import ArgumentParser
-from lightning_modules.devices import accelerator_of, count, read_devices
+from lightning_modules.command_line import ArgumentParser, Count
+from lightning_modules.devices import accelerator_of
 from lightning_modules.distilling.options import Seed
-from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
-from lightning_modules.launcher import check_launcher, let_the_first_speak
+from lightning_modules.distilling.shared_options import add_machine, add_teacher, read
+from lightning_modules.launcher import let_the_first_speak
 from lightning_modules.pair_source import PRECISIONS
-from lightning_modules.sampling_options import in_long_form
-from sdvar.command_line import check_folder, stop
+from sdvar.command_line import check_folder
 from sdvar.interrupts import well_behaved
+from sdvar.memory import out_of_memory_says
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -64,10 +63,7 @@ def build_parser() -> ArgumentParser:
     add("--batch_size", type=Count, default=64, help="images made together")
     add("--shard", type=Count, default=1024, help="images of a file")
     add("--precision", type=Literal[PRECISIONS], default="32-true", help="of the target")
-    add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
-    add("--devices", type=int | list[int] | str, default=1, help="processes on this node, or auto, or GPUs 0,1")
-    add("--num_nodes", type=Nodes, default=1, help="nodes")
-    add("--threads", type=Threads | None, help="CPU threads per process (torch's own choice)")
+    add_machine(parser)
     add("--out", type=str, default="runs/tokens", help="folder of the shards")
     return parser
 
@@ -78,31 +74,16 @@ def parse(arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    try:
-        given = build_parser().parse_args([in_long_form(word) for word in arguments])
-    except ArgumentError as error:
-        raise ValueError(str(error)) from None
+    given = read(build_parser(), arguments)
     check_folder(given.out)
-    given.devices = read_devices(given.devices, given.accelerator)
-    check_launcher(count(given.devices), given.num_nodes)
-    complete_teacher(given)
     return given
 
 
-@well_behaved(COMMAND, "what is finished is kept, and the same command continues")
+@well_behaved(COMMAND, "what is finished is kept, and the same command continues", let_the_first_speak)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; see `python eval/tokens.py --help`."""
-    try:
+    with out_of_memory_says("batch_size: the images do not fit into memory together; give a smaller --batch_size"):
         make(parse(sys.argv[1:] if arguments is None else arguments))
-    except (ValueError, TypeError, OSError) as error:
-        let_the_first_speak()
-        stop(COMMAND, error)
-    except (RuntimeError, MemoryError) as error:
-        from sdvar.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        stop(COMMAND, "batch_size: the images do not fit into memory together; give a smaller --batch_size")
 
 
 def make(options: Namespace) -> None:
@@ -174,7 +155,7 @@ class Task(NamedTuple):
 def _models(options: Namespace) -> tuple[VAR, VQVAE, dict[str, str]]:
     """Target, tokenizer, and their digests."""
     import sdvar
-    from lightning_modules.distilling.teacher_options import teacher_files
+    from lightning_modules.distilling.shared_options import teacher_files
     from lightning_modules.pair_source import DTYPES
     from sdvar import checkpoints
 

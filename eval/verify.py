@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from jsonargparse import Namespace
 
-from eval.cli.groups import Count
-from lightning_modules.command_line import ArgumentParser, number
+from lightning_modules.command_line import ArgumentParser, Count, number
 from sdvar import steps
 from sdvar.command_line import did_you_mean, listed
 from sdvar.interrupts import well_behaved

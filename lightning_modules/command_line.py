@@ -41,6 +41,12 @@ def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
     return made
 
 
+Count = number("int >= 1", int, (">=", 1))
+Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))
+Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
+Above = number("number above 0", float, (">", 0), ("<", float("inf")))
+
+
 class PlainErrors(OneLineErrors):
     """Mixin for a parser of jsonargparse: `OneLineErrors` with jsonargparse's messages reworded."""
 

@@ -20,7 +20,9 @@ R = TypeVar("R")
 WRONG = (ValueError, TypeError, OSError, argparse.ArgumentError)  # whose text is for the user
 
 
-def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def well_behaved(
+    command: str, advice: str, before_error: Callable[[], object] = lambda: None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorates the ``main`` of a command.
 
     On a terminal the command says what it does, see `sdvar.steps`. Wrong options and files end it with one line and
@@ -30,6 +32,7 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
     Args:
         command: as the user calls it, such as "eval/fid.py".
         advice: what is kept, and how to go on.
+        before_error: called before an error is printed.
     """
 
     def decorate(main: Callable[P, R]) -> Callable[P, R]:
@@ -53,6 +56,7 @@ def well_behaved(command: str, advice: str) -> Callable[[Callable[P, R]], Callab
                 if _interrupted(error):
                     _leave(command, advice)
                 if isinstance(error, WRONG):
+                    before_error()
                     stop(command, error)
                 raise
 

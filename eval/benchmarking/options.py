@@ -11,7 +11,6 @@ from jsonargparse import Namespace
 import sdvar
 from eval.cli.arms import default_arms
 from eval.cli.groups import (
-    Count,
     Options,
     add_engine,
     add_models,
@@ -19,7 +18,7 @@ from eval.cli.groups import (
     read,
 )
 from lightning_modules.arm import Arm, build_arms
-from lightning_modules.command_line import ArgumentParser
+from lightning_modules.command_line import ArgumentParser, Count
 from lightning_modules.sampling_options import RELEASED_SAMPLING, add_sampling
 from sdvar.command_line import check_output
 

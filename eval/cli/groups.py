@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, Namespace
 from eval.cli.arms import split_arguments
 from eval.cli.precision import resolve
 from lightning_modules import plain_yaml
-from lightning_modules.command_line import ArgumentParser, number
+from lightning_modules.command_line import ArgumentParser, Threads, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import default_threads
 from lightning_modules.sampling_options import (
@@ -31,11 +31,7 @@ from sdvar.engine import TOKENIZER_DTYPES
 from sdvar.models.layers.attention import KERNELS
 from sdvar.models.running.class_prefix import MOST_BYTES
 
-Count = number("int >= 1", int, (">=", 1))
-Threads = number("int from 1 to 1024", int, (">=", 1), ("<=", 1024))
-Nodes = number("int from 1 to 10000", int, (">=", 1), ("<=", 10_000))
 Bytes = number("int from 0 to 10^15", int, (">=", 0), ("<=", 10**15))
-Seconds = number("number above 0", float, (">", 0), ("<", float("inf")))
 
 MODELS = {"draft": "the small VAR", "target": "the large VAR", "tokenizer": "the VQVAE of both"}
 ENGINE = tuple(field.name for field in dataclasses.fields(Engine))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.cli.groups import Count
 from eval.metrics import registry
 from eval.metrics.decoding import likelihood
 from eval.metrics.images import formats
-from lightning_modules.command_line import ArgumentParser
+from lightning_modules.command_line import ArgumentParser, Count
 
 Texts = str | list[str] | None
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), others of torch-fidelity; or a list of them"

@@ -18,7 +18,7 @@ from eval.metrics.features import networks
 from eval.metrics.images import formats
 from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
 from lightning_modules.arm import build_arms
-from lightning_modules.command_line import ArgumentParser
+from lightning_modules.command_line import ArgumentParser, Nodes
 from lightning_modules.data.class_lists import read_class_list
 from lightning_modules.devices import count, read_devices
 from lightning_modules.launcher import check_launcher
@@ -85,7 +85,7 @@ def build_parser(prog: str = "eval/fid.py", description: str = DESCRIPTION, exam
         default=1,
         help="processes on this node, each with its device; or auto, every GPU; or the numbers of GPUs, 0,1",
     )
-    add("--num_nodes", type=groups.Nodes, default=1, help="nodes")
+    add("--num_nodes", type=Nodes, default=1, help="nodes")
     groups.add_engine(parser, graphs=False)
     add_measuring(parser)
     add("--out", type=str, default="runs/fid", help="the run's folder")

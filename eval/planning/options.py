@@ -10,7 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval
 from eval.benchmarking.options import add_simulation, complete_simulation
 from eval.cli import groups
 from eval.cli.groups import Options
-from lightning_modules.command_line import ArgumentParser
+from lightning_modules.command_line import Above, ArgumentParser, Count
 
 OUT = "plan.yaml"
 
@@ -32,17 +32,17 @@ def build_parser() -> ArgumentParser:
     add = parser.add_argument
     groups.add_models(parser)
     add_simulation(parser, "drafted scales, whatever they contain,")
-    add("--batch_size", type=groups.Count, default=50, help="images decoded together: what is fastest depends on it")
+    add("--batch_size", type=Count, default=50, help="images decoded together: what is fastest depends on it")
     add(
         "--max_disagreement",
         type=ClosedUnitInterval,
         default=0.0,
         help="share of tokens that may differ from the baseline's; 0 is lossless",
     )
-    add("--images", type=groups.Count, default=64, help="images on which agreement is measured")
+    add("--images", type=Count, default=64, help="images on which agreement is measured")
     add(
         "--seconds",
-        type=groups.Seconds,
+        type=Above,
         default=60.0,
         help="time to measure costs, and again to compare the candidates",
     )

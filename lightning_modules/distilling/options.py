@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt
 
-from lightning_modules.command_line import ArgumentParser, number
-from lightning_modules.devices import count, read_devices
+from lightning_modules.command_line import Above, ArgumentParser, Count, number
+from lightning_modules.devices import count
 from lightning_modules.distilling.images import MOST_SEEDS
 from lightning_modules.distilling.role import DRAFT, ROLES
+from lightning_modules.distilling.shared_options import add_machine, add_teacher, read
 from lightning_modules.distilling.student import Shape
-from lightning_modules.distilling.teacher_options import add_teacher, complete_teacher
-from lightning_modules.launcher import check_launcher
-from lightning_modules.sampling_options import in_long_form
 
 OUTSIDE, INSIDE = "outside", "inside"
 PROG = "python -m lightning_modules distil"
@@ -29,9 +27,7 @@ EXAMPLES = """examples:
 
 WRITERS = ("tensorboard", "tensorboardX")  # Lightning takes either
 UNIFORM, SAVINGS = "uniform", "savings"
-Count = number("int >= 1", int, (">=", 1))
 Decay = number("number from 0, below 1", float, (">=", 0), ("<", 1))
-Above = number("number above 0", float, (">", 0), ("<", float("inf")))
 Seed = number(f"int from 0 to {MOST_SEEDS - 1}", int, (">=", 0), ("<", MOST_SEEDS))
 # what may differ between two calls of one training: the machine, and what changes no weight
 PLACES = ("config", "tokens", "out")  # what tokens are decides, not where they lie
@@ -97,10 +93,7 @@ def build_parser() -> ArgumentParser:
         default="32-true",
         help="of training and target",
     )
-    add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
-    add("--devices", type=int | list[int] | str, default=1, help="processes on this node, or auto, or GPUs 0,1")
-    add("--num_nodes", type=Count, default=1, help="nodes")
-    add("--threads", type=Count | None, help="CPU threads per process (torch's own choice)")
+    add_machine(parser)
     add(
         "--plan_seconds",
         type=NonNegativeFloat,
@@ -123,14 +116,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     Raises:
         ValueError: with one line that says what is wrong.
     """
-    try:
-        given = build_parser().parse_args([in_long_form(word) for word in arguments])
-    except ArgumentError as error:
-        raise ValueError(str(error)) from None
-    given.devices = read_devices(given.devices, given.accelerator)
+    given = read(build_parser(), arguments)
     processes = count(given.devices) * given.num_nodes
-    check_launcher(count(given.devices), given.num_nodes)
-    complete_teacher(given)
     if given.logger == "tensorboard" and not any(map(find_spec, WRITERS)):
         raise ValueError("logger: tensorboard is not installed: pip install tensorboard, or give --logger csv")
     if given.role not in ROLES:

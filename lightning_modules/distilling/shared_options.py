@@ -1,15 +1,21 @@
-"""The options that name a teacher and how it samples: of `distil`, and of the command that stores tokens."""
+"""What `distil` and the command that stores tokens share: options of the teacher, of its sampling, of the machine."""
 
 from __future__ import annotations
 
-from jsonargparse import Namespace
+from collections.abc import Sequence
+from typing import Literal
 
-from lightning_modules.command_line import ArgumentParser
+from jsonargparse import ArgumentError, Namespace
+
+from lightning_modules.command_line import ArgumentParser, Nodes, Threads
+from lightning_modules.devices import count, read_devices
+from lightning_modules.launcher import check_launcher
 from lightning_modules.sampling_options import (
     BUNDLED_SAMPLING,
     RELEASED_SAMPLING,
     add_sampling,
     complete_sampling,
+    in_long_form,
 )
 from sdvar import checkpoints
 
@@ -23,12 +29,33 @@ def add_teacher(parser: ArgumentParser) -> None:
     add_sampling(parser)
 
 
-def complete_teacher(given: Namespace) -> None:
-    """Fills in pair and sampling where they are not given.
+def add_machine(parser: ArgumentParser) -> None:
+    """Adds where the models run, and in how many processes."""
+    add = parser.add_argument
+    add("--accelerator", type=Literal["auto", "cpu", "cuda", "gpu"], default="auto", help="where it runs")
+    add("--devices", type=int | list[int] | str, default=1, help="processes on this node, or auto, or GPUs 0,1")
+    add("--num_nodes", type=Nodes, default=1, help="nodes")
+    add("--threads", type=Threads | None, help="CPU threads per process (torch's own choice)")
+
+
+def read(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Options from a command line, with machine, teacher and sampling complete.
 
     Raises:
         ValueError: with one line that says what is wrong.
     """
+    try:
+        given = parser.parse_args([in_long_form(word) for word in arguments])
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
+    given.devices = read_devices(given.devices, given.accelerator)
+    check_launcher(count(given.devices), given.num_nodes)
+    _complete_teacher(given)
+    return given
+
+
+def _complete_teacher(given: Namespace) -> None:
+    """Fills in pair and sampling where they are not given."""
     files = [name for name in ("target", "tokenizer") if given[name] is not None]
     if len(files) == 1 or (files and given.pair is not None):
         got = ", ".join(f"--{name}" for name in ("pair", "target", "tokenizer") if given[name] is not None)
