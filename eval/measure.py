@@ -64,7 +64,8 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     from eval.benchmarking.memory import measuring
     from eval.claims.write import write_claim
     from eval.metrics.decoding.target import target_or_reason
-    from eval.metrics.measuring import Measurement, measure_run, prepare_measuring
+    from eval.metrics.measurement import Measurement, prepare_measuring
+    from eval.metrics.measuring import measure_run
     from eval.report.page import write_report
     from lightning_modules.run.finished import read_run
 

@@ -18,7 +18,7 @@ from eval.cli.batch_one import speculation_at_batch_one
 from eval.cli.groups import engine_of
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar
-from eval.metrics.measuring import Measurement, References, prepare_measuring
+from eval.metrics.measurement import Measurement, References, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import Arm, build_arms
 from lightning_modules.data.labels import ClassLabelDataModule

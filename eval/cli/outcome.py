@@ -11,7 +11,8 @@ from eval.claims.write import write_claim
 from eval.cli.job import Job
 from eval.cli.repeated import keep_outcome
 from eval.metrics.decoding.target import Target
-from eval.metrics.measuring import Measurement, measure_run
+from eval.metrics.measurement import Measurement
+from eval.metrics.measuring import measure_run
 from eval.report.page import write_report
 from lightning_modules.run.finished import end_session, read_run
 from sdvar import steps
