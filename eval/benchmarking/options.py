@@ -10,13 +10,7 @@ from jsonargparse import Namespace
 
 import sdvar
 from eval.cli.arms import default_arms
-from eval.cli.groups import (
-    Options,
-    add_engine,
-    add_models,
-    complete,
-    read,
-)
+from eval.cli.groups import Options, add_engine, add_models, complete, read
 from lightning_modules.arm import Arm, build_arms
 from lightning_modules.command_line import ArgumentParser, Count
 from lightning_modules.sampling_options import RELEASED_SAMPLING, add_sampling

@@ -17,12 +17,7 @@ from lightning_modules import plain_yaml
 from lightning_modules.command_line import ArgumentParser, Threads, number
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import default_threads
-from lightning_modules.sampling_options import (
-    BUNDLED_SAMPLING,
-    RELEASED_SAMPLING,
-    complete_sampling,
-    in_long_form,
-)
+from lightning_modules.sampling_options import BUNDLED_SAMPLING, RELEASED_SAMPLING, complete_sampling, in_long_form
 from lightning_modules.sampling_options import add_sampling as add_sampling
 from sdvar import Engine
 from sdvar.drafts import of_target

@@ -14,9 +14,7 @@ import torch
 from eval.metrics.decoding.target import Target
 from eval.metrics.feature_metrics import measure_images, measure_parts, spread_of
 from eval.metrics.features.extraction import Asked, Features, extract
-from eval.metrics.features.networks import (
-    weights_digest,
-)
+from eval.metrics.features.networks import weights_digest
 from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
 from eval.metrics.measurement import Measurement, References

@@ -12,14 +12,7 @@ from typing import Any
 from lightning_modules.arm import OWN
 from lightning_modules.columns import PER_SCALE
 from lightning_modules.data.image_list import contradiction
-from lightning_modules.run.contents import (
-    batches_of,
-    check_kinds,
-    image_keys,
-    indices_of,
-    read_settings,
-    why_no_run,
-)
+from lightning_modules.run.contents import batches_of, check_kinds, image_keys, indices_of, read_settings, why_no_run
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.names import SETTINGS
 from lightning_modules.run.records import REPAIR, expect, read_record

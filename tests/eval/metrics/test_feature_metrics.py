@@ -7,12 +7,7 @@ from torch.utils.data import Subset
 
 from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features.extraction import Features, extract
-from eval.metrics.features.networks import (
-    BUNDLED_EXTRACTOR,
-    INCEPTION,
-    register_bundled_extractor,
-    weights_digest,
-)
+from eval.metrics.features.networks import BUNDLED_EXTRACTOR, INCEPTION, register_bundled_extractor, weights_digest
 from eval.metrics.quality import frechet_distance, inception_score, kernel_distance, precision_recall
 from tests.eval.metrics.blobs import Images
 

@@ -4,11 +4,7 @@ import sdvar
 from lightning_modules.arm import Arm
 from lightning_modules.columns import BATCH_COLUMNS, PART_SECONDS, PER_ROUND
 from lightning_modules.predictor import SDVARPredictor
-from lightning_modules.run.tables import (
-    batch_row,
-    format_rounds,
-    sum_rounds,
-)
+from lightning_modules.run.tables import batch_row, format_rounds, sum_rounds
 from tests.lightning_modules.test_predictor import make_batch
 
 NONE = [[0, 0, 0]] * 3
