@@ -59,13 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", help="cpu, cuda, cuda:1, …; default: cuda if there is one, else cpu")
     add("--threads", type=threads, metavar="N", help="CPU threads; default: OMP_NUM_THREADS or all cores")
     add("--B", type=int, default=4, help="images; default %(default)s")
-    add(
-        "--label_B",
-        type=int,
-        default=8,
-        metavar="CLASS",
-        help="their class; default %(default)s, a bag",
-    )
+    add("--label_B", type=int, default=8, metavar="CLASS", help="their class; default %(default)s, a bag")
     add("--g_seed", type=int, default=42, help="seed; default %(default)s")
     add("--gamma", type=int, default=2, help="scales drafted per round; default %(default)s")
     add("--entry_num", type=int, help="scales from the draft in the hand-off; default: half of the pyramid")

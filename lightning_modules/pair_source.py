@@ -13,12 +13,7 @@ from sdvar import checkpoints
 from sdvar.checkpoints import bundled_files
 from sdvar.drafts import of_target
 
-DTYPES = {
-    "64-true": torch.float64,
-    "32-true": torch.float32,
-    "bf16-true": torch.bfloat16,
-    "16-true": torch.float16,
-}
+DTYPES = {"64-true": torch.float64, "32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 PRECISIONS = tuple(DTYPES)
 PRECISION_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -6,12 +6,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO: Literal["auto"] = "auto"
 AMPERE = 8  # the first compute capability whose products of bfloat16 are in hardware
 

@@ -90,12 +90,7 @@ def _in_parts(
 def _uniform(seeds: Tensor, stream: int, scales: Tensor, place: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
     lanes = -(-tokens // 4)  # one call of the generator serves four tokens
     words = philox(
-        (
-            torch.arange(lanes, device=seeds.device),
-            place[:, None],
-            scales[:, None],
-            place.new_full((), stream),
-        ),
+        (torch.arange(lanes, device=seeds.device), place[:, None], scales[:, None], place.new_full((), stream)),
         ((seeds & _WORD)[:, None, None], ((seeds >> 32) & _WORD)[:, None, None]),
     )
     bits = torch.stack(words, dim=-1).flatten(-2)[..., :tokens]

@@ -179,11 +179,7 @@ def add_engine(parser: ArgumentParser, graphs: bool) -> None:
         help="of the models; auto is bf16-true where the device multiplies it in hardware, else 32-true; a run that is "
         "continued keeps its own",
     )
-    add(
-        "--threads",
-        type=Threads | None,
-        help="CPU threads per process (OMP_NUM_THREADS, or its share of the cores)",
-    )
+    add("--threads", type=Threads | None, help="CPU threads per process (OMP_NUM_THREADS, or its share of the cores)")
     add("--attention", type=Literal[KERNELS], default="auto", help="kernel of all attention")
     add("--graphs", type=bool, default=graphs, help="replay passes as CUDA graphs; a CPU has none")
     add(

@@ -19,11 +19,5 @@ def progress(total: int, what: str, unit: str, quiet: bool = False) -> tqdm:
         quiet: no line.
     """
     return tqdm(
-        total=total,
-        desc=what,
-        unit=unit,
-        delay=LATE,
-        leave=False,
-        file=sys.stderr,
-        disable=True if quiet else None,
+        total=total, desc=what, unit=unit, delay=LATE, leave=False, file=sys.stderr, disable=True if quiet else None
     )

@@ -58,12 +58,7 @@ def column_schema(column: Column) -> Schema:
 def object_schema(properties: Schema, required: tuple[str, ...] | None = None, others: Schema | bool = False) -> Schema:
     """An object; by default all of its properties are required and there are no others."""
     required = tuple(properties) if required is None else required
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": others,
-    }
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": others}
 
 
 def described(description: str, schema: Schema) -> Schema:

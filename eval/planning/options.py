@@ -40,12 +40,7 @@ def build_parser() -> ArgumentParser:
         help="share of tokens that may differ from the baseline's; 0 is lossless",
     )
     add("--images", type=Count, default=64, help="images on which agreement is measured")
-    add(
-        "--seconds",
-        type=Above,
-        default=60.0,
-        help="time to measure costs, and again to compare the candidates",
-    )
+    add("--seconds", type=Above, default=60.0, help="time to measure costs, and again to compare the candidates")
     groups.add_sampling(parser)
     groups.add_engine(parser, graphs=False)
     add("--out", type=str | None, metavar="FILE.yaml", help=f"the config to write for eval/fid.py ({OUT})")

@@ -87,12 +87,7 @@ def build_parser() -> ArgumentParser:
     add("--patience", type=Count | None, help="stop after so many validations without more agreement (never)")
     add("--save_every", type=Count, default=100, help="steps between two checkpoints to continue from")
     add("--seed", type=Seed, default=0, help="of the images and of new weights")
-    add(
-        "--precision",
-        type=Literal["32-true", "bf16-mixed"],
-        default="32-true",
-        help="of training and target",
-    )
+    add("--precision", type=Literal["32-true", "bf16-mixed"], default="32-true", help="of training and target")
     add_machine(parser)
     add(
         "--plan_seconds",

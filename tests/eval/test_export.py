@@ -83,10 +83,7 @@ def test_an_export_keeps_a_batch_in_memory_and_not_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["TMP/a.npz", "--arm", "nobody"],
-            "one of baseline, speculative, lossy, baseline_reseeded, got 'nobody'",
-        ),
+        (["TMP/a.npz", "--arm", "nobody"], "one of baseline, speculative, lossy, baseline_reseeded, got 'nobody'"),
         (["TMP/a.npy", "--arm", "lossy"], "expected a name that ends in .npz"),
         (["TMP/taken.npz", "--arm", "lossy"], "taken.npz exists and is not overwritten"),
         (["TMP/nowhere/a.npz", "--arm", "lossy"], "nowhere does not exist; make it first"),

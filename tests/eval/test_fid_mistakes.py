@@ -15,10 +15,7 @@ from eval import fid
         (["--labels", "nowhere.txt"], "nor an existing file"),
         (["OPTIONS", "--out", "FILE/run"], "cannot be written"),
         (["OPTIONS", "--out", "TAKEN"], "contains no run"),
-        (
-            ["--strategy", "Telepathy"],
-            "Speculative, or module.Class, got 'Telepathy'",
-        ),
+        (["--strategy", "Telepathy"], "Speculative, or module.Class, got 'Telepathy'"),
         (["--strategy", "Speculative", "--strategy.gama", "2"], "unknown key gama; did you mean gamma?"),
         (["--strategy", "Speculative", "--strategy.gamma", "0"], "gamma: expected an int >= 1, got 0"),
         (["--strategy", "Handoff"], "strategy 'handoff': missing entry"),

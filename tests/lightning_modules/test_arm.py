@@ -136,10 +136,7 @@ def test_an_arm_is_not_called_like_a_file_of_the_run(name):
         ("Match(0.5, 1)", "expected one of Baseline, Handoff, Parallel, Speculative, or module.Class, got 'Match'"),
         ("Baseline('draft', 3)", "Baseline: expected at most 1 arguments, got 2"),
         ("Handoff(1, entry=2)", "Handoff: entry: given twice"),
-        (
-            {"class_path": "Speculative(2)", "init_args": {"gamma": 3}},
-            "gamma: given twice, in 'Speculative(2)'",
-        ),
+        ({"class_path": "Speculative(2)", "init_args": {"gamma": 3}}, "gamma: given twice, in 'Speculative(2)'"),
         ({"class_path": "nowhere.Rule"}, "no module 'nowhere'; its file must be installed or lie in the working"),
         ({"class_path": "broken_rules.Rule"}, "broken_rules cannot be imported: ZeroDivisionError"),
         (speculative(acceptance="my_rules.Typicl"), "got 'my_rules.Typicl'; did you mean Typical?"),

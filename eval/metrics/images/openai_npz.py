@@ -102,9 +102,7 @@ def write_statistics(
         ValueError: an image or the weights cannot be read, or there is one image only.
     """
     features = extract(
-        folder.path / arm,
-        feature_extractor=feature_extractor,
-        feature_extractor_weights=feature_extractor_weights,
+        folder.path / arm, feature_extractor=feature_extractor, feature_extractor_weights=feature_extractor_weights
     )
     if features.statistics is None:
         raise ValueError(f"{folder.path / arm} has one image; a covariance needs at least 2")

@@ -22,10 +22,7 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     pairs = (features.of("fid").double() for features in (ours, baseline))
     cosines = torch.nn.functional.cosine_similarity(*pairs, dim=1).cpu().numpy()
     mean = float(cosines.mean())
-    return {
-        "feature_cosine_mean": mean,
-        "feature_cosine_mean_interval": around(mean, standard_error(cosines)),
-    }, []
+    return {"feature_cosine_mean": mean, "feature_cosine_mean_interval": around(mean, standard_error(cosines))}, []
 
 
 SIMILARITY = Metric(

@@ -69,9 +69,6 @@ def test_strategies_of_the_command_line_take_the_parameters_that_follow_them():
     line += "--strategy x=Baseline --strategy.reseed true"
     baseline, fast, handoff, other = build_arms(parse(line.split()).strategy)
     assert str(baseline.strategy) == "Baseline(model='target')"
-    assert (fast.name, str(fast.strategy)) == (
-        "fast",
-        "Speculative(gamma=3, acceptance=Match(tau=0.7, keep='draft'))",
-    )
+    assert (fast.name, str(fast.strategy)) == ("fast", "Speculative(gamma=3, acceptance=Match(tau=0.7, keep='draft'))")
     assert (handoff.name, handoff.strategy.entry) == ("handoff", 2)
     assert (other.name, other.reseed, baseline.reseed) == ("x", True, False)

@@ -72,10 +72,7 @@ def test_a_wrong_shared_option_gets_the_same_line_from_every_command(module, arg
     ("arguments", "error"),
     [
         ("--devices 0", "devices: expected an int from 1 to 128, auto, or numbers of GPUs such as 0,1, got 0"),
-        (
-            "--devices 1000",
-            "devices: expected an int from 1 to 128, auto, or numbers of GPUs such as 0,1, got 1000",
-        ),
+        ("--devices 1000", "devices: expected an int from 1 to 128, auto, or numbers of GPUs such as 0,1, got 1000"),
         ("--num_nodes 1000000", "num_nodes: expected an int from 1 to 10000, got 1000000"),
         ("--repeats 0", "repeats: expected an int >= 1, got 0"),
         ("--seed x", "seed: expected an int, got 'x'"),

@@ -44,17 +44,9 @@ def test_a_wrong_option_is_one_clear_error(module, arguments, error):
 
 
 LATE = [
-    (
-        benchmark,
-        "--strategy Nope",
-        "Parallel, Speculative, or module.Class, got 'Nope'",
-    ),
+    (benchmark, "--strategy Nope", "Parallel, Speculative, or module.Class, got 'Nope'"),
     (benchmark, "--acceptance simulated:1,1", "acceptance: expected one rate or 6, one per scale, got 2"),
-    (
-        benchmark,
-        "--acceptance simulated:1 --strategy Baseline",
-        "expected a --strategy Speculative whose rule it",
-    ),
+    (benchmark, "--acceptance simulated:1 --strategy Baseline", "expected a --strategy Speculative whose rule it"),
     (benchmark, "--batch_size 100000000", "are free; 256 fits"),
     (plan, "--acceptance simulated:1,1", "acceptance: expected one rate or 6, one per scale, got 2"),
     (plan, "--sampling.temperature 1.1,1.0", "temperature: expected one number or 6, one per scale, got 2"),

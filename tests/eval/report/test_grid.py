@@ -35,10 +35,7 @@ def test_grid_of_equal_images_has_typical_ones_only():
 
 def test_images_with_other_seeds_or_missing_partners_are_left_out(reported):
     rows = {"seed": "0", "label": "0", "file": "000/000000.png", "tokens_equal_baseline": "1"}
-    manifests = {
-        "baseline": {0: rows, 1: rows, 2: rows},
-        "speculative": {0: rows, 1: rows | {"seed": "7"}},
-    }
+    manifests = {"baseline": {0: rows, 1: rows, 2: rows}, "speculative": {0: rows, 1: rows | {"seed": "7"}}}
     assert differences(load_run(reported), ["speculative"], manifests) == {0: {"speculative": 0.0}}
 
 

@@ -132,9 +132,7 @@ FAULTS = {
 }
 _tiny = functools.partial(Fault, sampling=PLAIN, claimed=PLAIN, enumerated=True)
 ENUMERATED = {
-    "rejected tokens drawn from the target, not from the residual": _tiny(
-        sdvar.Speculative(2, DrawsFromTheTarget()),
-    ),
+    "rejected tokens drawn from the target, not from the residual": _tiny(sdvar.Speculative(2, DrawsFromTheTarget())),
     "acceptance by the noise that picked the draft": _tiny(patched=reused_noise),
     "guidance one scale late": _tiny(sampling=LateGuidance(1.5)),
     "temperature 0.9 forgotten at every scale": _tiny(claimed=sdvar.Sampling(1.5, temperature=0.9)),
