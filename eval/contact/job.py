@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import sdvar
-from eval.contact import devices, eager, environment, graphs, invariance, kernel, processes, selftest, table
+from eval.contact import blocks, devices, eager, environment, graphs, invariance, kernel, processes, selftest, table
 from eval.contact.options import TINY
 from eval.contact.record import Record
 from eval.contact.step import FAILED, Outcome, Place, Step
@@ -30,6 +30,7 @@ STEPS = (
     Step("selftest", "the checks of `python -m sdvar.selftest`, on the GPU", selftest.run),
     Step("graphs", "passes replayed as CUDA graphs, against those without", graphs.run),
     Step("kernel", "the Triton kernel that picks tokens, against torch's operations", kernel.run),
+    Step("blocks", "the Triton kernels between a block's products, against torch's operations", blocks.run),
     Step("invariance", "an image is the same in every batch, and by Coupled as by Baseline", invariance.run),
     Step("devices", "a second GPU decodes what the first one does", devices.run),
     Step("processes", "`lightning_modules predict` in processes that speak by NCCL", processes.run),

@@ -10,7 +10,7 @@ import sdvar
 from eval.contact.batches import decode
 from eval.contact.step import LARGE_SAMPLING, SAMPLING, SKIPPED, Outcome, Place, judged
 from sdvar import noise
-from sdvar.kernels.selection import torch_alone
+from sdvar.kernels.selection import PICK, torch_alone
 from sdvar.sampling import pick
 
 VOCABULARY, IMAGES, POSITIONS, GUIDANCE = 4096, 4, 256, 1.5
@@ -29,7 +29,7 @@ def run(place: Place) -> Outcome:
         return Outcome(f"it does not run here, torch's operations pick in its place, slower: {reason}", SKIPPED)
     pair = sdvar.Engine(graphs=False).apply(place.pair(torch.float32))
     for strategy in (sdvar.Baseline(), sdvar.Speculative(2)):
-        with torch_alone():
+        with torch_alone(PICK):
             expected = decode(pair, IMAGES, strategy, SAMPLING)
         if differ := decode(pair, IMAGES, strategy, SAMPLING).differing(expected):
             problems.append(f"{strategy}: {differ} of {IMAGES} images have other tokens with the kernel")

@@ -75,8 +75,9 @@ class TokenMaps:
                 if code is None
                 else self.quantizer.upsample_code(code, scale)
             )
-            f_hat = self.f_hat[rows] + added
-            self.f_hat[rows] = f_hat
+            f_hat = self.f_hat[rows].add_(added)  # in place where these are all images
+            if not isinstance(rows, slice):
+                self.f_hat[rows] = f_hat
         if not last:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
         for i in images:

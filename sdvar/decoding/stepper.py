@@ -199,7 +199,7 @@ class Stepper:
         since the answer makes the host wait.
         """
         asked, self._finite = self._finite, []
-        if not asked or bool(torch.stack([finite.all() for *_, finite in asked]).all()):
+        if not asked or bool(torch.cat([finite.flatten() for *_, finite in asked]).all()):
             return
         images, first, finite = next(entry for entry in asked if not entry[2].all())
         row, position = (~finite).nonzero()[0].tolist()

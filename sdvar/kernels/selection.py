@@ -1,4 +1,4 @@
-"""Which picks run by the project's kernel: those on a GPU where it compiles and gives what torch's operations give."""
+"""What runs by the project's kernels: on a GPU where they compile and give what torch's operations give."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,17 +17,22 @@ from sdvar.sampling import Sampling, pick
 
 log = logging.getLogger("sdvar.kernels")
 
-_allowed = ContextVar("kernels_allowed", default=True)
+PICK, BLOCKS = "pick", "blocks"
+_without: ContextVar[frozenset[str]] = ContextVar("kernels_that_are_off", default=frozenset())
 
 
 @contextmanager
-def torch_alone() -> Iterator[None]:
-    """Within a block of code torch's operations pick the tokens of all decodes, so that a kernel can be compared."""
-    token = _allowed.set(False)
+def torch_alone(*parts: str) -> Iterator[None]:
+    """Within a block of code torch's operations do all work, so that a kernel can be compared.
+
+    Args:
+        parts: of the work, `PICK` and `BLOCKS`, if others may go on running by a kernel.
+    """
+    token = _without.set(_without.get() | set(parts or (PICK, BLOCKS)))
     try:
         yield
     finally:
-        _allowed.reset(token)
+        _without.reset(token)
 
 
 def fused_pick(device: torch.device, dtype: torch.dtype, vocabulary: int) -> Callable[..., Any] | None:
@@ -38,9 +44,23 @@ def fused_pick(device: torch.device, dtype: torch.dtype, vocabulary: int) -> Cal
         device, dtype: of the logits.
         vocabulary: V.
     """
-    if device.type != "cuda" or dtype != torch.float32 or not _allowed.get():
+    if device.type != "cuda" or dtype != torch.float32 or PICK in _without.get():
         return None
     return _tried(device, vocabulary)
+
+
+def fused_blocks(device: torch.device, dtype: torch.dtype, width: int, heads: int) -> ModuleType | None:
+    """`sdvar.kernels.blocks` where blocks of this kind can run by it, else None: torch's operations do the same then.
+
+    The first call for such blocks tries the kernels; a device on which they do not run is logged once.
+
+    Args:
+        device: of the blocks.
+        dtype: of their weights; the residual stream is float32.
+        width, heads: C, attention heads.
+    """
+    allowed = device.type == "cuda" and dtype != torch.float64 and BLOCKS not in _without.get()
+    return _tried_blocks(device, dtype, width, heads) if allowed else None
 
 
 @functools.cache
@@ -52,10 +72,33 @@ def _tried(device: torch.device, vocabulary: int) -> Callable[..., Any] | None:
             raise ValueError(f"its largest vocabulary is {kernel.LARGEST_VOCABULARY}, this one has {vocabulary}")
         _try(kernel, device, vocabulary)
     except Exception as error:  # no Triton, no C compiler, a driver that is too old, each with an error of its own
-        reason = " ".join(str(error).split())[:200]
-        log.warning("tokens are picked by torch's operations, which take longer; the kernel does not run: %s", reason)
+        _say("tokens are picked by torch's operations, which take longer; the kernel does not run", error)
         return None
     return kernel.pick
+
+
+@functools.cache
+def _tried_blocks(device: torch.device, dtype: torch.dtype, width: int, heads: int) -> ModuleType | None:
+    try:
+        from sdvar.kernels import blocks, trial
+
+        if width > blocks.LARGEST_WIDTH:
+            raise ValueError(f"their largest width is {blocks.LARGEST_WIDTH}, this model's is {width}")
+        if problems := trial.problems(blocks, device, dtype, width, heads):
+            raise ValueError("; ".join(problems))
+    except Exception as error:  # as above
+        _say("blocks run by torch's operations, which take longer; the kernels do not run", error)
+        return None
+    return blocks
+
+
+def _say(what: str, error: Exception) -> None:
+    _say_once(f"{what}: {' '.join(str(error).split())[:200]}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    log.warning("%s", line)
 
 
 def _try(kernel: Any, device: torch.device, vocabulary: int) -> None:

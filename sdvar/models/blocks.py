@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,26 @@ class SelfAttention(nn.Module):
             k, v = cache.update(k, v, window)
         return self.proj(attend(q, k, v, visibility, self.scale, self.kernel).transpose(1, 2).reshape(n, length, width))
 
+    def by_kernels(
+        self,
+        kernels: Any,
+        h: Tensor,
+        n: int,
+        length: int,
+        visibility: Visibility,
+        cache: LayerCache | None,
+        window: CacheWindow | None,
+    ) -> Tensor:
+        """As `forward`, by the project's kernels: h (n * length or more, C) -> (n * length, C)."""
+        if cache is None or window is None:
+            shape = n, self.heads, length, h.shape[1] // self.heads
+            cache, window = LayerCache(h.new_empty(shape), h.new_empty(shape)), CacheWindow(None, 0, 0, length)
+        biases = self.q_bias, self.zero_k_bias, self.v_bias
+        log_scales = self.scale_mul_1H11 if self.qk_norm else None
+        q = kernels.heads(self.mat_qkv(h), biases, log_scales, n, cache, window)
+        attended = attend(q, *cache.visible(window), visibility, self.scale, self.kernel)
+        return self.proj(attended.transpose(1, 2).reshape(n * length, -1))
+
 
 class MLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
@@ -110,9 +130,28 @@ class Block(nn.Module):
         visibility: Visibility,
         cache: LayerCache | None,
         window: CacheWindow | None,
+        kernels: Any = None,
     ) -> Tensor:
+        """One block.
+
+        Args:
+            x: (n, T, C), the residual stream. Kernels overwrite it.
+            modulation: (n, 6, 1, C), see `modulation`.
+            visibility, cache, window: of the attention.
+            kernels: the module `sdvar.kernels.blocks`, where it is to be used.
+
+        Returns:
+            (n, T, C).
+        """
         gain1, gain2, scale1, scale2, shift1, shift2 = modulation.unbind(1)
         dtype = self.ffn.fc1.weight.dtype
+        if kernels:
+            h = kernels.modulated(x, scale1, shift1, dtype)
+            n, length, _ = x.shape
+            branch = self.attn.by_kernels(kernels, h, n, length, visibility, cache, window)
+            h = kernels.added(x, branch, gain1, scale2, shift2, dtype)
+            kernels.add(x, self.ffn(h), gain2)
+            return x
         h = layer_norm(x) * (1 + scale1) + shift1
         x = x + self.attn(h.to(dtype), visibility, cache, window) * gain1
         h = layer_norm(x) * (1 + scale2) + shift2

@@ -16,7 +16,8 @@ from sdvar.models.protocol import Cost
 from sdvar.models.quantized import QuantizedLinear
 from sdvar.pyramid import ScalePyramid
 
-BLOCK_LAUNCHES, PASS_LAUNCHES = 35, 10  # of a block, besides one of attention for each scale, and of all else
+# Kernels of a block, besides one of attention for each scale, and of all else in a pass
+LAUNCHES, FUSED_LAUNCHES = (35, 10), (9, 7)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class VARCost:
         shared_adaln: one AdaLN projection for all blocks.
         block_bytes, matrix_bytes, adaln_bytes, head_bytes: of one number of the KV cache and inside the blocks; of
             the blocks' matrices; of their AdaLN; and of head, embeddings and the head's AdaLN.
+        fused: whether the blocks run by the project's kernels.
     """
 
     pyramid: ScalePyramid
@@ -43,6 +45,7 @@ class VARCost:
     matrix_bytes: int = 4
     adaln_bytes: int = 4
     head_bytes: int = 4
+    fused: bool = False
 
     @property
     def block_weights(self) -> int:
@@ -89,7 +92,8 @@ class VARCost:
 
     def launches(self, first: int, last: int) -> int:
         """Kernels that a GPU is given in a pass over the scales ``first`` <= k < ``last``, about."""
-        return self.depth * (BLOCK_LAUNCHES + last - first) + PASS_LAUNCHES
+        of_block, of_pass = FUSED_LAUNCHES if self.fused else LAUNCHES
+        return self.depth * (of_block + last - first) + of_pass
 
     def cache_bytes(self, rows: int, tokens: int) -> int:
         """Bytes of the keys and values of ``tokens`` positions of each row in all layers."""

@@ -84,14 +84,14 @@ class LayerCache(NamedTuple):
             keys and values, each (n, heads, end - visible_from, head_width).
         """
         keys, values = self
+        rows = slice(None) if window.rows is None else window.rows
+        keys[rows, :, window.start : window.end] = key
+        values[rows, :, window.start : window.end] = value
+        return self.visible(window)
+
+    def visible(self, window: CacheWindow) -> tuple[Tensor, Tensor]:
+        """All keys and values that a span may see once its own are written, see `update`."""
+        keys, values = (part[:, :, window.visible_from : window.end] for part in self)
         if window.rows is None:
-            keys[:, :, window.start : window.end] = key
-            values[:, :, window.start : window.end] = value
-            visible = slice(window.visible_from, window.end)
-            return keys[:, :, visible], values[:, :, visible]
-        keys[window.rows, :, window.start : window.end] = key
-        values[window.rows, :, window.start : window.end] = value
-        return (
-            keys[:, :, window.visible_from : window.end].index_select(0, window.rows),
-            values[:, :, window.visible_from : window.end].index_select(0, window.rows),
-        )
+            return keys, values
+        return keys.index_select(0, window.rows), values.index_select(0, window.rows)

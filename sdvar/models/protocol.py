@@ -147,6 +147,9 @@ class NextScaleModel(Protocol):
     def graph_state(self) -> Any:
         """Changes with the device, the dtype and the kernels; to be compared."""
 
+    def block_kernels(self, device: torch.device) -> Any:
+        """The kernels of the project's own by which its blocks run on a device; None: torch's operations."""
+
     @property
     def pyramid(self) -> ScalePyramid: ...
 

@@ -26,7 +26,7 @@ class Phi(nn.Conv2d):
         # a product of every 3x3 patch: a convolution's last bits follow the number of images in the call
         patches = F.unfold(h, kernel_size=3, padding=1).transpose(1, 2)
         convolved = product(patches, self.weight.flatten(1), self.bias).transpose(1, 2).reshape(h.shape)
-        return h.mul(1 - RESIDUAL_RATIO) + convolved.mul(RESIDUAL_RATIO)
+        return torch.add(h.mul(1 - RESIDUAL_RATIO), convolved, alpha=RESIDUAL_RATIO)
 
 
 class PhiBank(nn.Module):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from types import ModuleType
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from sdvar.kernels.selection import fused_blocks
 from sdvar.models import cost
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_range, check_shape
@@ -127,6 +129,7 @@ class VAR(nn.Module, NextScaleBase):
             matrix_bytes=cost.bytes_per_weight(self.blocks[0].attn.mat_qkv) if self.depth else self.dtype.itemsize,
             adaln_bytes=self._adaln_bytes(),
             head_bytes=self.head.weight.element_size(),
+            fused=self.block_kernels(self.device) is not None,
         )
 
     def _adaln_bytes(self) -> int:
@@ -168,7 +171,14 @@ class VAR(nn.Module, NextScaleBase):
     def graph_state(self) -> Hashable:
         """As the base says; the weights of a block move together."""
         layers = [block.attn for block in self.blocks]
-        return self.device, self.dtype, *((layer.kernel, _address(layer.mat_qkv.weight)) for layer in layers)
+        kernels = self.block_kernels(self.device) is not None
+        return self.device, self.dtype, kernels, *((layer.kernel, _address(layer.mat_qkv.weight)) for layer in layers)
+
+    def block_kernels(self, device: torch.device) -> ModuleType | None:
+        """As the base says."""
+        if not self.depth or self.pos_1LC.dtype != torch.float32:
+            return None
+        return fused_blocks(device, self.dtype, self.width, self.heads)
 
     def _apply(self, *arguments, **keywords) -> VAR:  # moves and converts the weights
         self.release()
@@ -220,16 +230,21 @@ class VAR(nn.Module, NextScaleBase):
         visibility = block_causal(pyramid, first, last, visible_from, x.device)
         offsets = pyramid.offsets
         window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
+        kernels = None if _watched(x) else self.block_kernels(x.device)
         for layer, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layer(layer)
-            x = block(x, conditioning.blocks[:, layer], visibility, kept, window)
+            x = block(x, conditioning.blocks[:, layer], visibility, kept, window, kernels)
         if logits_from is not None:
             x = x[:, offsets[logits_from] - offsets[first] :]
-        return self.logits(x, conditioning)
+        return self.logits(x, conditioning, kernels)
 
-    def logits(self, x: Tensor, conditioning: Conditioning) -> Tensor:
+    def logits(self, x: Tensor, conditioning: Conditioning, kernels: ModuleType | None = None) -> Tensor:
         """Head: hidden (n, T, C) -> logits (n, T, V), in the head's own precision."""
         scale, shift = conditioning.head.to(self.head.weight.dtype).unbind(1)
+        if kernels and self.head.weight.dtype == torch.float32:
+            n, length, _ = x.shape
+            h = kernels.modulated(x.contiguous(), scale, shift, torch.float32)
+            return self.head(h)[: n * length].view(n, length, -1)
         # float32 even under autocast: the released code computes the logits in full precision
         with torch.autocast(x.device.type, enabled=False):
             h = layer_norm(x.to(self.head.weight.dtype)) * (1 + scale) + shift
@@ -283,6 +298,11 @@ class VAR(nn.Module, NextScaleBase):
         for parts in projections:
             parts[:2].mul_(adaln_gain)
             parts[2:].mul_(adaln_scale)
+
+
+def _watched(x: Tensor) -> bool:
+    """Whether something stands between a pass and its result: training, the compiler, autocast."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
 
 
 def _address(weight: Tensor) -> int:

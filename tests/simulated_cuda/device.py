@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from tests.simulated_cuda.graphs import Recorder, mapped, tensors_in
@@ -22,6 +23,11 @@ VIEWS = frozenset((
     "view",
 ))  # fmt: skip
 NO_LAUNCH = VIEWS | {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "set_", "resize_"}
+# What a GPU computes otherwise than a CPU: its GELU is the tanh form
+ON_A_GPU = {
+    "_addmm_activation": lambda bias, x, weight, use_gelu: F.gelu(torch.addmm(bias, x, weight), approximate="tanh")
+}
+LAUNCHES = {"constant_pad_nd": 2}  # fills, then copies
 # Their result's shape follows from numbers on the device: the host waits for them
 DATA_DEPENDENT = frozenset(("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"))
 INDEXING = frozenset(("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"))
@@ -182,14 +188,15 @@ class SimulatedCuda(TorchDispatchMode):
         if asked is not None:
             held_kwargs["device"] = "cpu"
         held_kwargs.pop("pin_memory", None)
-        result = operation(*held_args, **held_kwargs)
-        return self._finish(operation, name, (args, kwargs), (held_args, held_kwargs), result, device)
+        computed = ON_A_GPU.get(name, operation)
+        result = computed(*held_args, **held_kwargs)
+        return self._finish(operation, name, (args, kwargs), (held_args, held_kwargs), result, device, computed)
 
     def launch(self, name: str, device: torch.device, function, args, kwargs, result) -> None:
         """Count an operation that ran, and record it if its device captures."""
         self.contexts.add(device.index)
         recorded = self.recording is not None and self.recording.device == device.index
-        if name not in NO_LAUNCH:
+        for _ in range(LAUNCHES.get(name, 0 if name in NO_LAUNCH else 1)):
             self.note("launch in a graph" if recorded else "launch", name)
         if recorded:
             self.recording.add(function, name not in NO_LAUNCH, args, kwargs, result)
@@ -242,9 +249,9 @@ class SimulatedCuda(TorchDispatchMode):
             return result
         return self._finish(operation, name, (args, kwargs), (held_args[:2], held_kwargs), result, target)
 
-    def _finish(self, operation, name: str, given, held, result, device: torch.device):
+    def _finish(self, operation, name: str, given, held, result, device: torch.device, computed=None):
         """Count the operation and wrap its result; where it writes to an argument, that argument is the result."""
-        self.launch(name, device, operation, *held, result)
+        self.launch(name, device, computed or operation, *held, result)
         base = given[0][0] if given[0] else None
         if name in VIEWS and torch.is_inference_mode_enabled() and not base.is_inference():
             with torch.inference_mode(False), torch.no_grad():  # a view of a normal tensor is a normal tensor

@@ -172,4 +172,6 @@ def mapped(function: Callable, kind: type, values: Any) -> Any:
         return {name: mapped(function, kind, value) for name, value in values.items()}
     if type(values) in (list, tuple):
         return type(values)(mapped(function, kind, value) for value in values)
+    if isinstance(values, tuple) and hasattr(values, "_fields"):  # a NamedTuple
+        return type(values)(*(mapped(function, kind, value) for value in values))
     return values

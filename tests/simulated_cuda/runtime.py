@@ -147,6 +147,7 @@ def _attention(simulation: SimulatedCuda) -> Callable[..., torch.Tensor]:
         function = functools.partial(real, **options)
         with _disable_current_modes():
             result = function(*held)
+            result = result.transpose(1, 2).contiguous().transpose(1, 2)  # heads side by side, as a GPU leaves them
         simulation.launch("attention", query.device, function, held, {}, result)
         return type(query)(result, query.device)
 

@@ -84,7 +84,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, scale: float
         mask = visibility.mask()
         return _products(q, k, v, mask, scale) if kernel == "products" else _fused(q, k, v, mask, scale, kernel)
     parts = [_call(q[:, :, a:b], k[:, :, :end], v[:, :, :end], scale, kernel) for a, b, end in visibility.blocks]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    # side by side in memory are the heads of a position: so most kernels give them, and so the next layer reads them
+    return parts[0] if len(parts) == 1 else torch.cat([part.transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
 
 
 def check_kernel(kernel: str, device: torch.device, dtype: torch.dtype, head_width: int) -> None:

@@ -64,12 +64,12 @@ def product(
     """
     if not _plain(x, weight):
         return _call(x, weight, bias, gelu)
-    onednn, rows = x.device.type == "cpu" and x.dtype in onednn_dtypes(), x.numel() // x.shape[-1]
-    kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, onednn, copy is not None, _precision(x)
+    how, rows = _how(x, bias, gelu), x.numel() // x.shape[-1]
+    kernel = x.device, x.dtype, weight.shape, bias is not None, gelu, how, copy is not None, _precision(x)
     calls = _row_blocks(kernel, torch.get_num_threads()).calls(rows)
     weight = weight if copy is None else copy
-    x_rows = x.reshape(rows, -1).contiguous()  # as in the trials: torch takes other kernels for other strides
-    parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, onednn)[: rows - a] for a, n in calls]
+    x_rows = x.reshape(rows, -1)
+    parts = [_call(_filled(x_rows[a : a + n], n), weight, bias, gelu, how)[: rows - a] for a, n in calls]
     y = parts[0] if len(parts) == 1 else torch.cat(parts)
     return y.view(*x.shape[:-1], -1)
 
@@ -77,7 +77,7 @@ def product(
 @functools.cache
 def _row_blocks(kernel: tuple, threads: int) -> RowBlocks:
     """By all that decides how a product adds, but for the number of rows."""
-    device, dtype, shape, has_bias, gelu, onednn, reordered, _ = kernel
+    device, dtype, shape, has_bias, gelu, how, reordered, _ = kernel
 
     def numbers(seed: int, *shape: int) -> Tensor:
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -97,13 +97,22 @@ def _row_blocks(kernel: tuple, threads: int) -> RowBlocks:
         bias = weight.new_zeros(outputs) if has_bias else None  # any other number would hide what is left of a sum
         if reordered:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-        return lambda rows: _call(rows, weight, bias, gelu, onednn)
+        return lambda rows: _call(rows, weight, bias, gelu, how)
 
     return RowBlocks(make, cancelling(numbers(1, TRIED, half), 1))
 
 
-def _call(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, onednn: bool = False) -> Tensor:
-    if onednn:
+def _how(x: Tensor, bias: Tensor | None, gelu: bool) -> str:
+    """By what a product is computed; "epilogue" is cuBLASLt, whose products of 16 bits end in GELU's tanh form."""
+    if x.device.type == "cpu":
+        return "onednn" if x.dtype in onednn_dtypes() else "aten"
+    return "epilogue" if gelu and bias is not None and x.dtype.itemsize == 2 else "aten"
+
+
+def _call(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, how: str = "aten") -> Tensor:
+    if how == "epilogue" and bias is not None:
+        return torch._addmm_activation(bias, x, weight.t(), use_gelu=True)
+    if how == "onednn":
         activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
     y = F.linear(x, weight, bias)
@@ -111,7 +120,8 @@ def _call(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, onednn: bo
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:
-    return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
+    """So many rows, side by side as in the trials: torch takes other kernels for other strides."""
+    return rows.contiguous() if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
 
 
 def _plain(x: Tensor, weight: Tensor) -> bool:

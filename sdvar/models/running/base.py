@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -59,6 +60,10 @@ class NextScaleBase:
         """Changes with what a captured pass depends on, the weights' numbers aside: their memory, the kernels."""
         model = cast(NextScaleModel, self)
         return model.device, model.dtype
+
+    def block_kernels(self, device: torch.device) -> ModuleType | None:
+        """The kernels of the project's own by which its blocks run on a device; None: torch's operations."""
+        return None
 
     def hand_back(self, workspace: EagerWorkspace) -> None:
         """Take back a workspace that is no longer used."""

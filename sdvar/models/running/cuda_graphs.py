@@ -178,8 +178,7 @@ class GraphedWorkspace(EagerWorkspace):
 
     def _load(self, static: Tensor, rows: Tensor | None, images: Sequence[int], inputs: Tensor, null: bool) -> None:
         n, bucket = len(images), self._bucket(len(images))
-        for branch in range(branches(null)):
-            static[branch * bucket : branch * bucket + n] = inputs
+        static.unflatten(0, (branches(null), bucket))[:, :n] = inputs
         if rows is not None:
             padding = [self.rows] * (bucket - n)
             numbers = [*images, *padding]

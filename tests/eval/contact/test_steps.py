@@ -1,14 +1,16 @@
 """The steps of the first contact on simulated devices: what is right passes, and a fault is found where it shows."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
 import sdvar
-from eval.contact import devices, eager, environment, graphs, invariance, kernel, selftest
+from eval.contact import blocks, devices, eager, environment, graphs, invariance, kernel, selftest
 from eval.contact.step import FAILED, PASSED, SKIPPED, Place
 from sdvar.decoding.state import DecodeState
+from sdvar.kernels import reference
 from tests.random_pairs import random_var
 
 PYRAMID = (1, 2, 3)
@@ -99,3 +101,19 @@ def test_one_device_and_a_kernel_that_does_not_run_are_skipped(cuda, place):
     outcome = kernel.run(place)  # Triton cannot launch on a simulated device
     assert outcome.verdict == SKIPPED
     assert "torch's operations pick in its place" in outcome.finding
+    assert blocks.run(place).verdict == SKIPPED
+
+
+def test_wrong_kernels_of_blocks_are_found(place, monkeypatch):
+    pytest.importorskip("triton")
+    for name, value in {"DTYPES": (torch.bfloat16,), "SIZES": ((32, 2),), "ROWS": 2, "TOKENS": 3}.items():
+        monkeypatch.setattr(blocks, name, value)
+    place = replace(place, device=torch.device("cpu"))
+    for name in ("modulated", "added", "add", "heads"):
+        monkeypatch.setattr(f"sdvar.kernels.blocks.{name}", getattr(reference, name))
+    assert blocks.run(place).verdict == PASSED
+    monkeypatch.setattr("sdvar.kernels.blocks.add", lambda x, branch, gain: x.add_(branch.view_as(x)))
+    outcome = blocks.run(place)
+    assert outcome.verdict == FAILED and "bfloat16, width 32: sum: off by" in outcome.finding
+    monkeypatch.setattr("sdvar.kernels.blocks.added", lambda x, *others: torch.full((32, 32), len(x)))
+    assert "a token's numbers change with the tokens beside it" in blocks.run(place).finding

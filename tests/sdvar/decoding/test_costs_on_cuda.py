@@ -11,6 +11,7 @@ from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.warmup import warm_up
 from sdvar.models.running.cuda_graphs import no_captures
 from tests.random_pairs import random_var
+from tests.sdvar.kernels import on_simulated_cuda
 from tests.simulated_cuda import moved
 
 PYRAMID = (1, 1, 2, 2, 2, 3, 3, 3, 4, 4)
@@ -20,11 +21,21 @@ SAMPLING = sdvar.Sampling(top_k=20, top_p=0.9)
 @pytest.fixture(scope="module")
 def pair():
     """A draft and a target of two layers that often agree."""
+    return make_pair(torch.float64)
+
+
+@pytest.fixture(scope="module")
+def single_pair():
+    """The same in float32, in which the kernels run."""
+    return make_pair(torch.float32)
+
+
+def make_pair(dtype):
     draft, target = (random_var(PYRAMID, seed=2, depth=2, width=16).double() for _ in range(2))
     with torch.no_grad():
         draft.head.weight += 0.02 * torch.randn(draft.head.weight.shape, dtype=torch.float64)
     tokenizer = sdvar.VQVAE(PYRAMID, target.codebook_size, 8, base_channels=32, channel_multipliers=(1,), res_blocks=1)
-    return sdvar.ModelPair(draft, target, tokenizer.double())
+    return sdvar.ModelPair(draft.to(dtype), target.to(dtype), tokenizer.to(dtype))
 
 
 def counted(cuda, pair, batch, strategy, images=False, graphs=True, groups=()):
@@ -82,6 +93,25 @@ def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, laun
     assert cuda.count("wait") == rounds + 2  # whether each model's logits were finite
     assert (cuda.count("waiting copy"), cuda.count("capture")) == (0, 0)
     assert cuda.count("copy") <= copied
+    assert cuda.count("launch") <= launched
+
+
+@pytest.mark.parametrize(
+    ("batch", "strategy", "launched"),
+    [
+        (1, sdvar.Baseline(), 150),
+        pytest.param(1, sdvar.Speculative(2), 300, marks=pytest.mark.proof),
+        pytest.param(64, sdvar.Baseline(), 150, marks=pytest.mark.proof),
+        pytest.param(64, sdvar.Speculative(2), 760, marks=pytest.mark.proof),
+    ],
+    ids=repr,
+)
+def test_launches_outside_of_graphs_by_the_projects_kernels(cuda, single_pair, monkeypatch, batch, strategy, launched):
+    pytest.importorskip("triton")
+    monkeypatch.setattr("sdvar.decoding.stepper.fused_pick", lambda *of_logits: on_simulated_cuda.pick)
+    monkeypatch.setattr("sdvar.models.transformer.fused_blocks", lambda *of_blocks: on_simulated_cuda.StandIn())
+    counted(cuda, single_pair, batch, strategy)
+    assert (cuda.count("waiting copy"), cuda.count("capture")) == (0, 0)
     assert cuda.count("launch") <= launched
 
 

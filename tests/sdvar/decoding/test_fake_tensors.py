@@ -37,7 +37,8 @@ def fake(monkeypatch):
     monkeypatch.setattr(rows, "_kept", rows._kept.__wrapped__)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(selection, "_tried", lambda device, vocabulary: None)
+    for tried in ("_tried", "_tried_blocks"):
+        monkeypatch.setattr(selection, tried, lambda *of_kernel: None)
     monkeypatch.setattr("sdvar.models.layers.linear._row_blocks", lambda kernel, threads: WholeCalls)
     monkeypatch.setattr(sdvar.VQVAE, "_calls", lambda vae, images: [images])
     return FakeTensorMode(allow_non_fake_inputs=False)

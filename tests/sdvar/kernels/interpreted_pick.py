@@ -10,17 +10,17 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import sdvar
 from eval.contact import kernel as step
 from sdvar import Sampling, noise
 from sdvar.decoding import stepper
 from sdvar.kernels import pick as kernel
-from sdvar.sampling import pick, token_mass
+from sdvar.sampling import token_mass
 from tests.random_pairs import close_pair, random_pair, same_tokens
 
 PYRAMID = sdvar.ScalePyramid((1, 2))
+PROOF = pytest.mark.proof
 SEEDS = torch.tensor([5, -(2**62) + 12345, 2**40 + 7])
 
 
@@ -83,8 +83,10 @@ def parts(x, sampling, seeds):
     return kept, masses, uniform
 
 
-@pytest.mark.parametrize("vocabulary", [2, 5, pytest.param(1000, marks=pytest.mark.proof)])
-@pytest.mark.parametrize("top_k, top_p", [(3, 0.0), (0, 0.7), (40, 0.95), (1, 1e-9), (40, 0.9999999)])
+@pytest.mark.parametrize("vocabulary", [5, *(pytest.param(size, marks=PROOF) for size in (2, 1000))])
+@pytest.mark.parametrize("top_k, top_p", [
+    (3, 0.0), (0, 0.7), (40, 0.95), *(pytest.param(*case, marks=PROOF) for case in ((1, 1e-9), (40, 0.9999999))),
+])  # fmt: skip
 def test_filters_mass_and_noise_are_equal_to_the_bit(vocabulary, top_k, top_p):
     """With and without ties, zeros of both signs among them."""
     generator = torch.Generator().manual_seed(vocabulary)
@@ -104,17 +106,18 @@ def test_filters_mass_and_noise_are_equal_to_the_bit(vocabulary, top_k, top_p):
 FILTERS = [Sampling(), Sampling(top_k=7), Sampling(top_p=0.9), Sampling(top_k=20, top_p=0.8), Sampling(top_k=1)]
 
 
-@pytest.mark.parametrize("sampling", FILTERS, ids=repr)
-@pytest.mark.parametrize("vocabulary", [3, pytest.param(100, marks=pytest.mark.proof)])
+@pytest.mark.parametrize(("sampling", "vocabulary"), [
+    (FILTERS[3], 24), *(pytest.param(sampling, size, marks=PROOF) for sampling in FILTERS for size in (3, 100)),
+])  # fmt: skip
 def test_the_kernel_picks_the_tokens_of_torchs_operations(sampling, vocabulary):
     generator = torch.Generator().manual_seed(vocabulary)
-    raw = torch.randn(4, 5, vocabulary, generator=generator) * 3
-    check(raw, positions(guidance=[0.0, 1.5], temperature=[1.3, 0.7]), sampling, seeds=SEEDS[:2])
+    raw = torch.randn(2, 5, vocabulary, generator=generator) * 3
+    check(raw, positions(guidance=[0.0, 1.5], temperature=[1.3, 0.7]), sampling, seeds=SEEDS[1:2])
     check(raw[:2, 1:3].round(), positions(), sampling, offset=2, seeds=SEEDS[1:])  # a part of a scale, with ties
 
 
 def test_the_first_contact_with_a_gpu_finds_a_kernel_that_picks_wrongly(monkeypatch):
-    for name, value in {"VOCABULARY": 40, "IMAGES": 2, "POSITIONS": 3, "FILTERS": FILTERS[:4]}.items():
+    for name, value in {"VOCABULARY": 40, "IMAGES": 2, "POSITIONS": 2, "FILTERS": FILTERS[3:4]}.items():
         monkeypatch.setattr(step, name, value)
     assert step._on_logits(kernel, torch.device("cpu")) == (0, [])
 
@@ -123,29 +126,28 @@ def test_the_first_contact_with_a_gpu_finds_a_kernel_that_picks_wrongly(monkeypa
         return picked._replace(tokens=(picked.tokens + 1) % 40)
 
     ties, problems = step._on_logits(SimpleNamespace(Positions=kernel.Positions, pick=wrong), torch.device("cpu"))
-    assert ties and len(problems) == 4 and "falls short of torch's by a score of" in problems[0]
+    assert ties and len(problems) == 1 and "falls short of torch's by a score of" in problems[0]
 
 
 def test_the_released_vocabulary():
-    raw = torch.randn(2, 5, 4096, generator=torch.Generator().manual_seed(0)) * 3
+    raw = torch.randn(2, 2, 4096, generator=torch.Generator().manual_seed(0)) * 3
     check(raw, positions(guidance=[0.0, 1.5]), Sampling(top_k=900, top_p=0.96), seeds=SEEDS[1:2])
 
 
-@pytest.mark.proof
+@PROOF
 def test_every_image_of_a_large_batch():
     raw = torch.randn(64, 1, 16, generator=torch.Generator().manual_seed(1))
     check(raw, positions(), Sampling(), offset=3, seeds=torch.arange(-32, 32))
 
 
 def test_what_is_not_finite_is_marked_and_picks_some_token():
-    raw = torch.zeros(6, 5, 6)
-    raw[0, 1, 2], raw[1, 2, :], raw[2, 4, 5], raw[4, 0, 0] = math.nan, math.nan, math.inf, -math.inf
+    raw = torch.zeros(4, 3, 6)
+    raw[0, 1, 2], raw[1, 2, :], raw[2, 2, 5], raw[3, 0, 0] = math.nan, math.nan, math.inf, -math.inf
     table = positions(guidance=[1.0, 1.0])
-    for sampling in (FILTERS[0], FILTERS[3]):
-        ours = kernel.pick(raw, table, 0, SEEDS, sampling)
-        assert torch.equal(ours.finite, guided_logits(raw, table).isfinite().all(-1))
-        assert (~ours.finite).nonzero().tolist() == [[0, 1], [1, 0], [1, 2], [2, 4]]
-        assert ((ours.tokens >= 0) & (ours.tokens < 6)).all()
+    ours = kernel.pick(raw, table, 0, SEEDS[:2], FILTERS[3])
+    assert torch.equal(ours.finite, guided_logits(raw, table).isfinite().all(-1))
+    assert (~ours.finite).nonzero().tolist() == [[0, 1], [0, 2], [1, 0], [1, 2]]
+    assert ((ours.tokens >= 0) & (ours.tokens < 6)).all()
 
 
 def test_a_row_with_one_token_picks_it():
@@ -155,88 +157,30 @@ def test_a_row_with_one_token_picks_it():
 
 
 def test_drafted_tokens_are_counted_scale_by_scale():
-    raw = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(2))
-    tokens = kernel.pick(raw, positions(), 0, SEEDS, Sampling()).tokens
+    raw, seeds = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(2)), SEEDS[:2]
+    tokens = kernel.pick(raw, positions(), 0, seeds, Sampling()).tokens
     drafted = tokens.clone()
-    drafted[0, 0], drafted[2, 2:4] = 23 - drafted[0, 0], 23 - drafted[2, 2:4]
-    both = kernel.pick(raw, positions(), 0, SEEDS, Sampling(), drafted, 2)
+    drafted[0, 0], drafted[1, 2:4] = 23 - drafted[0, 0], 23 - drafted[1, 2:4]
+    both = kernel.pick(raw, positions(), 0, seeds, Sampling(), drafted, 2)
     assert torch.equal(both.tokens, tokens)
-    assert both.agreed.tolist() == [[0, 4], [1, 4], [1, 2]]
-    first = kernel.pick(raw, positions(), 0, SEEDS, Sampling(), drafted[:, :1], 1)  # the bonus scale has no draft
-    assert first.agreed.tolist() == [[0], [1], [1]]
+    assert both.agreed.tolist() == [[0, 4], [1, 2]]
+    first = kernel.pick(raw, positions(), 0, seeds, Sampling(), drafted[:, :1], 1)  # the bonus scale has no draft
+    assert first.agreed.tolist() == [[0], [1]]
 
 
-class Counted(TorchDispatchMode):
-    """Counts the operations that a GPU would launch, and the bytes that they read and write."""
-
-    FREE = ("view", "reshape", "slice", "select", "unsqueeze", "expand", "empty", "split", "squeeze", "detach", "t.")
-
-    def __init__(self):
-        super().__init__()
-        self.launches = self.bytes = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if not any(str(function).startswith(f"aten.{name}") for name in self.FREE):
-            self.launches += 1
-            for each in (args, result):
-                self.add(each)
-        return result
-
-    def add(self, value):
-        if isinstance(value, torch.Tensor):
-            self.bytes += value.numel() * value.element_size()
-        elif isinstance(value, list | tuple):
-            for each in value:
-                self.add(each)
-
-
-class OneLaunch:
-    """In the kernel's place: counts what it reads and writes, and computes nothing."""
-
-    def __init__(self, counted):
-        self.counted = counted
-
-    def __getitem__(self, grid):
-        def launch(*arguments, **constants):
-            self.counted.launches += 1
-            self.counted.add([each for each in arguments if isinstance(each, torch.Tensor)])
-
-        return launch
-
-
-def test_launches_and_bytes_of_a_pick(monkeypatch):
-    """One launch where torch takes more than 200; the logits are read once, and nothing of their size is written."""
-    table, vocabulary = positions(guidance=[0.0, 1.5]), 4096
-    raw, sampling = torch.zeros(6, 5, vocabulary), Sampling(top_k=900, top_p=0.96)
-    with Counted() as eager:
-        guided_logits(raw, table).isfinite().all(-1)
-        pick(sampling.filtered(guided_logits(raw, table)), gumbel_of(table, 0, 5, vocabulary))
-    fused = Counted()
-    monkeypatch.setattr(kernel, "pick_kernel", OneLaunch(fused))
-    with fused:
-        kernel.pick(raw, table, 0, SEEDS, sampling)
-    assert fused.launches == 1 and eager.launches > 200, eager.launches
-    read = raw.numel() * 4
-    assert read <= fused.bytes < 1.01 * read
-    assert eager.bytes > 40 * fused.bytes, eager.bytes / fused.bytes
-    fused.launches, drafted = 0, torch.zeros(3, 1, dtype=torch.int64)
-    with fused:
-        kernel.pick(raw, table, 0, SEEDS, sampling, drafted, 1)
-    assert fused.launches == 2  # the counts begin at zero
-
-
-STRATEGIES = [
-    sdvar.Speculative(2), sdvar.Speculative(2, redraft="target"), sdvar.Speculative(2, sdvar.Match(0.5, "target")),
+OTHERS = [
+    sdvar.Speculative(2, redraft="target"), sdvar.Speculative(2, sdvar.Match(0.5, "target")),
     sdvar.Speculative(2, sdvar.Rejection()), sdvar.Handoff(2),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
-@pytest.mark.parametrize("cfg", [pytest.param(2.0, marks=pytest.mark.proof), (0.0, 2.0, 0.0)], ids=repr)
+@pytest.mark.parametrize(
+    "strategy", [sdvar.Speculative(2), *(pytest.param(each, marks=PROOF) for each in OTHERS)], ids=repr
+)
+@pytest.mark.parametrize("cfg", [pytest.param(2.0, marks=PROOF), (0.0, 2.0, 0.0)], ids=repr)
 def test_a_decode_with_the_kernel_is_the_decode_without(strategy, cfg, monkeypatch):
     sampling = Sampling(cfg=cfg, top_k=12, temperature=[1.0, 1.2, 0.8])
-    pair = close_pair((1, 2, 2), torch.float32)
+    pair = close_pair((1, 1, 2), torch.float32)
     batch = pair, [1, 10], [3, -5], strategy, sampling
     expected = sdvar.decode(*batch, images=False)
     launches = use_kernel(monkeypatch)

@@ -5,16 +5,18 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sdvar
+from sdvar import noise
 from sdvar.kernels import selection
+from sdvar.sampling import pick
 from tests.paths import ROOT
 from tests.random_pairs import close_pair, same_tokens
+from tests.sdvar.kernels.compiling import NoDevice, OnlyCompiled, skip_unless_it_compiles, usage
 
 PYRAMID = sdvar.ScalePyramid((1, 2, 3))
 MOST_REGISTERS = 128  # of a thread: two programs of 256 threads share the registers of a multiprocessor
@@ -25,7 +27,7 @@ def test_under_the_interpreter(part):
     pytest.importorskip("triton")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", part]
     result = subprocess.run(
-        [*command, "tests/sdvar/kernels/interpreted_pick.py"],
+        [*command, "tests/sdvar/kernels/interpreted_pick.py", "tests/sdvar/kernels/interpreted_blocks.py"],
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
@@ -34,42 +36,15 @@ def test_under_the_interpreter(part):
     assert result.returncode == 0, result.stdout[-6000:]
 
 
-class NoDevice:
-    """Stands for a GPU that is not there; its number is its compute capability."""
-
-    def __init__(self, capability):
-        self.capability = capability
-
-    def get_current_device(self):
-        return self.capability
-
-    def get_current_stream(self, device):
-        return 0
-
-    def get_current_target(self):
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", self.capability, 32)
-
-
 @pytest.fixture
 def compiled(monkeypatch):
     """Calls of the kernel compile it for a GPU of some compute capability, and launch nothing."""
-    triton = pytest.importorskip("triton")
-    if triton.knobs.runtime.interpret:
-        pytest.skip("TRITON_INTERPRET is set: nothing is compiled")
-    for tool in ("ptxas", "cuobjdump"):
-        if not (tools(triton) / tool).is_file():
-            pytest.skip(f"this Triton has no {tool}")
+    skip_unless_it_compiles()
     from triton.runtime.driver import driver
 
     from sdvar.kernels import pick as kernel
 
-    pick_kernel, made = kernel.pick_kernel, []
-
-    class OnlyCompiled:
-        def __getitem__(self, grid):
-            return lambda *arguments, **options: made.append(pick_kernel.warmup(*arguments, grid=grid, **options))
+    made = []
 
     def call(capability, shape, guided, tempered, sampling, drafted=0):
         driver.set_active(NoDevice(capability))
@@ -82,25 +57,9 @@ def compiled(monkeypatch):
         kernel.pick(logits, table, 1, torch.zeros(n, dtype=torch.int64), sampling, tokens, 1)
         return made[-1]
 
-    monkeypatch.setattr(kernel, "pick_kernel", OnlyCompiled())
+    monkeypatch.setattr(kernel, "pick_kernel", OnlyCompiled(kernel.pick_kernel, made))
     yield call
     driver.set_active(None)  # chosen anew when it is needed
-
-
-def tools(triton) -> Path:
-    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-
-
-def usage(kernel) -> dict[str, int]:
-    """What a compiled kernel uses of the GPU for each thread."""
-    import triton
-
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        command = [tools(triton) / "cuobjdump", "-res-usage", file.name]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(number) for name, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", said)}
 
 
 FILTERED = sdvar.Sampling(top_k=900, top_p=0.96)
@@ -127,6 +86,70 @@ def test_what_is_compiled_serves_every_batch_span_and_filter(compiled):
         assert compiled(90, shape, True, False, sampling, drafted) is first
     plain = compiled(90, (2, 5, 4096), False, False, sdvar.Sampling())
     assert "div." not in plain.asm["ptx"] and "atom." not in plain.asm["ptx"]
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations that a GPU would launch, and the bytes that they read and write."""
+
+    FREE = ("view", "reshape", "slice", "select", "unsqueeze", "expand", "empty", "split", "squeeze", "detach", "t.")
+
+    def __init__(self):
+        super().__init__()
+        self.launches = self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not any(str(function).startswith(f"aten.{name}") for name in self.FREE):
+            self.launches += 1
+            for each in (args, result):
+                self.add(each)
+        return result
+
+    def add(self, value):
+        if isinstance(value, torch.Tensor):
+            self.bytes += value.numel() * value.element_size()
+        elif isinstance(value, list | tuple):
+            for each in value:
+                self.add(each)
+
+
+class OneLaunch:
+    """In the kernel's place: counts what it reads and writes, and computes nothing."""
+
+    def __init__(self, counted):
+        self.counted = counted
+
+    def __getitem__(self, grid):
+        def launch(*arguments, **constants):
+            self.counted.launches += 1
+            self.counted.add([each for each in arguments if isinstance(each, torch.Tensor)])
+
+        return launch
+
+
+def test_launches_and_bytes_of_a_pick(monkeypatch):
+    """One launch where torch takes more than 200; the logits are read once, and nothing of their size is written."""
+    kernel = pytest.importorskip("sdvar.kernels.pick")
+    t, seeds, vocabulary = torch.zeros(PYRAMID.length, 1), torch.tensor([1, 2, 3]), 1024
+    table = kernel.Positions(*PYRAMID.addresses(torch.device("cpu")), t, None)
+    raw, sampling = torch.zeros(6, 2, vocabulary), sdvar.Sampling(top_k=200, top_p=0.96)
+    with Counted() as eager:
+        of_class, of_null = raw.chunk(2)
+        guided = (1 + t[:2]) * of_class - t[:2] * of_null
+        guided.isfinite().all(-1)
+        pick(sampling.filtered(guided), noise.gumbel(seeds, "pick", 1, 2, vocabulary, guided.dtype))
+    fused = Counted()
+    monkeypatch.setattr(kernel, "pick_kernel", OneLaunch(fused))
+    with fused:
+        kernel.pick(raw, table, 0, seeds, sampling)
+    assert fused.launches == 1 and eager.launches > 200, eager.launches
+    read = raw.numel() * 4
+    assert read <= fused.bytes < 1.01 * read
+    assert eager.bytes > 40 * fused.bytes, eager.bytes / fused.bytes
+    fused.launches, drafted = 0, torch.zeros(3, 1, dtype=torch.int64)
+    with fused:
+        kernel.pick(raw, table, 0, seeds, sampling, drafted, 1)
+    assert fused.launches == 2  # the counts begin at zero
 
 
 def test_other_logits_are_picked_from_by_torch():
