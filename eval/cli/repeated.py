@@ -51,7 +51,7 @@ def earlier_outcome(options: Namespace) -> tuple[dict[str, Any], Path] | None:
         with folder.lock.held():
             if kept.read_text() != _digest(options, folder) or not folder.is_whole():
                 return None
-            metrics = json.loads((folder.path / METRICS).read_text())
+            metrics = json.loads((folder.path / METRICS).read_text(encoding="utf-8"))
             images = sum(len(folder.manifest(arm).read()) for arm in folder.arms())
     except (ValueError, OSError):
         return None

@@ -28,7 +28,7 @@ def _read(file: Path) -> dict[str, Any]:
     config = read_record(file)
     optional, several = (str, type(None)), (str, list, type(None))
     expect(file, config, reference=optional, feature_extractor=several, feature_extractor_weights=several)
-    expect(file, config, lpips_weights=optional)
+    expect(file, config, lpips_weights=optional, pair=optional, sampling=(dict, type(None)))
     expect(file, DEFAULTS | config, repeats=int, likelihood_images=int, resize=bool, metrics=(str, list, type(None)))
     for name in ("repeats", "likelihood_images"):
         if config.get(name, 1) < 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.run.names import METRICS
+from lightning_modules.run.text import read_text
 
 ARM_COLOURS = ("#7b8794", "#2f7fd6", "#e07b1f", "#1f9e89", "#b5559f", "#9a8f2a", "#d1495b", "#5e6ad2")
 
@@ -54,10 +55,10 @@ def load_run(out: Path | str) -> Run:
     if not file.is_file():
         raise ValueError(f"{out}: expected metrics.json, got no such file; a report needs a finished and measured run")
     try:
-        metrics = json.loads(file.read_text())
+        metrics = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: expected JSON, got invalid text ({error}); measure the run again") from None
     if not metrics.get("arms"):
         raise ValueError(f"{file}: expected arms, got none; measure the run again")
     colours = {name: ARM_COLOURS[index % len(ARM_COLOURS)] for index, name in enumerate(metrics["arms"])}
-    return Run(out, metrics, config.read_text() if config.is_file() else "", colours)
+    return Run(out, metrics, read_text(config) if config.is_file() else "", colours)

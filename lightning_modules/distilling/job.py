@@ -100,7 +100,7 @@ class Job:
         if not file.is_file():
             return
         try:
-            before = json.loads(file.read_text())
+            before = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise ValueError(f"out: {file} is damaged; give another folder") from None
         names = sorted({*before, *self.settings}) if isinstance(before, dict) else []

@@ -88,6 +88,7 @@ def test_a_changed_value_is_no_crash(name, count, tmp_path, capsys):
     [
         ("settings.yaml", "sdvar_run: 1\narms: {baseline: {}}\n", "labels: expected a list or a mapping, got nothing"),
         ("config.yaml", "metrics: {}", "metrics: expected text or a list or nothing, got a mapping"),
+        ("config.yaml", "sampling: 1.5", "sampling: expected a mapping or nothing, got 1.5"),
         ("config.yaml", "repeats: 0", "repeats: expected an int >= 1, got 0"),
         ("config.yaml", "repeats: .nan", "expected text, numbers of 64 bits, lists and mappings, got nan"),
         ("config.yaml", "a: !!timestamp 2020-01-01", "got datetime.date(2020, 1, 1)"),
