@@ -82,7 +82,13 @@ def _unclear(run: Run, name: str) -> bool:
 
 
 def _gains(arm: dict) -> bool:
-    return (arm.get(SPEED) or 0) >= GAIN and not _drafts_nothing(arm)
+    return (arm.get(SPEED) or 0) >= GAIN and _is_timed(arm) and not _drafts_nothing(arm)
+
+
+def _is_timed(arm: dict) -> bool:
+    """Whether the speed is another one than the baseline's: in enough batches, by its 95 % interval."""
+    low, high = arm.get(f"{SPEED}_interval") or (arm[SPEED], arm[SPEED])
+    return not low <= 1 <= high and not any(text.startswith("speed:") for text in arm["warnings"])
 
 
 def _drafts_nothing(arm: dict) -> bool:
@@ -245,6 +251,10 @@ def _speed(arm: dict) -> str:
         return "was not timed"
     if round(speed, 2) == 1:
         return "is as fast as the baseline (1.00 times its speed)"
+    if not _is_timed(arm):
+        low, high = arm.get(f"{SPEED}_interval") or (speed, speed)
+        seen = f", no difference seen (95 % interval {low:.2f} … {high:.2f})" if low <= 1 <= high else ""
+        return f"ran at {speed:.2f} times the baseline's speed{seen}"
     return f"is {'faster' if speed > 1 else 'slower'} than the baseline ({speed:.2f} times its speed)"
 
 

@@ -177,6 +177,19 @@ def test_speeds_from_few_batches_are_not_quoted_without_a_word():
     assert section(run_of(run))["verdict"][-1]["text"] == "There are too few batches to quote the speeds."
 
 
+INTERVAL = "speed_relative_to_baseline_interval"
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({INTERVAL: [1.2, 1.4]}, "is faster than the baseline (1.31 times its speed)"),
+    ({INTERVAL: [0.9, 1.4]}, "ran at 1.31 times the baseline's speed, no difference seen (95 % interval 0.90 … 1.40)"),
+    ({"warnings": ["speed: too few batches to quote it (1)"]}, "ran at 1.31 times the baseline's speed;"),
+])  # fmt: skip
+def test_a_speed_that_its_interval_does_not_decide_is_no_gain(changes, words):
+    run = run_of(some("lossy", lossy=lossy(frechet_distance_to_baseline=None, **changes)))
+    assert section(run)["verdict"][0]["text"].startswith(words)
+
+
 def test_key_metrics():
     context = section(run_of(some("speculative", "baseline_reseeded")))
     values = {tile["title"]: (tile["value"], tile["note"]) for tile in context["tiles"]}
