@@ -17,14 +17,14 @@ from sdvar.decoding.acceptance import (
     Verdict,
     of_tokens,
 )
-from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import NEAR_TIE, first_differences
-from sdvar.decoding.handoff import Handoff
-from sdvar.decoding.parallel import Parallel
 from sdvar.decoding.result import DecodeResult, DecodeStats
 from sdvar.decoding.schedule import Adaptive, Fixed, Schedule, Spans, TokenBudget
-from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.baseline import Baseline
+from sdvar.decoding.strategies.handoff import Handoff
+from sdvar.decoding.strategies.parallel import Parallel
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.drafts import draft_of
 from sdvar.engine import Engine
 from sdvar.entry import decode

@@ -9,8 +9,8 @@ from torch import Tensor
 from sdvar.arguments import check_bool
 from sdvar.decoding import check_call, decode_as_given
 from sdvar.decoding.result import DecodeResult
-from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import Clock
 from sdvar.pair import ModelPair

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sdvar.arguments import check_bool, check_int
 from sdvar.decoding import INTEGERS
-from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.handoff import Handoff
-from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.baseline import Baseline
+from sdvar.decoding.strategies.handoff import Handoff
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.entry import decode
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR

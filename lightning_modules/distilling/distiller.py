@@ -18,7 +18,7 @@ from lightning_modules.distilling.teacher import Lesson, Teacher, guided_logits
 from lightning_modules.training.optimizers import each_step, warmup_then_cosine
 from sdvar import noise
 from sdvar.decoding import decode_as_given
-from sdvar.decoding.handoff import Handoff
+from sdvar.decoding.strategies.handoff import Handoff
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import share_differing

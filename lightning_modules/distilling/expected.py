@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_modules.distilling.role import TAIL, Role
-from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.pair import ModelPair
 from sdvar.planning.candidates import spans_strategy
 from sdvar.planning.costs import CostTable, draft_pass, target_pass

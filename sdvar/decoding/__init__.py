@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sdvar.decoding.result import DecodeResult
 from sdvar.decoding.state import DecodeState
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
 from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import Clock, timed
 from sdvar.pair import ModelPair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
 from sdvar.guidance import other_guidance
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from sdvar.decoding import decode_as_given
-from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.state import DecodeState
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.baseline import Baseline
 from sdvar.pair import ModelPair
 from sdvar.planning.inputs import labels_and_seeds
 from sdvar.sampling import Sampling

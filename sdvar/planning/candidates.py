@@ -6,12 +6,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.handoff import Handoff
-from sdvar.decoding.parallel import Parallel
 from sdvar.decoding.schedule import Fixed, Schedule, Spans
-from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.baseline import Baseline
+from sdvar.decoding.strategies.handoff import Handoff
+from sdvar.decoding.strategies.parallel import Parallel
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.planning.agreement import Agreement
 from sdvar.planning.costs import CostTable
 from sdvar.planning.expected import SpanModel

@@ -14,7 +14,7 @@ from torch import Tensor
 from sdvar.decoding import decode_as_given
 from sdvar.decoding.compare import first_differences
 from sdvar.decoding.result import DecodeResult
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
 from sdvar.decoding.timing import now
 from sdvar.decoding.warmup import learn_classes, warm_up
 from sdvar.models.running.cuda_graphs import no_captures

@@ -16,8 +16,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from sdvar.decoding.parallel import Parallel
 from sdvar.decoding.schedule import end_of_span
+from sdvar.decoding.strategies.parallel import Parallel
 from sdvar.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 
 

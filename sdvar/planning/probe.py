@@ -13,8 +13,8 @@ import torch
 
 from sdvar.decoding.acceptance import Coupled
 from sdvar.decoding.logits import Logits
-from sdvar.decoding.rounds import Drafted
 from sdvar.decoding.state import DecodeState, TokenMaps
+from sdvar.decoding.strategies.rounds import Drafted
 from sdvar.decoding.timing import now
 from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.pair import ModelPair

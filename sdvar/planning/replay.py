@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import grouped
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.planning.costs import BEGIN_DRAFT, BEGIN_TARGET, NOISE, CostTable, Step, at, draft_pass, target_pass
 from sdvar.pyramid import ScalePyramid
 

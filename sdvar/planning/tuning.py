@@ -15,8 +15,8 @@ from sdvar.arguments import check_bool, check_int, check_number, check_share
 from sdvar.decoding import check_fit, decode_as_given
 from sdvar.decoding.acceptance import Coupled
 from sdvar.decoding.schedule import Spans
-from sdvar.decoding.speculative import Speculative
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.decoding.surroundings import set_aside
 from sdvar.decoding.timing import now
 from sdvar.decoding.warmup import learn_classes

@@ -8,9 +8,9 @@ import torch
 
 from sdvar import noise
 from sdvar.decoding.acceptance import Acceptance, Coupled, Proposal, Verdict
-from sdvar.decoding.baseline import Baseline
 from sdvar.decoding.compare import first_differences
-from sdvar.decoding.speculative import Speculative
+from sdvar.decoding.strategies.baseline import Baseline
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.pair import ModelPair
 from sdvar.selftest.cache_error import cache_error
 from sdvar.selftest.model_checks import SAMPLING, decoded, fresh_state

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdvar.decoding.baseline import Baseline
-from sdvar.decoding.handoff import Handoff
 from sdvar.decoding.result import DecodeResult
-from sdvar.decoding.speculative import Speculative
 from sdvar.decoding.state import DecodeState
 from sdvar.decoding.stepper import Stepper
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.baseline import Baseline
+from sdvar.decoding.strategies.handoff import Handoff
+from sdvar.decoding.strategies.speculative import Speculative
 from sdvar.entry import decode
 from sdvar.pair import ModelPair
 from sdvar.sampling import Sampling

@@ -21,7 +21,7 @@ import torch
 import sdvar
 from sdvar import noise
 from sdvar.audit import Scores, score
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.strategies.rounds import Rounds
 from tests.enumeration import Tiny, tiny_pair
 from tests.faulty_rules import DrawsFromTheTarget
 

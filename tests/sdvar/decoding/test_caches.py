@@ -5,7 +5,7 @@ import torch
 
 import sdvar
 from sdvar.decoding import DecodeState
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.strategies.rounds import Rounds
 from sdvar.selftest.cache_error import cache_error
 from tests.random_pairs import close_pair
 

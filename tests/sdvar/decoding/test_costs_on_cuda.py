@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdvar
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.strategies.rounds import Rounds
 from sdvar.decoding.warmup import warm_up
 from sdvar.models.running.cuda_graphs import no_captures
 from tests.random_pairs import random_var
@@ -88,7 +88,7 @@ def test_a_baseline_waits_once_at_its_end(cuda, pair, batch):
 def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, launched, copied):
     """A round is that of a group of images which share their next scale and what is cached."""
     counted(cuda, pair, batch, sdvar.Speculative(2), groups=groups)
-    rounds = sum(place.startswith("decoding/rounds.py") for place, _ in cuda.places("wait").elements())
+    rounds = sum(place.startswith("strategies/rounds.py") for place, _ in cuda.places("wait").elements())
     assert rounds == len(groups) > 0
     assert cuda.count("wait") == rounds + 2  # whether each model's logits were finite
     assert (cuda.count("waiting copy"), cuda.count("capture")) == (0, 0)

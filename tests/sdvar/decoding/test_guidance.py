@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import sdvar
 from sdvar.decoding import DecodeState
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.strategies.rounds import Rounds
 from sdvar.decoding.timing import Clock
 from sdvar.selftest.cache_error import cache_error
 from tests.random_pairs import close_pair, random_pair, same_tokens

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import sdvar
 from sdvar import guidance
 from sdvar.decoding import DecodeState, guidance_inside
-from sdvar.decoding.rounds import Rounds
+from sdvar.decoding.strategies.rounds import Rounds
 from sdvar.decoding.timing import Clock
 from sdvar.planning.probe import measure_costs
 from sdvar.selftest.cache_error import cache_error

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 
 import sdvar
-from sdvar.decoding.rounds import Drafted, Rounds
 from sdvar.decoding.state import TokenMaps
 from sdvar.decoding.stepper import Stepper
+from sdvar.decoding.strategies.rounds import Drafted, Rounds
 from sdvar.models import transformer
 from sdvar.models.running.workspace import selected
 

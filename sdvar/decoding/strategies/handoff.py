@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdvar.arguments import check_choice, check_int
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from sdvar.arguments import check_choice, check_int, check_share
 from sdvar.decoding.acceptance import Acceptance, Coupled
-from sdvar.decoding.rounds import Rounds
 from sdvar.decoding.schedule import Fixed, Schedule
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
+from sdvar.decoding.strategies.rounds import Rounds
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sdvar.decoding.schedule import check_total, checked_spans, end_of_span
-from sdvar.decoding.strategy import Strategy
+from sdvar.decoding.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from sdvar.decoding.state import DecodeState
