@@ -1,1 +1,1 @@
-"""The parts of `eval/first_contact.py`: one file per step, and what runs and records them."""
+"""The parts of `eval/first_contact.py`: what runs its steps, records them and writes the page."""

@@ -15,10 +15,21 @@ from pathlib import Path
 import torch
 
 import sdvar
-from eval.contact import blocks, devices, eager, environment, graphs, invariance, kernel, processes, selftest, table
 from eval.contact.options import TINY
 from eval.contact.record import Record
 from eval.contact.step import FAILED, Outcome, Place, Step
+from eval.contact.steps import (
+    blocks,
+    devices,
+    eager,
+    environment,
+    graphs,
+    invariance,
+    kernel,
+    processes,
+    selftest,
+    table,
+)
 
 LIMIT = 600.0  # seconds
 GRACE = 30.0  # of them, for imports before the first step and for what ends a run that is late

@@ -14,7 +14,7 @@ from eval.contact.bars import bars
 from eval.contact.options import parse
 from eval.contact.record import Record
 from eval.contact.step import FAILED, SKIPPED, Outcome, Place, Step
-from eval.contact.table import BATCHES, GROUPS, TINY_GROUPS, command_of
+from eval.contact.steps.table import BATCHES, GROUPS, TINY_GROUPS, command_of
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sdvar
-from eval.contact import blocks, devices, eager, environment, graphs, invariance, kernel, selftest
 from eval.contact.step import FAILED, PASSED, SKIPPED, Place
+from eval.contact.steps import blocks, devices, eager, environment, graphs, invariance, kernel, selftest
 from sdvar.decoding.state import DecodeState
 from sdvar.kernels import reference
 from tests.random_pairs import random_var

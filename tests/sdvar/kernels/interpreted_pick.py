@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 import sdvar
-from eval.contact import kernel as step
+from eval.contact.steps import kernel as step
 from sdvar import Sampling, noise
 from sdvar.decoding import stepper
 from sdvar.kernels import pick as kernel
