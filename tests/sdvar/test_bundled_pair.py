@@ -108,7 +108,7 @@ def test_drafts_agree_with_the_target():
     assert agreement(pair, SAMPLING) >= 0.58
     tail = sdvar.ModelPair(sdvar.load_var("tiny-tail"), pair.target, pair.tokenizer)
     assert tail.draft.guided_scales(default) == 0 < tail.target.guided_scales(default)
-    assert agreement(tail, default) >= 0.68
+    assert agreement(tail, default) >= 0.72
 
 
 def test_lossless_decoding_saves_target_calls():
