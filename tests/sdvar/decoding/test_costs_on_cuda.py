@@ -102,7 +102,7 @@ def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, laun
         (1, sdvar.Baseline(), 150),
         pytest.param(1, sdvar.Speculative(2), 300, marks=pytest.mark.proof),
         pytest.param(64, sdvar.Baseline(), 150, marks=pytest.mark.proof),
-        pytest.param(64, sdvar.Speculative(2), 760, marks=pytest.mark.proof),
+        pytest.param(64, sdvar.Speculative(2), 785, marks=pytest.mark.proof),
     ],
     ids=repr,
 )
