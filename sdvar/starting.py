@@ -21,18 +21,16 @@ def command() -> str | None:
     script = Path(sys.argv[0] if getattr(sys, "argv", None) else "")
     if str(script) == "-m":  # its package is imported before its file is known
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-        return f"python -m {module}" if module.partition(".")[0] in PACKAGES else None
+        return f"python -m {module}" if module.partition(".")[0] == __name__.partition(".")[0] else None
     try:
         folder = script.absolute().parent
     except FileNotFoundError:  # of the working directory, see `sdvar.working_directory`
         return None
-    if script.name == "__main__.py" and folder.name in PACKAGES:
-        return f"python -m {folder.name}"
     if script.name == "sdvar" and folder.name in ("bin", "Scripts"):
         return "sdvar"
-    if folder.name in PACKAGES and (folder.parent / "sdvar" / Path(__file__).name).is_file():
-        return f"{folder.name}/{script.name}"
-    return None
+    if folder.name not in PACKAGES or not (folder.parent / "sdvar" / Path(__file__).name).is_file():
+        return None
+    return f"python -m {folder.name}" if script.name == "__main__.py" else f"{folder.name}/{script.name}"
 
 
 def leave(number: int, frame: Any) -> None:
