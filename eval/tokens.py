@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
     from torch import Tensor
 
-    from lightning_modules.distilling.shards import Origin
+    from lightning_modules.distilling.tokens.shards import Origin
     from sdvar import VAR, VQVAE
 
 COMMAND = "eval/tokens.py"
@@ -95,7 +95,7 @@ def make(options: Namespace) -> None:
     import torch
     from lightning.pytorch import Trainer
 
-    from lightning_modules.distilling.token_writer import MissingImages, TokenWriter
+    from lightning_modules.distilling.tokens.writer import MissingImages, TokenWriter
     from lightning_modules.launcher import cluster_environment
     from lightning_modules.quiet import quieten_libraries
     from lightning_modules.run.lock import RunLock
@@ -168,9 +168,9 @@ def _models(options: Namespace) -> tuple[VAR, VQVAE, dict[str, str]]:
 def _sampling(options: Namespace) -> Task:
     import sdvar
     from lightning_modules.distilling.images import Images
-    from lightning_modules.distilling.shards import Origin
     from lightning_modules.distilling.teacher import Teacher
-    from lightning_modules.distilling.token_makers import TokenSampler
+    from lightning_modules.distilling.tokens.makers import TokenSampler
+    from lightning_modules.distilling.tokens.shards import Origin
 
     target, tokenizer, weights = _models(options)
     teacher = Teacher(target, tokenizer.drop_encoder(), sdvar.Sampling(**options.sampling.as_dict()))
@@ -195,9 +195,9 @@ def _encoding(options: Namespace) -> Task:
 
     import sdvar
     from eval.metrics.images.labelled import open_labelled
-    from lightning_modules.distilling.shards import Origin
     from lightning_modules.distilling.teacher import Teacher
-    from lightning_modules.distilling.token_makers import TokenEncoder
+    from lightning_modules.distilling.tokens.makers import TokenEncoder
+    from lightning_modules.distilling.tokens.shards import Origin
 
     target, tokenizer, weights = _models(options)
     teacher = Teacher(target, tokenizer, sdvar.Sampling(**options.sampling.as_dict()))  # or says why they do not fit

@@ -26,9 +26,9 @@ from lightning_modules.distilling.options import INSIDE, SAVINGS, lasting, shape
 from lightning_modules.distilling.progress import Progress
 from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.shared_options import teacher_files
-from lightning_modules.distilling.stored import StoredImages, Wanted, read_stored
 from lightning_modules.distilling.student import make_student
 from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.tokens.stored import StoredImages, Wanted, read_stored
 from lightning_modules.launcher import cluster_environment
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock

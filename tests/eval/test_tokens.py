@@ -19,13 +19,13 @@ from eval import tokens
 from eval.metrics.images.sets import center_crop, to_tensor
 from eval.tokens import main
 from lightning_modules.data.fashion_mnist import to_signed
-from lightning_modules.distilling import token_makers
 from lightning_modules.distilling.command import main as distil
 from lightning_modules.distilling.distiller import Distiller
 from lightning_modules.distilling.images import HELD_OUT, Images
-from lightning_modules.distilling.shards import Origin, read_origin, shards, write_shard
-from lightning_modules.distilling.stored import Wanted, read_stored
 from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.tokens import makers
+from lightning_modules.distilling.tokens.shards import Origin, read_origin, shards, write_shard
+from lightning_modules.distilling.tokens.stored import Wanted, read_stored
 from sdvar.checkpoints import digest
 from tests.paths import ROOT
 
@@ -91,9 +91,9 @@ def test_the_same_command_makes_what_is_missing_and_no_more(store, stored, tmp_p
     out = shutil.copytree(stored, tmp_path / "tokens")
     (out / "0000000004.parquet").unlink()
     made = []
-    step = token_makers.TokenSampler.predict_step
+    step = makers.TokenSampler.predict_step
     monkeypatch.setattr(
-        token_makers.TokenSampler,
+        makers.TokenSampler,
         "predict_step",
         lambda self, batch, number: made.extend(batch["index"].tolist()) or step(self, batch, number),
     )
@@ -117,7 +117,7 @@ def test_two_processes_store_the_images_of_one(models, stored, wanted, tmp_path)
 
 
 def test_what_was_made_before_an_interruption_is_kept(store, tmp_path, monkeypatch):
-    step = token_makers.TokenSampler.predict_step
+    step = makers.TokenSampler.predict_step
 
     def interrupted(self, batch, number):
         if number == 1:
@@ -125,7 +125,7 @@ def test_what_was_made_before_an_interruption_is_kept(store, tmp_path, monkeypat
         return step(self, batch, number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(token_makers.TokenSampler, "predict_step", interrupted)
+        patched.setattr(makers.TokenSampler, "predict_step", interrupted)
         with pytest.raises(RuntimeError, match="stopped by the test"):
             store("--images 8 --shard 100", tmp_path / "tokens")
     assert [file.name for file in shards(tmp_path / "tokens")] == ["0000000000.parquet"]

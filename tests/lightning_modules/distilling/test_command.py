@@ -18,7 +18,7 @@ from lightning_modules.distilling import job
 from lightning_modules.distilling.command import main
 from lightning_modules.distilling.expected import Worth
 from lightning_modules.distilling.role import Role
-from lightning_modules.distilling.stored import StoredImages
+from lightning_modules.distilling.tokens.stored import StoredImages
 from sdvar.decoding.timing import Clock
 from sdvar.planning.costs import CostTable, draft_pass, target_pass
 from tests.paths import ROOT

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.arm import BASELINE
-from lightning_modules.distilling.distributions import Distributions
-from lightning_modules.distilling.shards import Origin, read_columns, read_origin, shards
+from lightning_modules.distilling.tokens.distributions import Distributions
+from lightning_modules.distilling.tokens.shards import Origin, read_columns, read_origin, shards
 from lightning_modules.run.finished import FinishedRun, read_run
 from lightning_modules.sampling_options import SAMPLING
 

@@ -12,7 +12,14 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor, from_numpy
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_modules.distilling.shards import DISTRIBUTIONS, Origin, read_columns, read_origin, shards, write_shard
+from lightning_modules.distilling.tokens.shards import (
+    DISTRIBUTIONS,
+    Origin,
+    read_columns,
+    read_origin,
+    shards,
+    write_shard,
+)
 
 # in all shards of a folder
 SAME = ("source", "teacher", "tokenizer", "patch_nums", "sampling", "seed", "precision", "distributions")

@@ -11,7 +11,7 @@ import torch
 from pyarrow import ArrowException, parquet
 from torch import Tensor
 
-from lightning_modules.distilling.shards import AGAIN, DISTRIBUTIONS
+from lightning_modules.distilling.tokens.shards import AGAIN, DISTRIBUTIONS
 
 OPEN_FILES = 64
 
