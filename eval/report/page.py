@@ -1,5 +1,6 @@
 """The report page of a run: one self-contained HTML file made from what the run wrote, without any model."""
 
+import logging
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from eval.report.run import load_run
 from lightning_modules.run.names import REPORT
 from sdvar.atomic import write_atomically
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where no home folder can keep its fonts
 
 # In the page's order. Each names a module here whose `section(run)` returns the values of the template of the same
 # name in templates/sections, or None where the run has nothing to show.

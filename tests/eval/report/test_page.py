@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import re
 from html.parser import HTMLParser
 from importlib import import_module
@@ -308,3 +309,7 @@ def test_guidance_inside_a_draft_is_said_and_what_was_warned_of_it(tmp_path):
     page = written(tmp_path, {"tail": arm_metrics(lossless=False, guidance_inside="cfg 2", warnings=[text])})
     assert "Its draft has guidance inside for cfg 2: no pass of it runs a null branch." in page.text
     assert f"Warning, tail: {text}." in page.text
+
+
+def test_the_library_of_the_plots_says_nothing_where_there_is_no_home():
+    assert not logging.getLogger("matplotlib").isEnabledFor(logging.WARNING)
