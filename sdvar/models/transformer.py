@@ -180,6 +180,11 @@ class VAR(nn.Module, NextScaleBase):
             return None
         return fused_blocks(device, self.dtype, self.width, self.heads)
 
+    def _kernels_for(self, x: Tensor) -> ModuleType | None:
+        """Those of `block_kernels`, unless training, the compiler or autocast wants to see each operation."""
+        watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
+        return None if watched else self.block_kernels(x.device)
+
     def _apply(self, *arguments, **keywords) -> VAR:  # moves and converts the weights
         self.release()
         return super()._apply(*arguments, **keywords)
@@ -230,17 +235,18 @@ class VAR(nn.Module, NextScaleBase):
         visibility = block_causal(pyramid, first, last, visible_from, x.device)
         offsets = pyramid.offsets
         window = None if cache is None else CacheWindow(rows, offsets[visible_from], offsets[first], offsets[last])
-        kernels = None if _watched(x) else self.block_kernels(x.device)
+        kernels = self._kernels_for(x)
         for layer, block in enumerate(self.blocks):
             kept = None if cache is None else cache.layer(layer)
             x = block(x, conditioning.blocks[:, layer], visibility, kept, window, kernels)
         if logits_from is not None:
             x = x[:, offsets[logits_from] - offsets[first] :]
-        return self.logits(x, conditioning, kernels)
+        return self.logits(x, conditioning)
 
-    def logits(self, x: Tensor, conditioning: Conditioning, kernels: ModuleType | None = None) -> Tensor:
+    def logits(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         """Head: hidden (n, T, C) -> logits (n, T, V), in the head's own precision."""
         scale, shift = conditioning.head.to(self.head.weight.dtype).unbind(1)
+        kernels = self._kernels_for(x)
         if kernels and self.head.weight.dtype == torch.float32:
             n, length, _ = x.shape
             h = kernels.modulated(x.contiguous(), scale, shift, torch.float32)
@@ -298,11 +304,6 @@ class VAR(nn.Module, NextScaleBase):
         for parts in projections:
             parts[:2].mul_(adaln_gain)
             parts[2:].mul_(adaln_scale)
-
-
-def _watched(x: Tensor) -> bool:
-    """Whether something stands between a pass and its result: training, the compiler, autocast."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
 
 
 def _address(weight: Tensor) -> int:
