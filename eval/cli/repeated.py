@@ -74,6 +74,9 @@ def _digest(options: Namespace, folder: RunFolder) -> str:
     arms = folder.arms()
     tables = [table.path for arm in arms for table in (folder.manifest(arm), folder.batches(arm))]
     files = [folder.path / name for name in FILES if name != MEASURED]
+    for file in (*files, *tables):
+        if not file.is_file():  # a pipe would have no end
+            raise ValueError(f"{file}: expected a file of the run, got none")
     config = as_config(options)
     drafts = [arm["draft"] for arm in arms.values() if arm.get("draft") and not of_target(arm["draft"])]
     parts = {

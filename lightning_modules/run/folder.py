@@ -87,8 +87,11 @@ class RunFolder:
             shape: of the tokens, (B, L).
             recorded: their digest when they were written.
         """
+        stored = self._tokens(arm, batch)
         try:
-            with self._tokens(arm, batch).open("rb") as file:
+            if not stored.is_file():  # nor a pipe, which has no end
+                return None
+            with stored.open("rb") as file:
                 packed = file.read(most_bytes(shape))
         except OSError:
             return None

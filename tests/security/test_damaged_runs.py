@@ -171,6 +171,14 @@ def test_a_folder_in_a_files_place_is_refused_before_anything_is_decoded(name, l
     assert f"{name}/ (1 in all); move them away" in said
 
 
+@pytest.mark.parametrize("name", ["settings.yaml", "baseline/manifest.csv", "metrics.json"])
+def test_a_pipe_in_the_place_of_a_finished_runs_file_is_not_waited_for(name, line, run, capsys):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    assert outcome(fid.main, capsys, *line, run)
+    assert outcome(measure.main, capsys, "--out", run)
+
+
 @pytest.mark.parametrize("name", ["baseline/000", ".locks"])
 def test_a_file_in_a_folders_place_is_refused(name, line, run, capsys):
     shutil.rmtree(run / name)

@@ -1,5 +1,6 @@
 """Stored tokens: two bytes each, and only those that were recorded come back."""
 
+import os
 import zlib
 
 import numpy as np
@@ -33,4 +34,6 @@ def test_a_run_keeps_them_for_each_arm(tmp_path):
         recorded = folder.write_tokens(arm, 7, tokens)
         assert folder.read_tokens(arm, 7, (2, 3), recorded).tolist() == tokens.tolist()
         assert folder.read_tokens(arm, 8, (2, 3), recorded) is None
+    os.mkfifo(folder.path / "fast/tokens/000009.zlib")
+    assert folder.read_tokens("fast", 9, (2, 3), recorded) is None  # nor does it wait
     assert (tmp_path / "fast" / "tokens" / "000007.zlib").is_file()
