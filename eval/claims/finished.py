@@ -9,7 +9,9 @@ from eval.claims.digests import ImageRecord, image_records, manifest_digest, sho
 from eval.claims.read import Claim, ClaimedArm
 from lightning_modules.run.contents import read_settings
 from lightning_modules.run.finished import FinishedRun, read_run
+from lightning_modules.run.names import METRICS
 from lightning_modules.run.png import WHOLE, condition
+from lightning_modules.run.records import read_record
 from lightning_modules.run.rows import image_file
 
 ALONE = "none"  # in place of a folder
@@ -26,6 +28,10 @@ def run_of(claim: Claim, given: str | None) -> FinishedRun | None:
     if given == ALONE or (given is None and read_settings(folder) is None):
         return None
     run = read_run(folder)
+    try:
+        read_record(folder / METRICS)
+    except ValueError as error:  # before anything is decoded
+        raise ValueError(f"{error}; measure the run again, or leave it out by --run {ALONE}") from None
     names = {arm.name for arm in run.arms}
     if absent := [name for name in claim.arms if name not in names]:
         raise ValueError(f"run: {folder} lacks arms of the claim: {', '.join(absent)}; --run {ALONE} does without it")

@@ -261,6 +261,10 @@ def test_options_and_folders_that_do_not_fit_are_named(decoded, claim_file, copi
     assert "images: expected" in check(claim_file, "--images", "0")[1]
     assert "contains no run" in check(claim_file, "--run", str(tmp_path))[1]
     assert check(claim_file, "--run", str(decoded), "--images", "1", "--arms", "baseline")[0] == 0
+    metrics = (copied_run / "metrics.json").read_text()
+    (copied_run / "metrics.json").write_text(metrics[:-9])
+    assert "measure the run again, or leave it out by --run none" in check(copied_run / "claim.json")[1]
+    (copied_run / "metrics.json").write_text(metrics)
     settings = yaml.safe_load((copied_run / "settings.yaml").read_text())
     del settings["arms"]["lossy"]
     (copied_run / "settings.yaml").write_text(yaml.safe_dump(MARKER | settings, sort_keys=False))
