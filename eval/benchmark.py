@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.benchmarking.options import parse
 from eval.cli.groups import parsed
 from sdvar import steps

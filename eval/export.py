@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jsonargparse import Namespace
-
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.measuring import EXTRACTOR_HELP
 from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
 from lightning_modules.command_line import ArgumentParser
 from sdvar import steps
 from sdvar.interrupts import well_behaved
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 COMMAND = "eval/export.py"
 DESCRIPTION = """Write an arm of a finished run as .npz: arr_0, the images as uint8 (N, H, W, 3), arr_1, their labels,

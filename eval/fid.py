@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.groups import Options, parsed
 from eval.cli.options import effective_config, parse
 from eval.cli.repeated import earlier_outcome

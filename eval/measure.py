@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import Namespace
-
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli import options as fid_options
 from eval.cli.measuring import MEASURING, add_measuring
 from eval.metrics import registry, run_config
@@ -15,6 +14,9 @@ from eval.metrics.images import formats
 from lightning_modules.command_line import ArgumentParser
 from sdvar import steps
 from sdvar.interrupts import well_behaved
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 COMMAND = "eval/measure.py"
 DESCRIPTION = """Measure a finished run again, from its images, tokens and tables: nothing is decoded. The target is

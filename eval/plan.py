@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.groups import parsed
 from eval.planning.options import parse
 from sdvar import steps

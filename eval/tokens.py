@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from jsonargparse import Namespace
-
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from lightning_modules.command_line import ArgumentParser, Count
 from lightning_modules.devices import accelerator_of
 from lightning_modules.distilling.options import Seed
@@ -21,6 +20,7 @@ from sdvar.interrupts import well_behaved
 from sdvar.memory import out_of_memory_says
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
     from lightning.pytorch import LightningModule
     from torch import Tensor
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from jsonargparse import Namespace
-
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from lightning_modules.command_line import ArgumentParser, Count, number
 from sdvar import steps
 from sdvar.command_line import did_you_mean, listed
 from sdvar.interrupts import well_behaved
 from sdvar.memory import out_of_memory_says
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 COMMAND = "eval/verify.py"
 DESCRIPTION = """Check the claim.json of a run: decode a random sample of each arm's images again, compare tokens, PNG

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
 from lightning_modules.command_line import PROG
 from sdvar.interrupts import well_behaved
 

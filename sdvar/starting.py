@@ -1,4 +1,4 @@
-"""Ctrl-C while a command imports its libraries, which takes seconds: one line and status 130, as ever after.
+"""While a command imports its libraries: Ctrl-C is one line and status 130, as ever after; a missing one is one line.
 
 `sdvar.interrupts.well_behaved` takes over once they are there. A program that imports this package keeps its handler.
 """
@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 PACKAGES = ("sdvar", "eval", "lightning_modules", "examples")
@@ -40,10 +41,23 @@ def leave(number: int, frame: Any) -> None:
     os._exit(INTERRUPTED)
 
 
+def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook for errors: a package that `sdvar` alone does not install is named, in one line."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] in PACKAGES:
+        sys.__excepthook__(kind, error, trace)
+        return
+    from sdvar.command_line import needs
+
+    os.write(2, f"{command()}: error: {needs(error)}\n".encode())
+    os._exit(2)
+
+
 def usual() -> None:
-    """Puts Python's own handler back, if `leave` is in its place."""
+    """Puts Python's own handler and hook back, if `leave` and `name_missing` are in their places."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.excepthook is name_missing:
+        sys.excepthook = sys.__excepthook__
 
 
 if (
@@ -52,3 +66,4 @@ if (
     and command()
 ):
     signal.signal(signal.SIGINT, leave)
+    sys.excepthook = name_missing

@@ -90,10 +90,14 @@ def test_decoding_needs_torch_numpy_and_safetensors_alone(tmp_path):
         assert f"needs the package {name}, which comes with the commands: pip install 'sdvar[eval]'" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["selftest", "fid", "inspect"])
+SCRIPT = "import runpy; sys.argv = ['{file}']; runpy.run_path('{file}', run_name='__main__')"
+
+
+@pytest.mark.parametrize("command", ["selftest", "fid", "inspect", "eval/fid.py", "eval/tokens.py", "eval/plan.py"])
 @pytest.mark.one_in(3)
 def test_a_command_says_which_package_it_needs(command):
-    done = without_extras(f"from eval.cli.main import main; sys.exit(main(['{command}']))")
+    by_name = f"from eval.cli.main import main; sys.exit(main(['{command}']))"
+    done = without_extras(SCRIPT.format(file=command) if command.endswith(".py") else by_name)
     assert done.returncode and "pip install 'sdvar[eval]'" in done.stderr and "Traceback" not in done.stderr
 
 
