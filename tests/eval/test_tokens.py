@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from safetensors.torch import load_file
 
 import sdvar
@@ -24,7 +25,7 @@ from lightning_modules.distilling.distiller import Distiller
 from lightning_modules.distilling.images import HELD_OUT, Images
 from lightning_modules.distilling.teacher import Teacher
 from lightning_modules.distilling.tokens import makers
-from lightning_modules.distilling.tokens.shards import Origin, read_origin, shards, write_shard
+from lightning_modules.distilling.tokens.shards import KEY, Origin, read_origin, shards, write_shard
 from lightning_modules.distilling.tokens.stored import Wanted, read_stored
 from sdvar.checkpoints import digest
 from tests.paths import ROOT
@@ -310,6 +311,17 @@ def test_kept_distributions_are_the_targets(kept, stored, pair, wanted):
     assert torch.equal(got.isfinite(), expected.isfinite())
     torch.testing.assert_close(got.softmax(-1), expected.softmax(-1), atol=2e-4, rtol=0)
     assert read_stored(stored, wanted, seed=3).distributions is None
+
+
+def test_distributions_of_some_files_are_not_used_and_that_is_said(kept, wanted, tmp_path, caplog):
+    table = parquet.read_table(shards(kept)[0])
+    origin = json.loads(table.schema.metadata[KEY]) | {"distributions": False}
+    without = table.slice(2).drop_columns(["kept", "logits"]).replace_schema_metadata({KEY: json.dumps(origin)})
+    parquet.write_table(table.slice(0, 2), tmp_path / "0.parquet")
+    parquet.write_table(without, tmp_path / "2.parquet")
+    images = read_stored(tmp_path, Wanted(**vars(wanted) | {"sampling": SAMPLING | {"top_k": 8}}), seed=3)
+    assert images.distributions is None and len(images.labels) == table.num_rows
+    assert "1 of 2 files" in caplog.text
 
 
 def test_a_training_on_them_runs_no_target_and_goes_on_to_the_same_weights(learn, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from lightning_modules.distilling.tokens.distributions import Distributions
 from lightning_modules.distilling.tokens.shards import Origin, read_columns, read_origin, shards
 from lightning_modules.run.finished import FinishedRun, read_run
 from lightning_modules.sampling_options import SAMPLING
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,12 @@ def _of_shards(path: Path, files: list[Path], wanted: Wanted) -> tuple[np.ndarra
         raise ValueError(f"tokens: {path} has no images")
     _check_unique(files, origins, [of_file for of_file, *_ in columns])
     order = np.argsort(index, kind="stable")  # whatever processes wrote them
-    distributions = None
-    if all(origin.distributions for origin in origins):
-        distributions = Distributions(files, [len(of_file) for of_file, *_ in columns], order)
-    return labels[order], tokens[order], distributions
+    with_them = sum(origin.distributions for origin in origins)
+    if with_them == len(files):
+        return labels[order], tokens[order], Distributions(files, [len(of_file) for of_file, *_ in columns], order)
+    if with_them:
+        log.warning("tokens: %d of %d files in %s hold distributions: the target runs", with_them, len(files), path)
+    return labels[order], tokens[order], None
 
 
 def _check_unique(files: list[Path], origins: list[Origin], indices: list[np.ndarray]) -> None:
