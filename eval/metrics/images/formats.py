@@ -142,7 +142,7 @@ def _tables(folder: Path) -> str:
 
 
 def _instead(path: Path) -> str:
-    """What a path that is no set of images is, and what to do."""
+    """What lies at a path that is not a set of images, and what to do."""
     if path.suffix.lower() in suffixes():
         return "is one image; give a folder of them"
     if path.suffix.lower() in ARCHIVES:
