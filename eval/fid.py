@@ -70,8 +70,8 @@ def run(
     if not job.trainer.is_global_zero:
         return None
 
-    from eval.benchmarking.memory import measuring
     from eval.cli.outcome import measure_job
+    from eval.estimates.memory import measuring
 
     try:
         with measuring():

@@ -63,8 +63,8 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     Raises:
         ValueError: the run is incomplete, or an option or a file is invalid.
     """
-    from eval.benchmarking.memory import measuring
     from eval.claims.write import write_claim
+    from eval.estimates.memory import measuring
     from eval.metrics.decoding.target import target_or_reason
     from eval.metrics.measurement import Measurement, prepare_measuring
     from eval.metrics.measuring import measure_run

@@ -12,14 +12,14 @@ from jsonargparse import Namespace
 import sdvar
 from eval.benchmarking import measuring
 from eval.benchmarking.measuring import Runner, strategy_runner
-from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.benchmarking.models import choose_device, load
 from eval.benchmarking.options import arms_of
 from eval.benchmarking.original import Original, compare_tokens, load_original, original_runners
-from eval.benchmarking.roofline import Roofline, dtype_name, measure_ceilings
-from eval.benchmarking.simulated import with_simulated
 from eval.benchmarking.summary import summarise
 from eval.cli.groups import engine_of
+from eval.estimates.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
+from eval.estimates.roofline import Roofline, dtype_name, measure_ceilings
+from eval.estimates.simulated import with_simulated
 from lightning_modules.arm import build_arms
 from lightning_modules.pair_source import with_draft
 from lightning_modules.run.environment import describe_environment

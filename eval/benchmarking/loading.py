@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 import sdvar
-from eval.benchmarking.memory import resident_bytes
 from eval.benchmarking.models import PYRAMID_256
+from eval.estimates.memory import resident_bytes
 from sdvar import steps
 from sdvar.dtypes import DTYPES
 from sdvar.models.cost import state_bytes

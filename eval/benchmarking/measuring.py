@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import sdvar
-from eval.benchmarking.memory import peak_bytes
+from eval.estimates.memory import peak_bytes
 from lightning_modules.arm import Arm
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.decoding.warmup import learn_classes, warm_up

@@ -9,8 +9,8 @@ from jsonargparse import Namespace
 from torch import nn
 
 import sdvar
-from eval.benchmarking.memory import free_bytes
 from eval.cli.groups import engine_of
+from eval.estimates.memory import free_bytes
 from lightning_modules import pair_source
 from lightning_modules.pair_source import source_of
 from sdvar.checkpoints.filling import derived_buffer

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from eval.benchmarking.measuring import Measured, Runner
-from eval.benchmarking.roofline import Roofline
-from eval.benchmarking.simulated import Simulated
+from eval.estimates.roofline import Roofline
+from eval.estimates.simulated import Simulated
 from lightning_modules.strategies import as_config
 from sdvar.decoding.timing import PARTS, seconds_per_scale
 

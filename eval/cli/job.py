@@ -12,12 +12,12 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 import sdvar
-from eval.benchmarking.memory import decode_bytes, free_bytes, smaller_batch
 from eval.cli.arms import default_arms
 from eval.cli.batch_one import speculation_at_batch_one
 from eval.cli.groups import engine_of
 from eval.cli.options import as_config
 from eval.cli.progress import ProgressBar
+from eval.estimates.memory import decode_bytes, free_bytes, smaller_batch
 from eval.metrics.measurement import Measurement, References, prepare_measuring
 from lightning_modules import pair_source
 from lightning_modules.arm import Arm, build_arms

@@ -7,9 +7,9 @@ import logging
 from jsonargparse import Namespace
 
 import sdvar
-from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, naming_the_batch
 from eval.benchmarking.models import choose_device, load
-from eval.benchmarking.simulated import per_scale, with_simulated
+from eval.estimates.memory import check_batch, decode_bytes, free_bytes, naming_the_batch
+from eval.estimates.simulated import per_scale, with_simulated
 from eval.planning.result import print_plan, tokens_line, verdict, write_config
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding.guidance_inside import mismatch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.benchmarking.simulated import Simulated
+from eval.estimates.simulated import Simulated
 from eval.metrics.metric import Column, Metric
 from eval.metrics.registry import columns
 from eval.report.run import Run

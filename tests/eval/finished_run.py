@@ -68,7 +68,7 @@ def speculative(rule, **arguments):
 
 SIMULATED = {
     "strategy": "Speculative(gamma=2, acceptance=Simulated(rates=(0.9,)))",
-    "arm": speculative("eval.benchmarking.simulated.Simulated", rates=[0.9]),
+    "arm": speculative("eval.estimates.simulated.Simulated", rates=[0.9]),
 }
 
 

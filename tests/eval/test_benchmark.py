@@ -59,7 +59,7 @@ def test_every_strategy_is_measured_at_every_batch_size(measured):
     assert report["ceilings"]["bytes_per_second"] > 0
     baseline, fast = (report["results"][i]["strategy"] for i in (0, 1))
     assert baseline == {"class_path": "sdvar.Baseline", "init_args": {"model": "target"}}
-    rule = {"class_path": "eval.benchmarking.simulated.Simulated", "init_args": {"rates": [1, 0, 0, 0]}}
+    rule = {"class_path": "eval.estimates.simulated.Simulated", "init_args": {"rates": [1, 0, 0, 0]}}
     assert fast["class_path"] == "sdvar.Speculative" and fast["init_args"]["acceptance"] == rule
     for entry in report["results"]:
         latency = entry["latency_seconds"]
@@ -135,7 +135,7 @@ def test_a_draft_made_of_the_target_takes_its_own_memory_and_bytes(pair_files, t
 @pytest.mark.proof
 def test_an_arm_has_a_draft_and_a_sampling_of_its_own(pair_line, tmp_path, monkeypatch, capsys):
     """Each model with its own memory, weights and dtype beside the roofline."""
-    monkeypatch.setattr("eval.benchmarking.roofline.MATRIX_SIDE", {"cpu": 64})
+    monkeypatch.setattr("eval.estimates.roofline.MATRIX_SIDE", {"cpu": 64})
     out = tmp_path / "results.json"
     arms = ["--strategy", "int8=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:int8"]
     arms += ["--strategy", "half=Baseline", "--strategy.model", "draft", "--strategy.draft", "target:bf16"]

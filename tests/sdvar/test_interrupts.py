@@ -11,7 +11,7 @@ from importlib import import_module
 
 import pytest
 
-from eval.benchmarking.memory import measuring
+from eval.estimates.memory import measuring
 from sdvar.interrupts import well_behaved
 from tests.paths import ROOT
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eval import fid
-from eval.benchmarking.memory import smaller_batch
+from eval.estimates.memory import smaller_batch
 from tests.paths import ROOT
 from tests.security.finished import write_run
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 import sdvar
-from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch
 from eval.benchmarking.models import random_pair
 from eval.contact.batches import decode
 from eval.contact.step import LARGE_SAMPLING, SAMPLING, Outcome, Place, judged
+from eval.estimates.memory import check_batch, decode_bytes, free_bytes, largest_batch
 
 ODD = 7  # images together, which no kernel is made for
 ALONE = 4  # images decoded one by one

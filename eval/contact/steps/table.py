@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from eval.benchmarking import job
-from eval.benchmarking.memory import check_batch, free_bytes
 from eval.benchmarking.options import parse
 from eval.contact.step import Outcome, Place, judged
+from eval.estimates.memory import check_batch, free_bytes
 
 GROWTH = 4  # a batch is left out if the one before it took more than this share of the time that is left
 RESERVE = 15.0  # seconds that are left for the results

@@ -8,7 +8,7 @@ import torch
 import sdvar
 from eval.benchmarking.measuring import Runner, measure
 from eval.benchmarking.models import random_pair
-from eval.benchmarking.simulated import Simulated, with_simulated
+from eval.estimates.simulated import Simulated, with_simulated
 from tests.random_pairs import random_pair as tiny_random_pair
 
 

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from eval import first_contact
-from eval.benchmarking import measuring, roofline
+from eval.benchmarking import measuring
 from eval.contact import job
 from eval.contact.page import page
 from eval.contact.record import Record
 from eval.contact.step import PASSED, Place
 from eval.contact.steps import processes, table
 from eval.contact.steps.table import Group
+from eval.estimates import roofline
 from tests.eval.contact.test_steps import files, load
 
 

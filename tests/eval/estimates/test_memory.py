@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import sdvar
-from eval.benchmarking import measuring, memory
+from eval.benchmarking import measuring
 from eval.benchmarking.measuring import strategy_runner
-from eval.benchmarking.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
+from eval.estimates import memory
+from eval.estimates.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from lightning_modules.arm import Arm
 from sdvar.memory import is_out_of_memory
 from sdvar.models.running.cuda_graphs import graph_bytes

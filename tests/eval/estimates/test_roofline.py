@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdvar
-from eval.benchmarking.roofline import Ceilings, Roofline, tokenizer_cost
+from eval.estimates.roofline import Ceilings, Roofline, tokenizer_cost
 from sdvar.decoding.timing import Pass, Stretch
 from sdvar.models.cost import state_bytes
 from sdvar.models.protocol import Cost
