@@ -24,6 +24,6 @@ def run(config: str | None = None, **options: Any) -> dict[str, Any]:
             asked for, which takes the command.
         OSError: the folder cannot be written. What is finished is kept.
     """
-    from eval.in_python import run  # heavy
+    from eval.main_job.in_python import run  # heavy
 
     return run(config, options)

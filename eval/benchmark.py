@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.benchmarking.options import parse
 from eval.cli.groups import parsed
-from sdvar import steps
-from sdvar.atomic import write_atomically
-from sdvar.interrupts import well_behaved
-from sdvar.log_lines import on_stderr
+from sdvar.system import steps
+from sdvar.system.atomic import write_atomically
+from sdvar.system.interrupts import well_behaved
+from sdvar.system.log_lines import on_stderr
 
 
 @well_behaved("eval/benchmark.py", "nothing was written, give the command again")

@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar.command_line import ArgumentParser, count, stop
-from sdvar.dtypes import DTYPES
-from sdvar.interrupts import well_behaved
+from sdvar.models.dtypes import DTYPES
+from sdvar.system.command_line import ArgumentParser, count, stop
+from sdvar.system.interrupts import well_behaved
 
 COMMAND = "eval/benchmark_loading.py"
 LIMIT = 1.3

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdvar import steps
-from sdvar.command_line import ArgumentParser, count
-from sdvar.interrupts import well_behaved
+from sdvar.system import steps
+from sdvar.system.command_line import ArgumentParser, count
+from sdvar.system.interrupts import well_behaved
 
 COMMAND = "eval/benchmark_writer.py"
 SHARES = (0.5, 0.8, 1.2)  # of the writer's own rate, where no rates are given

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.measuring import EXTRACTOR_HELP
 from eval.metrics.features.networks import parse_networks
 from eval.metrics.run_config import read_config
-from lightning_modules.command_line import ArgumentParser
-from sdvar import steps
-from sdvar.interrupts import well_behaved
+from lightning_modules.options.command_line import ArgumentParser
+from sdvar.system import steps
+from sdvar.system.interrupts import well_behaved
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

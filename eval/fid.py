@@ -6,16 +6,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.groups import Options, parsed
 from eval.cli.options import effective_config, parse
-from eval.cli.repeated import earlier_outcome
+from eval.main_job.repeated import earlier_outcome
 from eval.report.terminal import print_table
-from lightning_modules.launcher import an_ended_process_says, is_first, leave_process_group, let_the_first_speak
-from sdvar import steps
-from sdvar.command_line import stop
-from sdvar.interrupts import well_behaved
-from sdvar.memory import out_of_memory_says
+from lightning_modules.processes.launcher import (
+    an_ended_process_says,
+    is_first,
+    leave_process_group,
+    let_the_first_speak,
+)
+from sdvar.system import steps
+from sdvar.system.command_line import stop
+from sdvar.system.interrupts import well_behaved
+from sdvar.system.memory import out_of_memory_says
 
 
 @well_behaved("eval/fid.py", "what is finished is kept, and the same command continues")
@@ -52,8 +57,8 @@ def run(
         steps.show(not options.quiet and is_first())
         steps.log.info("loading libraries and models")
         # heavy: only once the options are known to be valid
-        from eval.cli.job import out_of_memory, prepare
-        from lightning_modules.stopping import end_with_parent
+        from eval.main_job.job import out_of_memory, prepare
+        from lightning_modules.processes.stopping import end_with_parent
 
         end_with_parent()
         job = prepare(options, started, extend)
@@ -70,8 +75,8 @@ def run(
     if not job.trainer.is_global_zero:
         return None
 
-    from eval.cli.outcome import measure_job
     from eval.estimates.memory import measuring
+    from eval.main_job.outcome import measure_job
 
     try:
         with measuring():

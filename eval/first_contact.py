@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.contact.options import parse
-from sdvar.interrupts import well_behaved
+from sdvar.system.interrupts import well_behaved
 
 PROG = "eval/first_contact.py"
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli import options as fid_options
 from eval.cli.measuring import MEASURING, add_measuring
 from eval.metrics import registry, run_config
 from eval.metrics.images import formats
-from lightning_modules.command_line import ArgumentParser
-from sdvar import steps
-from sdvar.interrupts import well_behaved
+from lightning_modules.options.command_line import ArgumentParser
+from sdvar.system import steps
+from sdvar.system.interrupts import well_behaved
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

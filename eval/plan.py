@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from eval.cli.groups import parsed
 from eval.planning.options import parse
-from sdvar import steps
-from sdvar.command_line import check_output
-from sdvar.interrupts import well_behaved
-from sdvar.log_lines import on_stderr
+from sdvar.system import steps
+from sdvar.system.command_line import check_output
+from sdvar.system.interrupts import well_behaved
+from sdvar.system.log_lines import on_stderr
 
 
 @well_behaved("eval/plan.py", "nothing was written, give the command again")

@@ -9,9 +9,9 @@ from eval import fid
 from eval.cli import options as fid_options
 from eval.cli.grid import expand, refuse_twins
 from eval.cli.groups import Options, read
-from lightning_modules.arm import build_arms
-from lightning_modules.command_line import ArgumentParser
-from sdvar.interrupts import well_behaved
+from lightning_modules.arms.arm import build_arms
+from lightning_modules.options.command_line import ArgumentParser
+from sdvar.system.interrupts import well_behaved
 
 COMMAND = "eval/sweep.py"
 DESCRIPTION = """Decode a grid of strategies over one baseline, measure each as eval/fid.py does, write one report.

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
-from lightning_modules.command_line import ArgumentParser, Count
-from lightning_modules.devices import accelerator_of
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from lightning_modules.distilling.options import Seed
 from lightning_modules.distilling.shared_options import add_machine, add_teacher, read
-from lightning_modules.launcher import let_the_first_speak
+from lightning_modules.options.command_line import ArgumentParser, Count
 from lightning_modules.pair_source import PRECISIONS
-from sdvar.command_line import check_folder
-from sdvar.interrupts import well_behaved
-from sdvar.memory import out_of_memory_says
+from lightning_modules.processes.devices import accelerator_of
+from lightning_modules.processes.launcher import let_the_first_speak
+from sdvar.system.command_line import check_folder
+from sdvar.system.interrupts import well_behaved
+from sdvar.system.memory import out_of_memory_says
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -96,11 +96,11 @@ def make(options: Namespace) -> None:
     from lightning.pytorch import Trainer
 
     from lightning_modules.distilling.tokens.writer import MissingImages, TokenWriter
-    from lightning_modules.launcher import cluster_environment
-    from lightning_modules.quiet import quieten_libraries
+    from lightning_modules.processes.launcher import cluster_environment
+    from lightning_modules.processes.quiet import quieten_libraries
+    from lightning_modules.processes.stopping import StopOnSignal, end_with_parent
     from lightning_modules.run.lock import RunLock
     from lightning_modules.run.place import check_writable
-    from lightning_modules.stopping import StopOnSignal, end_with_parent
 
     end_with_parent()
     quieten_libraries()
@@ -167,8 +167,8 @@ def _models(options: Namespace) -> tuple[VAR, VQVAE, dict[str, str]]:
 
 def _sampling(options: Namespace) -> Task:
     import sdvar
-    from lightning_modules.distilling.images import Images
-    from lightning_modules.distilling.teacher import Teacher
+    from lightning_modules.distilling.teaching.images import Images
+    from lightning_modules.distilling.teaching.teacher import Teacher
     from lightning_modules.distilling.tokens.makers import TokenSampler
     from lightning_modules.distilling.tokens.shards import Origin
 
@@ -195,7 +195,7 @@ def _encoding(options: Namespace) -> Task:
 
     import sdvar
     from eval.metrics.images.labelled import open_labelled
-    from lightning_modules.distilling.teacher import Teacher
+    from lightning_modules.distilling.teaching.teacher import Teacher
     from lightning_modules.distilling.tokens.makers import TokenEncoder
     from lightning_modules.distilling.tokens.shards import Origin
 

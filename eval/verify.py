@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
-from lightning_modules.command_line import ArgumentParser, Count, number
-from sdvar import steps
-from sdvar.command_line import did_you_mean, listed
-from sdvar.interrupts import well_behaved
-from sdvar.memory import out_of_memory_says
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
+from lightning_modules.options.command_line import ArgumentParser, Count, number
+from sdvar.system import steps
+from sdvar.system.command_line import did_you_mean, listed
+from sdvar.system.interrupts import well_behaved
+from sdvar.system.memory import out_of_memory_says
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdvar import steps
-from sdvar.command_line import ArgumentParser, threads
-from sdvar.interrupts import well_behaved
+from sdvar.system import steps
+from sdvar.system.command_line import ArgumentParser, threads
+from sdvar.system.interrupts import well_behaved
 
 if TYPE_CHECKING:
     import torch

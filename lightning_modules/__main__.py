@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import sdvar.starting  # noqa: F401 - before what may be missing or take seconds
-from lightning_modules.command_line import PROG
-from sdvar.interrupts import well_behaved
+import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
+from lightning_modules.options.command_line import PROG
+from sdvar.system.interrupts import well_behaved
 
 
 @well_behaved(

@@ -15,16 +15,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from lightning_modules.command_line import PROG, HelpFormatter, PlainErrors
-from lightning_modules.launcher import an_ended_process_says, check_launcher, let_the_first_speak
+from lightning_modules.options.command_line import PROG, HelpFormatter, PlainErrors
 from lightning_modules.predictor import log as statistics
-from lightning_modules.quiet import quieten_libraries
-from lightning_modules.run.writer import ImageWriter
-from lightning_modules.stopping import StopOnSignal, end_with_parent
-from sdvar.checkpoints import unpickling
-from sdvar.command_line import stop
-from sdvar.log_lines import on_stderr
-from sdvar.memory import out_of_memory_says
+from lightning_modules.processes.launcher import an_ended_process_says, check_launcher, let_the_first_speak
+from lightning_modules.processes.quiet import quieten_libraries
+from lightning_modules.processes.stopping import StopOnSignal, end_with_parent
+from lightning_modules.writer import ImageWriter
+from sdvar.checkpoints.reading import unpickling
+from sdvar.system.command_line import stop
+from sdvar.system.log_lines import on_stderr
+from sdvar.system.memory import out_of_memory_says
 
 WRITTEN = f"written by {PROG}"  # the first line of a config that a run leaves
 PATHS = [f"pathlib.{module}{kind}Path" for module in ("", "_local.") for kind in ("Posix", "Windows")]  # of our options

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 import sdvar
 from lightning_modules import pair_source
-from lightning_modules.arm import BASELINE, Arm
+from lightning_modules.arms.arm import Arm
+from lightning_modules.arms.tuning import tune, unresolved
 from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decode_statistics import DecodeStatistics
 from lightning_modules.decoded_batch import DecodedBatch
+from lightning_modules.options.sampling import say_if_all_are_kept
 from lightning_modules.pair_source import BundledPair, PairFiles, PairSource
-from lightning_modules.sampling_options import say_if_all_are_kept
-from lightning_modules.tuning import tune, unresolved
+from lightning_modules.run.names import BASELINE
 from sdvar.decoding import check_fit
 from sdvar.decoding.guidance_inside import inside_of, mismatch
 from sdvar.decoding.timing import Clock, now, seconds_per_scale

@@ -1,8 +1,8 @@
 """SDVAR: speculative decoding for visual autoregressive models (VAR, next-scale prediction)."""
 
-import sdvar.openmp  # before torch, as the next two
-import sdvar.starting
-import sdvar.working_directory  # noqa: F401
+import sdvar.system.openmp  # before torch, as the next two
+import sdvar.system.starting
+import sdvar.system.working_directory  # noqa: F401
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var
 from sdvar.decoding.acceptance import (
     KL,

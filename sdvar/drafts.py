@@ -11,12 +11,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sdvar.command_line import did_you_mean
 from sdvar.models.blocks import Block
 from sdvar.models.layers.linear import Linear
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.quantized import KINDS, QuantizedLinear, check_kind
 from sdvar.models.transformer import VAR
+from sdvar.system.command_line import did_you_mean
 
 PREFIX = "target:"
 BF16, FIRST = "bf16", "first=N"

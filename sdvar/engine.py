@@ -10,7 +10,7 @@ import torch
 
 from sdvar.arguments import check_bool, check_int
 from sdvar.drafts import others
-from sdvar.dtypes import DTYPES
+from sdvar.models.dtypes import DTYPES
 from sdvar.models.layers.attention import KERNELS
 from sdvar.models.quantized import check_layers
 from sdvar.models.running.class_prefix import MOST_BYTES

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdvar.atomic import write_atomically
 from sdvar.decoding.result import DecodeResult
+from sdvar.system.atomic import write_atomically
 
 
 def save_images(images: DecodeResult | Tensor, folder: str | os.PathLike) -> list[Path]:

@@ -1,11 +1,13 @@
 """The files of the project agree: hooks and Makefile, requirements and pinned versions, imports."""
 
 import ast
+import collections
 import configparser
 import graphlib
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.paths import ROOT
@@ -47,13 +49,35 @@ def imports(file: Path, modules: dict[str, Path]) -> set[str]:
     return found - {p for p in packages if any(name.startswith(f"{p}.") for name in found)}
 
 
-def test_imports_go_one_way_without_circles():
+def import_graph() -> dict[str, set[str]]:
+    """By module of the project, the modules that it imports."""
     modules = {}
     for file in (file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")):
         name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
         modules[name.removesuffix(".__init__")] = file
-    graph = {name: imports(file, modules) - {name} for name, file in modules.items()}
+    return {name: imports(file, modules) - {name} for name, file in modules.items()}
+
+
+def test_imports_go_one_way_without_circles():
+    graph = import_graph()
     for name, found in graph.items():
         above = FOLDERS[FOLDERS.index(name.partition(".")[0]) + 1 :]
         assert not [other for other in found if other.partition(".")[0] in above], name
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("package", ("lightning_modules", "eval"))
+def test_folders_import_each_other_one_way(package):
+    rooms = {}
+    for name, found in import_graph().items():
+        for other in found:
+            room, its = (".".join(module.split(".")[:2]) for module in (name, other))
+            if room != its and room.startswith(f"{package}.") and its.startswith(f"{package}."):
+                rooms.setdefault(room, set()).add(its)
+    list(graphlib.TopologicalSorter(rooms).static_order())
+
+
+def test_a_folder_has_at_most_a_dozen_files():
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py") if file.name != "__init__.py"]
+    counts = collections.Counter(str(file.parent.relative_to(ROOT)) for file in files)
+    assert not {folder: count for folder, count in counts.items() if count > 12}

@@ -20,7 +20,7 @@ from eval.cli.groups import engine_of
 from eval.estimates.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
 from eval.estimates.roofline import Roofline, dtype_name, measure_ceilings
 from eval.estimates.simulated import with_simulated
-from lightning_modules.arm import build_arms
+from lightning_modules.arms.arm import build_arms
 from lightning_modules.pair_source import with_draft
 from lightning_modules.run.environment import describe_environment
 from sdvar.decoding import check_fit

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 import sdvar
 from eval.benchmarking.models import PYRAMID_256
 from eval.estimates.memory import resident_bytes
-from sdvar import steps
-from sdvar.dtypes import DTYPES
 from sdvar.models.cost import state_bytes
+from sdvar.models.dtypes import DTYPES
+from sdvar.system import steps
 
 INTERVAL = 0.005  # seconds between two looks at the memory
 

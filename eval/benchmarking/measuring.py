@@ -13,15 +13,15 @@ from torch.profiler import ProfilerActivity, profile
 
 import sdvar
 from eval.estimates.memory import peak_bytes
-from lightning_modules.arm import Arm
+from lightning_modules.arms.arm import Arm
 from sdvar.decoding.timing import Clock, Stretch, now
 from sdvar.decoding.warmup import learn_classes, warm_up
-from sdvar.log_lines import on_stderr
 from sdvar.models.cost import shared_bytes, weight_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import no_captures
 from sdvar.planning.inputs import labels_and_seeds, rotated
 from sdvar.planning.tuning import tuned_key
+from sdvar.system.log_lines import on_stderr
 
 log = logging.getLogger("eval.benchmark")
 

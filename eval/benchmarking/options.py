@@ -11,10 +11,10 @@ from jsonargparse import Namespace
 import sdvar
 from eval.cli.arms import default_arms
 from eval.cli.groups import Options, add_engine, add_models, complete, read
-from lightning_modules.arm import Arm, build_arms
-from lightning_modules.command_line import ArgumentParser, Count
-from lightning_modules.sampling_options import RELEASED_SAMPLING, add_sampling
-from sdvar.command_line import check_output
+from lightning_modules.arms.arm import Arm, build_arms
+from lightning_modules.options.command_line import ArgumentParser, Count
+from lightning_modules.options.sampling import RELEASED_SAMPLING, add_sampling
+from sdvar.system.command_line import check_output
 
 RANDOM = ("d16", "d20", "d24", "d30", "d36")
 SIMULATED = "simulated:"
@@ -85,7 +85,7 @@ def arms_of(options: Namespace, scales: int) -> list[Arm]:
     """The arms, the baseline first; the default ones depend on the number of scales.
 
     Raises:
-        ValueError: as `lightning_modules.arm.build_arm`.
+        ValueError: as `lightning_modules.arms.arm.build_arm`.
     """
     defaults = {name: arm for name, arm in default_arms(scales, options.pair).items() if name in ARMS}
     return build_arms(options.strategy or defaults, sdvar.Sampling(**options.sampling.as_dict()))

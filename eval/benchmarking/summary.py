@@ -12,7 +12,7 @@ import numpy as np
 from eval.benchmarking.measuring import Measured, Runner
 from eval.estimates.roofline import Roofline
 from eval.estimates.simulated import Simulated
-from lightning_modules.strategies import as_config
+from lightning_modules.arms.strategies import as_config
 from sdvar.decoding.timing import PARTS, seconds_per_scale
 
 

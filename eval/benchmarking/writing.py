@@ -16,11 +16,11 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 import sdvar
-from lightning_modules.arm import Arm
+from lightning_modules.arms.arm import Arm
 from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.decoded_batch import DecodedBatch
-from lightning_modules.run.writer import ImageWriter
+from lightning_modules.writer import ImageWriter
 from sdvar.decoding.timing import PARTS
 
 EXTRAS = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")  # of a trainer

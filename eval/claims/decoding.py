@@ -13,7 +13,7 @@ from eval.claims.digests import SCALE_DIGITS, ImageRecord, first_scale, short_pn
 from eval.claims.models import Decoder
 from eval.claims.read import Claim, ClaimedArm
 from lightning_modules.columns import PER_IMAGE
-from lightning_modules.run.png import digest, png_bytes
+from lightning_modules.run.formats.png import digest, png_bytes
 from sdvar.pictures import rounded
 
 DECIDING = ("torch", "torchao", "numpy", "pillow")  # packages that the bits of images depend on

@@ -11,10 +11,10 @@ from eval.claims.digests import MISSING
 from eval.claims.read import Claim, ClaimedArm
 from eval.claims.write import figures_of
 from eval.metrics.measuring import table_values
-from eval.metrics.metric import BASELINE
 from lightning_modules.columns import PER_IMAGE
 from lightning_modules.run.finished import FinishedRun
-from lightning_modules.run.records import read_record
+from lightning_modules.run.formats.records import read_record
+from lightning_modules.run.names import BASELINE
 
 TOLERANCE = 1e-6  # sums in another order
 Figures = Mapping[str, Mapping[str, Any]]  # by arm and name

@@ -9,10 +9,10 @@ from eval.claims.digests import ImageRecord, image_records, manifest_digest, sho
 from eval.claims.read import Claim, ClaimedArm
 from lightning_modules.run.contents import read_settings
 from lightning_modules.run.finished import FinishedRun, read_run
+from lightning_modules.run.formats.png import WHOLE, condition
+from lightning_modules.run.formats.records import read_record
+from lightning_modules.run.formats.rows import image_file
 from lightning_modules.run.names import METRICS
-from lightning_modules.run.png import WHOLE, condition
-from lightning_modules.run.records import read_record
-from lightning_modules.run.rows import image_file
 
 ALONE = "none"  # in place of a folder
 Records = dict[int, ImageRecord]

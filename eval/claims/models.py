@@ -10,10 +10,10 @@ import torch
 import sdvar
 from eval.claims.read import Claim, ClaimedArm
 from lightning_modules import pair_source
+from lightning_modules.arms.strategies import find_class, from_config, import_path, own_sources
 from lightning_modules.pair_source import PairFiles
-from lightning_modules.strategies import find_class, from_config, import_path, own_sources
 from sdvar import checkpoints
-from sdvar.checkpoints.hub import SHIPPED
+from sdvar.checkpoints.reading.hub import SHIPPED
 from sdvar.decoding import check_fit
 from sdvar.drafts import of_target
 

@@ -14,8 +14,8 @@ from eval.claims.write import MARKER, MODELS, VERSION
 from lightning_modules.columns import PER_IMAGE
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
 from lightning_modules.pair_source import DTYPES
+from lightning_modules.run.formats.records import check_plain, expect, parse
 from lightning_modules.run.names import ARM_NAME, CLAIM
-from lightning_modules.run.records import check_plain, expect, parse
 
 SHA256 = re.compile(r"[0-9a-f]{64}(::.{1,1000})?")
 MOST_SCALES, LARGEST_SIDE, MOST_THREADS = 100, 1024, 1024

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from lightning_modules import plain_yaml
-from lightning_modules.arm import OWN
-from sdvar.checkpoints.hub import SHIPPED
-from sdvar.command_line import expand_home, join_flags
+from lightning_modules.options import plain_yaml
+from lightning_modules.run.names import OWN
+from sdvar.checkpoints.reading.hub import SHIPPED
+from sdvar.system.command_line import expand_home, join_flags
 
 NOISE_FLOOR = "baseline_reseeded"
 RESEEDED = {"class_path": "Baseline", "reseed": True}

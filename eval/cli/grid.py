@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from lightning_modules.arm import OWN, Arm
-from lightning_modules.strategies import find_class
+from lightning_modules.arms.arm import Arm
+from lightning_modules.arms.strategies import find_class
+from lightning_modules.run.names import OWN
 
 
 def expand(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,16 +13,16 @@ from jsonargparse import ArgumentError, Namespace
 
 from eval.cli.arms import split_arguments
 from eval.cli.precision import resolve
-from lightning_modules import plain_yaml
-from lightning_modules.command_line import ArgumentParser, Threads, number
+from lightning_modules.options import plain_yaml
+from lightning_modules.options.command_line import ArgumentParser, Threads, number
+from lightning_modules.options.sampling import BUNDLED_SAMPLING, RELEASED_SAMPLING, complete_sampling, in_long_form
+from lightning_modules.options.sampling import add_sampling as add_sampling
 from lightning_modules.pair_source import PRECISIONS
 from lightning_modules.run.write_pool import default_threads
-from lightning_modules.sampling_options import BUNDLED_SAMPLING, RELEASED_SAMPLING, complete_sampling, in_long_form
-from lightning_modules.sampling_options import add_sampling as add_sampling
 from sdvar import Engine
 from sdvar.drafts import of_target
-from sdvar.dtypes import AUTO
 from sdvar.engine import TOKENIZER_DTYPES
+from sdvar.models.dtypes import AUTO
 from sdvar.models.layers.attention import KERNELS
 from sdvar.models.running.class_prefix import MOST_BYTES
 

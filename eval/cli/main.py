@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("eval", "lightning_modules", "sdvar"):
             raise
-        from sdvar.command_line import needs
+        from sdvar.system.command_line import needs
 
         print(f"sdvar: error: {words[0]} {needs(error)}", file=sys.stderr)
         return 2
@@ -91,7 +91,7 @@ def _help() -> str:
 
 
 def _unknown(word: str) -> str:
-    from sdvar.command_line import did_you_mean  # imports torch: only after a mistake
+    from sdvar.system.command_line import did_you_mean  # imports torch: only after a mistake
 
     return f"command: expected one of {', '.join(COMMANDS)}, got {word!r}{did_you_mean(word, COMMANDS)}"
 

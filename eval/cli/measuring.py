@@ -7,7 +7,7 @@ from typing import Any
 from eval.metrics import registry
 from eval.metrics.decoding import likelihood
 from eval.metrics.images import formats
-from lightning_modules.command_line import ArgumentParser, Count
+from lightning_modules.options.command_line import ArgumentParser, Count
 
 Texts = str | list[str] | None
 EXTRACTOR_HELP = "fashion-mnist-128 (bundled), inception-v3-compat (own), others of torch-fidelity; or a list of them"

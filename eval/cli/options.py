@@ -17,12 +17,12 @@ from eval.metrics import registry
 from eval.metrics.features import networks
 from eval.metrics.images import formats
 from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
-from lightning_modules.arm import build_arms
-from lightning_modules.command_line import ArgumentParser, Nodes
+from lightning_modules.arms.arm import build_arms
 from lightning_modules.data.class_lists import read_class_list
-from lightning_modules.devices import count, read_devices
-from lightning_modules.launcher import check_launcher
-from sdvar.command_line import check_folder
+from lightning_modules.options.command_line import ArgumentParser, Nodes
+from lightning_modules.processes.devices import count, read_devices
+from lightning_modules.processes.launcher import check_launcher
+from sdvar.system.command_line import check_folder
 
 # What a run takes where nothing is given: on a bundled pair, and on checkpoints of the user's own.
 BUNDLED_DEFAULTS = {

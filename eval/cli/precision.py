@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from lightning_modules.launcher import is_first
 from lightning_modules.pair_source import PRECISION_NAMES, PRECISIONS
+from lightning_modules.processes.launcher import is_first
 from lightning_modules.run.contents import read_settings
-from sdvar.dtypes import AUTO, choose_dtype
+from sdvar.models.dtypes import AUTO, choose_dtype
 
 
 def resolve(asked: str, accelerator: str, kept: str | None = None) -> str:

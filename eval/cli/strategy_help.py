@@ -7,7 +7,7 @@ import inspect
 import textwrap
 
 import sdvar
-from lightning_modules.strategies import shipped
+from lightning_modules.arms.strategies import shipped
 
 TITLES = {
     sdvar.Strategy: "strategies: --strategy [NAME=]CLASS",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.benchmarking.options import check_checkout
-from sdvar.command_line import ArgumentParser
+from sdvar.system.command_line import ArgumentParser
 
 FULL, TINY = "full", "tiny"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from eval.contact.page import page
 from eval.contact.step import FAILED, Outcome, Step
-from sdvar.atomic import write_atomically
+from sdvar.system.atomic import write_atomically
 
 NAME = "first_contact"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 import sdvar
-from lightning_modules.arm import is_auto
+from lightning_modules.arms.arm import is_auto
 from sdvar.kernels.selection import fused_pick
-from sdvar.memory import out_of_memory_says
 from sdvar.models.cost import pending_bytes
 from sdvar.models.protocol import NextScaleModel
 from sdvar.models.running.cuda_graphs import graph_bytes
 from sdvar.models.running.workspace import branches
+from sdvar.system.memory import out_of_memory_says
 
 LARGEST_BATCH = 256  # that "auto" tries
 # Bytes per number of the guided logits of the widest scale, while they are filtered and picked from: the logits of

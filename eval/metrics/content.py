@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdvar.checkpoints.files import sha256
+from sdvar.checkpoints.reading.files import sha256
 
 
 def content(path: Path) -> Iterator[str]:

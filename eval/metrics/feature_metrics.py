@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from eval.metrics.features.extraction import Features, extract
 from eval.metrics.features.networks import weights_digest
-from eval.metrics.metric import BASELINE, REFERENCE, Metric
+from eval.metrics.metric import REFERENCE, Metric
 from eval.metrics.registry import metrics_that_need
+from lightning_modules.run.names import BASELINE
 
 ImageSet = Path | str | Dataset | Features
 

@@ -18,13 +18,13 @@ from eval.metrics.features.networks import weights_digest
 from eval.metrics.images.formats import BUNDLED, class_names
 from eval.metrics.images.sets import ImagePairs
 from eval.metrics.measurement import Measurement, References
-from eval.metrics.metric import BASELINE, REFERENCE, ArmTables, Metric, Result
+from eval.metrics.metric import REFERENCE, ArmTables, Metric, Result
 from eval.metrics.pairing import perceptual
 from eval.metrics.registry import metrics_that_need
 from lightning_modules.data.class_names import IMAGENET_CLASSES, imagenet_names
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.finished import FinishedArm, FinishedRun
-from lightning_modules.run.names import METRICS
+from lightning_modules.run.names import BASELINE, METRICS
 from sdvar.audit import Scores
 
 OF_REFERENCE = ("is",)  # metrics of the reference's own images

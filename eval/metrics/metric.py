@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from lightning_modules.run.finished import FinishedArm
 
-BASELINE, REFERENCE = "baseline", "reference"
+REFERENCE = "reference"  # the real images
 Values = dict[str, Any]  # by column key, as in metrics.json
 Result = tuple[Values, list[str]]  # what a metric computed, and its warnings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.metrics import registry
 from eval.metrics.decoding import likelihood
-from lightning_modules.run.records import REPAIR, expect, read_record
+from lightning_modules.run.formats.records import REPAIR, expect, read_record
 
 DEFAULTS = {"repeats": 1, "likelihood_images": likelihood.IMAGES, "resize": False}  # of a config that has none
 

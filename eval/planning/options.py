@@ -10,7 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval
 from eval.benchmarking.options import add_simulation, complete_simulation
 from eval.cli import groups
 from eval.cli.groups import Options
-from lightning_modules.command_line import Above, ArgumentParser, Count
+from lightning_modules.options.command_line import Above, ArgumentParser, Count
 
 OUT = "plan.yaml"
 

@@ -12,12 +12,12 @@ from rich.table import Table
 import sdvar
 from eval.cli.groups import ENGINE, MODELS
 from eval.console import Page, ms
-from lightning_modules import plain_yaml
-from lightning_modules.strategies import as_config
-from sdvar.atomic import write_atomically
+from lightning_modules.arms.strategies import as_config
+from lightning_modules.options import plain_yaml
 from sdvar.planning.agreement import Agreement
 from sdvar.planning.candidates import Candidate
 from sdvar.planning.comparison import Timed, speed
+from sdvar.system.atomic import write_atomically
 
 ARM = "planned"
 

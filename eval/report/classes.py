@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eval.report.run import Run
-from eval.report.words import BASELINE, first_network, further_networks, share
+from eval.report.words import first_network, further_networks, share
+from lightning_modules.run.names import BASELINE
 
 WORST = 5  # classes shown of each arm
 KEY = "class_accuracy_per_class"

@@ -13,8 +13,9 @@ from PIL import Image
 
 from eval.report.run import Run
 from eval.report.tradeoff import shown_arms
-from eval.report.words import BASELINE, compared_arms
-from lightning_modules.run.rows import read_rows
+from eval.report.words import compared_arms
+from lightning_modules.run.formats.rows import read_rows
+from lightning_modules.run.names import BASELINE
 
 EXAMINED = 1000  # images compared pixel by pixel; more would make a large run's page slow to write
 SHOWN = 6  # images in each half of the grid

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.run import load_run
 from lightning_modules.run.names import REPORT
-from sdvar.atomic import write_atomically
+from sdvar.system.atomic import write_atomically
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where no home folder can keep its fonts
 

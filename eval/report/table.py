@@ -8,7 +8,6 @@ from eval.metrics.metric import Metric
 from eval.metrics.registry import METRICS, metrics_that_need
 from eval.report.run import Run, of_network
 from eval.report.words import (
-    BASELINE,
     DASH,
     FAR,
     further_networks,
@@ -23,6 +22,7 @@ from eval.report.words import (
     warned,
     which,
 )
+from lightning_modules.run.names import BASELINE
 
 HEADLINES = ("is", "fid")  # beside what decoding took, in the first table; all other metrics are in the second
 

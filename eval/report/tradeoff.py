@@ -12,7 +12,6 @@ from matplotlib.transforms import Bbox
 from eval.report.plots import INK, LINE, MARKERS, MUTED, PAPER, lay_out, new_figure, to_svg
 from eval.report.run import Run
 from eval.report.words import (
-    BASELINE,
     COLUMNS,
     FAR,
     SPEED,
@@ -24,6 +23,7 @@ from eval.report.words import (
     shown,
     too_few_images,
 )
+from lightning_modules.run.names import BASELINE
 
 NAMED = 8  # with more points than this they are numbered instead of named
 Points = Mapping[str, tuple[float, float]]  # speed and distance by arm

@@ -8,7 +8,6 @@ from pathlib import PurePath
 from eval.report.run import Run
 from eval.report.tradeoff import frontier, points
 from eval.report.words import (
-    BASELINE,
     COLUMNS,
     DASH,
     DIFFERENCE,
@@ -27,6 +26,7 @@ from eval.report.words import (
     signed,
     too_few_images,
 )
+from lightning_modules.run.names import BASELINE
 
 GAIN = 1.02  # times the baseline's speed, from which an arm is called faster at the page's head
 LINES = 5  # arms that have a sentence of their own; the table lists all

@@ -6,9 +6,9 @@ from eval.estimates.simulated import Simulated
 from eval.metrics.metric import Column, Metric
 from eval.metrics.registry import columns
 from eval.report.run import Run
-from lightning_modules.strategies import import_path
+from lightning_modules.arms.strategies import import_path
+from lightning_modules.run.names import BASELINE
 
-BASELINE = "baseline"
 INCEPTION = "inception-v3-compat"
 WIDTHS = {"fashion-mnist-128": 128, INCEPTION: 2048}  # features of which the Fréchet distance is taken
 ENOUGH = 10  # images per feature, for a claim about distances whose intervals do not decide it

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.data.fashion_mnist import DEFAULT_ROOT, FashionMNIST, load_fashion_mnist, to_rgb
-from sdvar.atomic import replacing
 from sdvar.checkpoints import load_tokenizer
+from sdvar.system.atomic import replacing
 
 log = logging.getLogger(__name__)
 

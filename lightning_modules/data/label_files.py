@@ -17,7 +17,7 @@ import pyarrow.parquet
 from lightning_modules.columns import MANIFEST_COLUMNS, ROW_DIGEST
 from lightning_modules.data.class_names import SHARED, WNID, imagenet_label, imagenet_wnids, plain, short
 from lightning_modules.data.label_ranges import RANGE, check_count, parse_ranges
-from sdvar.command_line import did_you_mean
+from sdvar.system.command_line import did_you_mean
 
 TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")  # other files are text
 COLUMNS = ("label", "seed", "index")

@@ -9,11 +9,11 @@ from typing import Any
 
 from safetensors.torch import save
 
-from sdvar.atomic import write_atomically
 from sdvar.checkpoints import DERIVED
-from sdvar.checkpoints.files import GUIDANCE, HEADS
+from sdvar.checkpoints.reading.files import GUIDANCE, HEADS
 from sdvar.guidance import plain
 from sdvar.models.transformer import VAR
+from sdvar.system.atomic import write_atomically
 
 WEIGHTS, CARD = "draft.safetensors", "draft.json"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightning_modules.distilling.options import PROG, parse
-from lightning_modules.launcher import let_the_first_speak
-from lightning_modules.quiet import quieten_libraries
-from sdvar.command_line import stop
+from lightning_modules.processes.launcher import let_the_first_speak
+from lightning_modules.processes.quiet import quieten_libraries
+from sdvar.system.command_line import stop
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> None:
         options = parse(arguments)
 
         from lightning_modules.distilling.job import Job  # takes seconds
-        from lightning_modules.stopping import end_with_parent
+        from lightning_modules.processes.stopping import end_with_parent
 
         end_with_parent()
         quieten_libraries()

@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lightning_modules.distilling.divergence import divergence
-from lightning_modules.distilling.images import Images, held_out_images
 from lightning_modules.distilling.role import TAIL, Role
-from lightning_modules.distilling.teacher import Lesson, Teacher, guided_logits
+from lightning_modules.distilling.teaching.images import Images, held_out_images
+from lightning_modules.distilling.teaching.teacher import Lesson, Teacher, guided_logits
 from lightning_modules.distilling.tokens.stored import StoredImages
 from lightning_modules.training.optimizers import each_step, warmup_then_cosine
 from sdvar import noise

@@ -16,28 +16,28 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import sdvar
-from lightning_modules.devices import accelerator_of, count
-from lightning_modules.distilling.batches import Batches
 from lightning_modules.distilling.card import WEIGHTS, write_draft
 from lightning_modules.distilling.distiller import Distiller, Schedule
 from lightning_modules.distilling.expected import Worth
-from lightning_modules.distilling.images import Images, held_out
 from lightning_modules.distilling.options import INSIDE, SAVINGS, lasting, shape_of
 from lightning_modules.distilling.progress import Progress
 from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.shared_options import teacher_files
 from lightning_modules.distilling.student import make_student
-from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.teaching.batches import Batches
+from lightning_modules.distilling.teaching.images import Images, held_out
+from lightning_modules.distilling.teaching.teacher import Teacher
 from lightning_modules.distilling.tokens.stored import StoredImages, Wanted, read_stored
-from lightning_modules.launcher import cluster_environment
+from lightning_modules.processes.devices import accelerator_of, count
+from lightning_modules.processes.launcher import cluster_environment
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.place import check_writable
 from sdvar import checkpoints
-from sdvar.atomic import write_atomically
-from sdvar.checkpoints import unpickling
-from sdvar.command_line import check_folder
+from sdvar.checkpoints.reading import unpickling
 from sdvar.guidance import guidance_of, words
+from sdvar.system.atomic import write_atomically
+from sdvar.system.command_line import check_folder
 
 SETTINGS, CHECKPOINT = "settings.json", "last.ckpt"
 LOCKS = ".locks"  # another process of the same training may have made it already

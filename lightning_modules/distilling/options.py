@@ -9,12 +9,12 @@ from typing import Any, Literal
 from jsonargparse import Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt
 
-from lightning_modules.command_line import Above, ArgumentParser, Count, number
-from lightning_modules.devices import count
-from lightning_modules.distilling.images import MOST_SEEDS
 from lightning_modules.distilling.role import DRAFT, ROLES
 from lightning_modules.distilling.shared_options import add_machine, add_teacher, read
 from lightning_modules.distilling.student import Shape
+from lightning_modules.distilling.teaching.images import MOST_SEEDS
+from lightning_modules.options.command_line import Above, ArgumentParser, Count, number
+from lightning_modules.processes.devices import count
 
 OUTSIDE, INSIDE = "outside", "inside"
 PROG = "python -m lightning_modules distil"

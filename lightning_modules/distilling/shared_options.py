@@ -7,16 +7,16 @@ from typing import Literal
 
 from jsonargparse import ArgumentError, Namespace
 
-from lightning_modules.command_line import ArgumentParser, Nodes, Threads
-from lightning_modules.devices import count, read_devices
-from lightning_modules.launcher import check_launcher
-from lightning_modules.sampling_options import (
+from lightning_modules.options.command_line import ArgumentParser, Nodes, Threads
+from lightning_modules.options.sampling import (
     BUNDLED_SAMPLING,
     RELEASED_SAMPLING,
     add_sampling,
     complete_sampling,
     in_long_form,
 )
+from lightning_modules.processes.devices import count, read_devices
+from lightning_modules.processes.launcher import check_launcher
 from sdvar import checkpoints
 
 

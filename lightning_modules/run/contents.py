@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.data.label_ranges import IMAGES_LIMIT, parse_ranges
+from lightning_modules.run.formats.records import REPAIR, check_plain, expect, parse
+from lightning_modules.run.formats.rows import IMAGES_PER_FOLDER, image_file
 from lightning_modules.run.names import ARM_NAME, FILES, LOCKS, SETTINGS
-from lightning_modules.run.records import REPAIR, check_plain, expect, parse
-from lightning_modules.run.rows import IMAGES_PER_FOLDER, image_file
-from sdvar.atomic import unfinished_target
+from sdvar.system.atomic import unfinished_target
 
 MARKER = {"sdvar_run": 1}  # the first entry of settings.yaml: no other program's file has it
 TYPES = {"arms": dict, "labels": (list, dict), "seed": int, "batch_size": int, "precision": str, "device": str}

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.arm import OWN
 from lightning_modules.columns import PER_SCALE
 from lightning_modules.data.image_list import contradiction
 from lightning_modules.run.contents import batches_of, check_kinds, image_keys, indices_of, read_settings, why_no_run
 from lightning_modules.run.folder import RunFolder
-from lightning_modules.run.names import SETTINGS
-from lightning_modules.run.records import REPAIR, expect, read_record
-from lightning_modules.run.tables import image_file
+from lightning_modules.run.formats.records import REPAIR, expect, read_record
+from lightning_modules.run.formats.tables import image_file
+from lightning_modules.run.names import OWN, SETTINGS
 from sdvar.guidance import guidance_from, words
 
 log = logging.getLogger("sdvar.writer")
@@ -27,7 +26,7 @@ NUMBER = (int, float)
 
 @dataclass(frozen=True)
 class FinishedArm:
-    """An arm as settings.yaml describes it, see `lightning_modules.arm.Arm.describe`.
+    """An arm as settings.yaml describes it, see `lightning_modules.arms.arm.Arm.describe`.
 
     Attributes:
         name: of its folder.
@@ -74,7 +73,7 @@ class FinishedRun:
         class_prefix: seconds that the first process spent on the class prefixes of an arm's models, by arm, when
             it first decoded.
         seconds: what loading ("prepare") and decoding ("decode") took, all sessions together.
-        at_batch_one: whether speculation pays at batch size 1, see `eval.cli.batch_one`; None where it was not asked.
+        at_batch_one: whether speculation pays at batch size 1, see `eval.main_job.batch_one`; None where nobody asked.
     """
 
     folder: RunFolder

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_modules import plain_yaml
 from lightning_modules.columns import BATCH_COLUMNS, MANIFEST_COLUMNS
+from lightning_modules.options import plain_yaml
 from lightning_modules.run.contents import (
     MARKER,
     Contents,
@@ -25,14 +25,14 @@ from lightning_modules.run.contents import (
     survey,
     why_no_run,
 )
+from lightning_modules.run.formats.packed_tokens import most_bytes, pack, unpack
+from lightning_modules.run.formats.png import DAMAGED, REPLACED, WHOLE, condition
+from lightning_modules.run.formats.tables import Table
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, OF_IMAGES, SETTINGS
-from lightning_modules.run.packed_tokens import most_bytes, pack, unpack
 from lightning_modules.run.place import check_writable
-from lightning_modules.run.png import DAMAGED, REPLACED, WHOLE, condition
-from lightning_modules.run.tables import Table
-from sdvar.atomic import unfinished_target, write_atomically
-from sdvar.command_line import check_folder
+from sdvar.system.atomic import unfinished_target, write_atomically
+from sdvar.system.command_line import check_folder
 
 if TYPE_CHECKING:
     from lightning_modules.run.growth import Growth

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sdvar.atomic import write_atomically
+from sdvar.system.atomic import write_atomically
 
 PATIENCE = 2.0  # seconds; a run that is refused looks for a moment at the locks that ours is about to take
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.arm import BASELINE
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.names import BASELINE
 
 
 @dataclass(frozen=True)

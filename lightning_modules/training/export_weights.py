@@ -10,10 +10,10 @@ from jsonargparse import auto_cli
 from PIL import Image
 from safetensors.torch import save
 
-from lightning_modules.command_line import ArgumentParser
 from lightning_modules.data.fashion_mnist import CLASS_NAMES, DEFAULT_ROOT, load_fashion_mnist
-from sdvar.atomic import write_atomically
-from sdvar.interrupts import well_behaved
+from lightning_modules.options.command_line import ArgumentParser
+from sdvar.system.atomic import write_atomically
+from sdvar.system.interrupts import well_behaved
 
 PROG = "python -m lightning_modules.training.export_weights"
 DESCRIPTION = """Write what training made in the form in which it ships: weights as safetensors, the test images as

@@ -7,10 +7,10 @@ converts files.
 """
 
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import digest, sha256
 from sdvar.checkpoints.filling import DERIVED
-from sdvar.checkpoints.hub import RELEASED, local_file
 from sdvar.checkpoints.loading import BUNDLED, bundled_files, load_pair, load_tokenizer, load_var
+from sdvar.checkpoints.reading.files import digest, sha256
+from sdvar.checkpoints.reading.hub import RELEASED, local_file
 
 __all__ = [
     "BUNDLED",

@@ -14,9 +14,9 @@ from pathlib import Path
 from sdvar.checkpoints.converting import convert
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.inspecting import COLUMNS, inspect
-from sdvar.command_line import ArgumentParser, count, needs
-from sdvar.dtypes import DTYPES
-from sdvar.interrupts import well_behaved
+from sdvar.models.dtypes import DTYPES
+from sdvar.system.command_line import ArgumentParser, count, needs
+from sdvar.system.interrupts import well_behaved
 
 try:
     from rich.console import Console

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.state_dicts import HOW_TO_USE, REQUIRED, TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
+from sdvar.checkpoints.reading.state_dicts import HOW_TO_USE, REQUIRED, TOKENIZER_KIND, UNKNOWN_KIND, VAR_KIND, kind_of
 from sdvar.pyramid import ScalePyramid
 
 KNOWN_PYRAMIDS = {680: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 2240: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)}

@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sdvar.atomic import replacing
-from sdvar.checkpoints.choosing import under
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import GUIDANCE, HEADS, SUMS, listed, read, stated_heads
 from sdvar.checkpoints.filling import derived
 from sdvar.checkpoints.inspecting import placeholder_pyramid
 from sdvar.checkpoints.loading import load_tokenizer, load_var
-from sdvar.checkpoints.sources import Source, chosen_path, name_of
-from sdvar.checkpoints.state_dicts import UNKNOWN_KIND, VAR_KIND, state_dicts
+from sdvar.checkpoints.reading.choosing import under
+from sdvar.checkpoints.reading.files import GUIDANCE, HEADS, SUMS, listed, read, stated_heads
+from sdvar.checkpoints.reading.sources import Source, chosen_path, name_of
+from sdvar.checkpoints.reading.state_dicts import UNKNOWN_KIND, VAR_KIND, state_dicts
 from sdvar.guidance import plain
+from sdvar.system.atomic import replacing
 
 
 def convert(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sdvar.checkpoints.configuration import Weights, tokenizer_arguments, var_arguments, var_pyramid
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.dtypes import DTYPES
+from sdvar.models.dtypes import DTYPES
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pyramid import ScalePyramid

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from sdvar.checkpoints.choosing import under
 from sdvar.checkpoints.configuration import (
     HOW_TO_GIVE_HEADS,
     Weights,
@@ -17,12 +16,13 @@ from sdvar.checkpoints.configuration import (
     var_pyramid,
 )
 from sdvar.checkpoints.errors import CheckpointError
-from sdvar.checkpoints.files import read, stated_guidance, stated_heads
 from sdvar.checkpoints.filling import derived, empty_tokenizer, empty_var
-from sdvar.checkpoints.folders import INDEX, index_of, shards_of
-from sdvar.checkpoints.hub import local_file
-from sdvar.checkpoints.sources import chosen_path, name_of
-from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, rest, state_dicts
+from sdvar.checkpoints.reading.choosing import under
+from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads
+from sdvar.checkpoints.reading.folders import INDEX, index_of, shards_of
+from sdvar.checkpoints.reading.hub import local_file
+from sdvar.checkpoints.reading.sources import chosen_path, name_of
+from sdvar.checkpoints.reading.state_dicts import TOKENIZER_KIND, VAR_KIND, kind_of, rest, state_dicts
 from sdvar.guidance import words
 from sdvar.pyramid import ScalePyramid
 

@@ -11,16 +11,16 @@ from typing import Generic, Literal
 import torch
 
 from sdvar.arguments import check_device
-from sdvar.checkpoints.choosing import choose
 from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_pyramid, heads_are_guessed
 from sdvar.checkpoints.errors import CheckpointError, named
-from sdvar.checkpoints.files import read, stated_guidance, stated_heads
 from sdvar.checkpoints.filling import Model, check_values, empty_tokenizer, empty_var, fill
-from sdvar.checkpoints.hub import BUNDLED
-from sdvar.checkpoints.sources import Source, chosen_path, name_of
-from sdvar.checkpoints.state_dicts import TOKENIZER_KIND, VAR_KIND
+from sdvar.checkpoints.reading.choosing import choose
+from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads
+from sdvar.checkpoints.reading.hub import BUNDLED
+from sdvar.checkpoints.reading.sources import Source, chosen_path, name_of
+from sdvar.checkpoints.reading.state_dicts import TOKENIZER_KIND, VAR_KIND
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target
-from sdvar.dtypes import as_dtype
+from sdvar.models.dtypes import as_dtype
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair, check_target

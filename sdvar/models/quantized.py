@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdvar.command_line import needs
 from sdvar.models.layers.linear import product
+from sdvar.system.command_line import needs
 
 log = logging.getLogger("sdvar.quantized")
 

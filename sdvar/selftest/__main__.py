@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import torch
 
 import sdvar
-from sdvar.command_line import ArgumentParser, count, needs, stop, threads
 from sdvar.drafts import PREFIX
-from sdvar.dtypes import AUTO, DTYPES
-from sdvar.interrupts import well_behaved
+from sdvar.models.dtypes import AUTO, DTYPES
 from sdvar.selftest import CheckResult, SDVARParallelV1Tester
+from sdvar.system.command_line import ArgumentParser, count, needs, stop, threads
+from sdvar.system.interrupts import well_behaved
 
 try:
     from rich.console import Console

@@ -13,7 +13,7 @@ from sdvar.pair import ModelPair
 from sdvar.prototype import SDVAR
 from sdvar.selftest import decoding_checks, model_checks
 from sdvar.selftest.result import CheckResult
-from sdvar.steps import log
+from sdvar.system.steps import log
 
 
 def _method(check: Callable[[ModelPair, int, int], CheckResult]) -> Callable[..., CheckResult]:

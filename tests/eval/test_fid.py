@@ -151,7 +151,7 @@ def test_a_start_that_fails_leaves_the_folder_free(quick_job, tmp_path, monkeypa
     def fails(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("eval.cli.job.start_session", fails)
+    monkeypatch.setattr("eval.main_job.job.start_session", fails)
     out = tmp_path / "run"
     with pytest.raises(SystemExit):
         fid.main(

@@ -10,7 +10,7 @@ import sdvar
 from eval import fid, plan
 from eval.cli.options import parse as parse_fid
 from eval.planning.result import tokens_line, verdict
-from lightning_modules.arm import build_arms
+from lightning_modules.arms.arm import build_arms
 from sdvar.planning.candidates import Candidate
 from sdvar.planning.comparison import Timed
 

@@ -17,8 +17,8 @@ import sdvar
 from eval import fid, measure, sweep
 from eval.metrics.schema import metrics_schema
 from lightning_modules import predictor as predicting
-from lightning_modules.arm import build_arms
-from lightning_modules.run.tables import image_file
+from lightning_modules.arms.arm import build_arms
+from lightning_modules.run.formats.tables import image_file
 from tests.conftest import PATCH_NUMS
 from tests.eval.metrics.json_schema import violations
 

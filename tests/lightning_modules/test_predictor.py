@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 
 import sdvar
 from lightning_modules import predictor as module
-from lightning_modules.arm import Arm
+from lightning_modules.arms.arm import Arm
 from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
 from lightning_modules.predictor import SDVARPredictor

@@ -9,8 +9,8 @@ from lightning_modules.columns import BATCH_COLUMNS, PART_SECONDS, PER_IMAGE, PE
 from lightning_modules.data.image_list import RESEED_OFFSET, shuffled
 from lightning_modules.run.contents import MARKER
 from lightning_modules.run.folder import RunFolder
-from lightning_modules.run.png import write_png
-from lightning_modules.run.rows import image_file
+from lightning_modules.run.formats.png import write_png
+from lightning_modules.run.formats.rows import image_file
 
 IMAGES = 4
 

@@ -14,9 +14,9 @@ import yaml
 from eval import fid
 from lightning_modules.columns import MANIFEST_COLUMNS, PART_SECONDS, PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.formats.rows import image_file
+from lightning_modules.run.formats.tables import Table
 from lightning_modules.run.plan import RunPlan
-from lightning_modules.run.rows import image_file
-from lightning_modules.run.tables import Table
 
 ARM = {"class_path": "sdvar.Baseline", "text": "baseline"}
 SETTINGS = {

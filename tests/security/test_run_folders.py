@@ -10,8 +10,8 @@ from eval import measure
 from eval.metrics.images.formats import open_images
 from lightning_modules.run.finished import read_run
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.formats.rows import read_rows
 from lightning_modules.run.lock import RunLock
-from lightning_modules.run.rows import read_rows
 from tests.eval.metrics.images.test_untrusted_files import Payload
 from tests.security.finished import write_run
 

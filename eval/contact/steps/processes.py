@@ -53,7 +53,7 @@ def config(out: str, accelerator: str, devices: int) -> dict[str, Any]:
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "default_root_dir": out,
-            "callbacks": [{"class_path": "lightning_modules.run.writer.ImageWriter", "init_args": {"out": out}}],
+            "callbacks": [{"class_path": "lightning_modules.writer.ImageWriter", "init_args": {"out": out}}],
         },
         "return_predictions": False,
     }

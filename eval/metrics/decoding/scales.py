@@ -22,7 +22,7 @@ def compute(tables: ArmTables) -> Result:
 
 
 def _rounds(tables: ArmTables) -> Values:
-    from lightning_modules.run.tables import sum_rounds
+    from lightning_modules.run.formats.tables import sum_rounds
 
     drafted, accepted = (
         sum_rounds(row[name] for row in tables.batches) for name in ("drafted_rounds", "accepted_rounds")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from eval.metrics.content import content
 from eval.metrics.images.formats import BUNDLED_FILE, find_format
-from sdvar.checkpoints.files import sha256
+from sdvar.checkpoints.reading.files import sha256
 
 log = logging.getLogger("sdvar.features")
 

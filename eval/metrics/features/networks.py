@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdvar.command_line import listed
+from sdvar.system.command_line import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +109,7 @@ def weights_digest(feature_extractor: str, feature_extractor_weights: Path | str
     Raises:
         ValueError: as `check_feature_extractor`, or the weights cannot be downloaded or read.
     """
-    from sdvar.checkpoints.files import sha256
+    from sdvar.checkpoints.reading.files import sha256
 
     path = check_feature_extractor(feature_extractor, feature_extractor_weights)
     if path is not None:
@@ -191,7 +191,7 @@ def _safe_copy(weights: Path) -> Iterator[Path]:
     """
     import torch
 
-    from sdvar.checkpoints.files import read
+    from sdvar.checkpoints.reading.files import read
 
     if weights == BUNDLED_WEIGHTS:
         yield weights
@@ -228,7 +228,7 @@ def register_bundled_extractor() -> None:
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
     from lightning_modules.training.feature_net import FEATURE_WIDTH, FeatureNet
-    from sdvar.checkpoints.files import read
+    from sdvar.checkpoints.reading.files import read
 
     class FashionMNISTExtractor(FeatureExtractorBase):
         """The bundled classifier: 128 features and 10 class scores of a 32 x 32 image."""

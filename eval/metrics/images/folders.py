@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lightning_modules.run.rows import image_file
+from lightning_modules.run.formats.rows import image_file
 
 # what Pillow decodes by itself; not PostScript and the like, whose files are programs or pages
 RASTERS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF", "PCX", "SGI", "QOI")

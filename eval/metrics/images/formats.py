@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from eval.metrics.images.folders import image_files, is_arm, suffixes
 from eval.metrics.images.sets import ArrayImages, FileImages, ResizedImages, TableImages, UniformImages
-from lightning_modules.run.rows import read_rows
-from sdvar.command_line import did_you_mean
+from lightning_modules.run.formats.rows import read_rows
+from sdvar.system.command_line import did_you_mean
 
 BUNDLED = "bundled"  # by name: a run's config and report should not show the path of an installation
 BUNDLED_FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_test.parquet"

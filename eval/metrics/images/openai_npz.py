@@ -13,7 +13,7 @@ from eval.metrics.images.sets import FileImages, UniformImages
 from eval.metrics.progress import progress
 from lightning_modules.run.contents import run_around
 from lightning_modules.run.folder import RunFolder
-from sdvar.atomic import replacing
+from sdvar.system.atomic import replacing
 
 BATCH = 64  # images in memory at a time
 

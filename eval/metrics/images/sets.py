@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eval.metrics.images.folders import formats
-from lightning_modules.run.png import digest
+from lightning_modules.run.formats.png import digest
 
 if TYPE_CHECKING:
     from lightning_modules.run.folder import RunFolder

@@ -47,7 +47,7 @@ def load(weights: Path) -> tuple[str, nn.Module]:
     import torch
     from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-    from sdvar.checkpoints.files import read
+    from sdvar.checkpoints.reading.files import read
 
     tensors = read(weights)
     if FIRST not in tensors:

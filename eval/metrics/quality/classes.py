@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from eval.metrics.features.networks import INCEPTION, has_classes
 from eval.metrics.intervals import of_share
-from eval.metrics.metric import BASELINE, Column, Metric, Result
+from eval.metrics.metric import Column, Metric, Result
+from lightning_modules.run.names import BASELINE
 
 if TYPE_CHECKING:
     from torch import Tensor

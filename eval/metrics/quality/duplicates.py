@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eval.metrics.intervals import of_share
-from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result, Values
+from eval.metrics.metric import REFERENCE, Column, Metric, Result, Values
+from lightning_modules.run.names import BASELINE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from eval.metrics.features.networks import INCEPTION
 from eval.metrics.intervals import around
-from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result, Values
+from eval.metrics.metric import REFERENCE, Column, Metric, Result, Values
+from lightning_modules.run.names import BASELINE
 
 if TYPE_CHECKING:
     from eval.metrics.features.extraction import Features

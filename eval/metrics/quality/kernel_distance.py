@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eval.metrics.intervals import around, standard_error
-from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
+from eval.metrics.metric import REFERENCE, Column, Metric, Result
+from lightning_modules.run.names import BASELINE
 
 if TYPE_CHECKING:
     import numpy as np

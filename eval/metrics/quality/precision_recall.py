@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eval.metrics.intervals import of_share
-from eval.metrics.metric import BASELINE, REFERENCE, Column, Metric, Result
+from eval.metrics.metric import REFERENCE, Column, Metric, Result
+from lightning_modules.run.names import BASELINE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 
 import sdvar
 from lightning_modules.data.fashion_mnist import to_signed
-from lightning_modules.distilling.teacher import Lesson, Teacher
+from lightning_modules.distilling.teaching.teacher import Lesson, Teacher
 from lightning_modules.distilling.tokens.distributions import pack
 from sdvar.engine import tf32_allowed
 from sdvar.models.tokenizer import VQVAE

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from sdvar.atomic import replacing
+from sdvar.system.atomic import replacing
 
 KEY = b"sdvar_tokens"  # of an `Origin`, in the metadata of a file's schema
 SUFFIX = ".parquet"

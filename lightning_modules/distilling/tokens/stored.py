@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.arm import BASELINE
 from lightning_modules.distilling.tokens.distributions import Distributions
 from lightning_modules.distilling.tokens.shards import Origin, read_columns, read_origin, shards
+from lightning_modules.options.sampling import SAMPLING
 from lightning_modules.run.finished import FinishedRun, read_run
-from lightning_modules.sampling_options import SAMPLING
+from lightning_modules.run.names import BASELINE
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import yaml
 import sdvar
 from eval.cli.arms import default_arms
 from eval.cli.options import as_config, parse
-from lightning_modules.arm import build_arms
+from lightning_modules.arms.arm import build_arms
 from tests.paths import ROOT
 
 ARMS = ["baseline", "speculative", "tail", "handoff", "baseline_reseeded"]

@@ -5,7 +5,7 @@ import pytest
 import sdvar
 from eval.cli.grid import expand, refuse_twins
 from eval.sweep import parse
-from lightning_modules.arm import build_arms
+from lightning_modules.arms.arm import build_arms
 from tests.paths import ROOT
 
 CONFIGS = ROOT / "configs"

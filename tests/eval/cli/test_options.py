@@ -10,7 +10,7 @@ import yaml
 
 from eval import fid
 from eval.cli.options import parse
-from lightning_modules.arm import build_arm
+from lightning_modules.arms.arm import build_arm
 from sdvar import Spans, Speculative
 from tests.paths import ROOT
 

@@ -8,7 +8,7 @@ from eval.benchmarking import options as benchmark
 from eval.cli.options import as_config, parse
 from eval.planning import options as plan
 from lightning_modules.run.contents import MARKER
-from sdvar import dtypes
+from sdvar.models import dtypes
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from eval.benchmarking import measuring
 from eval.benchmarking.measuring import strategy_runner
 from eval.estimates import memory
 from eval.estimates.memory import check_batch, decode_bytes, free_bytes, largest_batch, naming_the_batch
-from lightning_modules.arm import Arm
-from sdvar.memory import is_out_of_memory
+from lightning_modules.arms.arm import Arm
 from sdvar.models.running.cuda_graphs import graph_bytes
+from sdvar.system.memory import is_out_of_memory
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import moved
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 import sdvar
 from lightning_modules.distilling.command import main as distil
 from lightning_modules.distilling.distiller import Distiller
-from lightning_modules.distilling.images import HELD_OUT
-from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.teaching.images import HELD_OUT
+from lightning_modules.distilling.teaching.teacher import Teacher
 from lightning_modules.distilling.tokens.shards import KEY, shards
 from lightning_modules.distilling.tokens.stored import Wanted, read_stored
 

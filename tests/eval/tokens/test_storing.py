@@ -18,8 +18,8 @@ from eval import tokens
 from eval.metrics.images.sets import center_crop, to_tensor
 from lightning_modules.data.fashion_mnist import to_signed
 from lightning_modules.distilling.command import main as distil
-from lightning_modules.distilling.images import Images
-from lightning_modules.distilling.teacher import Teacher
+from lightning_modules.distilling.teaching.images import Images
+from lightning_modules.distilling.teaching.teacher import Teacher
 from lightning_modules.distilling.tokens import makers
 from lightning_modules.distilling.tokens.shards import Origin, read_origin, shards, write_shard
 from lightning_modules.distilling.tokens.stored import Wanted, read_stored

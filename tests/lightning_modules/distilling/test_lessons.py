@@ -5,9 +5,9 @@ import torch
 
 import sdvar
 from lightning_modules.distilling.divergence import divergence
-from lightning_modules.distilling.images import HELD_OUT, Images, held_out, labels_of
 from lightning_modules.distilling.role import Role
-from lightning_modules.distilling.teacher import Teacher, guided_logits
+from lightning_modules.distilling.teaching.images import HELD_OUT, Images, held_out, labels_of
+from lightning_modules.distilling.teaching.teacher import Teacher, guided_logits
 from tests.random_pairs import random_pair
 
 SAMPLING = sdvar.Sampling(cfg=1.5, top_k=8, top_p=0.9, temperature=(1.2, 1.1, 1.0, 0.9))

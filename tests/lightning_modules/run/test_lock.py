@@ -82,7 +82,7 @@ def test_a_process_that_sees_another_folder_than_the_first_does_not_write(tmp_pa
 
 
 def test_a_process_ends_with_its_launcher():
-    child = "from lightning_modules.stopping import end_with_parent; import time; end_with_parent(); "
+    child = "from lightning_modules.processes.stopping import end_with_parent; import time; end_with_parent(); "
     child += "print('up', flush=True); time.sleep(60)"
     parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
     parent += "print(p.pid, flush=True); time.sleep(60)"

@@ -18,7 +18,7 @@ from lightning_modules.training.export_weights import weights
 from lightning_modules.training.feature_net import flip_and_shift
 from lightning_modules.training.optimizers import muon_and_adamw, trapezoid
 from sdvar.checkpoints import load_tokenizer, load_var
-from sdvar.checkpoints.unpickling import harmless
+from sdvar.checkpoints.reading.unpickling import harmless
 
 PATCH_NUMS = (1, 2)
 CODES, CHANNELS, BATCH = 16, 8, 8

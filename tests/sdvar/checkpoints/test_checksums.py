@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import sdvar
-from sdvar.checkpoints import files, loading
+from sdvar.checkpoints import loading
+from sdvar.checkpoints.reading import files
 from tests.sdvar.checkpoints.bad_files import SMALL, VAR, VAR_PTH, VAR_SAFE, one_error, written
 
 

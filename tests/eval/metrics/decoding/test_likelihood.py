@@ -121,7 +121,7 @@ def test_a_run_makes_nothing_be_downloaded_and_a_pickle_is_not_run(copied_run, t
     file = copied_run / "settings.yaml"
     settings = yaml.safe_load(file.read_text())
     del settings["weights"]
-    monkeypatch.setattr("sdvar.checkpoints.hub.local_file", lambda *a: pytest.fail("looked for on the hub"))
+    monkeypatch.setattr("sdvar.checkpoints.reading.hub.local_file", lambda *a: pytest.fail("looked for on the hub"))
     for named, reason in (
         ("hf://owner/repo/file.pth", "not a file here"),
         ("d16", "not a file here"),

@@ -9,7 +9,7 @@ from eval.metrics.images.sets import ImagePairs
 from eval.metrics.pairing import pixels
 from lightning_modules.columns import MANIFEST_COLUMNS, PER_IMAGE
 from lightning_modules.run.folder import RunFolder
-from lightning_modules.run.tables import image_file
+from lightning_modules.run.formats.tables import image_file
 
 COUNT = 23
 

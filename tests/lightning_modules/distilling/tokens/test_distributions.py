@@ -6,7 +6,7 @@ import torch
 
 import sdvar
 from lightning_modules.distilling.divergence import divergence
-from lightning_modules.distilling.teacher import Teacher, guided_logits
+from lightning_modules.distilling.teaching.teacher import Teacher, guided_logits
 from lightning_modules.distilling.tokens.distributions import Distributions, pack, unpack
 from lightning_modules.distilling.tokens.shards import DISTRIBUTIONS, Origin, write_shard
 from tests.random_pairs import random_pair

@@ -1,0 +1,1 @@
+"""The main job of `eval/fid.py`: prepared, decoded, measured."""

@@ -1,0 +1,1 @@
+"""The arms of a run: typed strategies from text and configs, and back."""

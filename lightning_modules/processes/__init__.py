@@ -1,0 +1,1 @@
+"""The processes of a run: devices, launchers, signals, and what libraries print."""

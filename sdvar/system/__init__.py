@@ -1,0 +1,1 @@
+"""The program around the models: command lines, signals, log lines, memory, files."""

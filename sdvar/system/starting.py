@@ -1,0 +1,70 @@
+"""While a command imports its libraries: Ctrl-C is one line and status 130, as ever after; a missing one is one line.
+
+`sdvar.system.interrupts.well_behaved` takes over once they are there. A program that imports this package keeps its
+handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PACKAGES = ("sdvar", "eval", "lightning_modules", "examples")
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def command() -> str | None:
+    """The command of this project that this process runs, as a user calls it; None for any other program."""
+    script = Path(sys.argv[0] if getattr(sys, "argv", None) else "")
+    if str(script) == "-m":  # its package is imported before its file is known
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+        return f"python -m {module}" if module.partition(".")[0] == __name__.partition(".")[0] else None
+    try:
+        folder = script.absolute().parent
+    except FileNotFoundError:  # of the working directory, see `sdvar.system.working_directory`
+        return None
+    if script.name == "sdvar" and folder.name in ("bin", "Scripts"):
+        return "sdvar"
+    if folder.name not in PACKAGES or not (folder.parent / "sdvar" / "system" / Path(__file__).name).is_file():
+        return None
+    return f"python -m {folder.name}" if script.name == "__main__.py" else f"{folder.name}/{script.name}"
+
+
+def leave(number: int, frame: Any) -> None:
+    """The handler: no exception, which the libraries that are being imported would turn into their own."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.write(2, f"\n{command()}: interrupted while it started; give the command again\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook for errors: a package that `sdvar` alone does not install is named, in one line."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] in PACKAGES:
+        sys.__excepthook__(kind, error, trace)
+        return
+    from sdvar.system.command_line import needs
+
+    os.write(2, f"{command()}: error: {needs(error)}\n".encode())
+    os._exit(2)
+
+
+def usual() -> None:
+    """Puts Python's own handler and hook back, if `leave` and `name_missing` are in their places."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.excepthook is name_missing:
+        sys.excepthook = sys.__excepthook__
+
+
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    and command()
+):
+    signal.signal(signal.SIGINT, leave)
+    sys.excepthook = name_missing
