@@ -100,7 +100,7 @@ def make(options: Namespace) -> None:
     from lightning_modules.processes.quiet import quieten_libraries
     from lightning_modules.processes.stopping import StopOnSignal, end_with_parent
     from lightning_modules.run.lock import RunLock
-    from lightning_modules.run.place import check_writable
+    from lightning_modules.run.room import check_writable
 
     end_with_parent()
     quieten_libraries()

@@ -25,8 +25,9 @@ from lightning_modules.run.formats.png import write_png
 from lightning_modules.run.formats.tables import batch_row, manifest_rows
 from lightning_modules.run.growth import Growth, growth_of
 from lightning_modules.run.plan import RunPlan
+from lightning_modules.run.repairs import drop_others, verify
 from lightning_modules.run.room import check_room
-from lightning_modules.run.write_pool import WritePool, default_workers
+from lightning_modules.write_pool import WritePool, default_workers
 from sdvar.system import steps
 
 log = logging.getLogger("sdvar.writer")
@@ -99,9 +100,9 @@ class ImageWriter(BasePredictionWriter):
             if growth := self._growth:
                 print(f"out: {self.folder.path} grows from {growth.before:,} to {growth.after:,} images per arm")
             for arm in predictor.arms:
-                self.folder.drop_others(arm.name, _images(data, arm.reseed))
+                drop_others(self.folder, arm.name, _images(data, arm.reseed))
             steps.log.info("checking the images that are there")
-            self.folder.verify(arms)
+            verify(self.folder, arms)
             absent = sum(data.images - len(self.folder.manifest(arm).read()) for arm in arms)
             if there := data.images * len(arms) - absent:
                 print(

@@ -18,7 +18,7 @@ from lightning_modules.options.command_line import ArgumentParser, Threads, numb
 from lightning_modules.options.sampling import BUNDLED_SAMPLING, RELEASED_SAMPLING, complete_sampling, in_long_form
 from lightning_modules.options.sampling import add_sampling as add_sampling
 from lightning_modules.pair_source import PRECISIONS
-from lightning_modules.run.write_pool import default_threads
+from lightning_modules.write_pool import default_threads
 from sdvar import Engine
 from sdvar.drafts import of_target
 from sdvar.engine import TOKENIZER_DTYPES

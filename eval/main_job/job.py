@@ -29,8 +29,9 @@ from lightning_modules.processes.launcher import cluster_environment
 from lightning_modules.processes.quiet import quieten_libraries
 from lightning_modules.processes.stopping import StopOnSignal
 from lightning_modules.run.environment import describe_environment, describe_numerics
-from lightning_modules.run.finished import earlier_at_batch_one, other_arms, start_session, unfinished
 from lightning_modules.run.folder import RunFolder
+from lightning_modules.run.missing import other_arms, unfinished
+from lightning_modules.run.sessions import earlier_at_batch_one, start_session
 from lightning_modules.writer import ImageWriter
 from sdvar.drafts import of_target
 from sdvar.engine import tf32_allowed

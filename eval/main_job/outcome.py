@@ -14,7 +14,8 @@ from eval.metrics.decoding.target import Target
 from eval.metrics.measurement import Measurement
 from eval.metrics.measuring import measure_run
 from eval.report.page import write_report
-from lightning_modules.run.finished import end_session, read_run
+from lightning_modules.run.finished import read_run
+from lightning_modules.run.sessions import end_session
 from sdvar.system import steps
 
 

@@ -26,6 +26,7 @@ from lightning_modules.run.contents import read_settings
 from lightning_modules.run.environment import PACKAGES
 from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.names import FILES, MEASURED, METRICS, REPORT
+from lightning_modules.run.repairs import is_whole
 from sdvar.checkpoints import sha256
 from sdvar.drafts import of_target
 
@@ -49,7 +50,7 @@ def earlier_outcome(options: Namespace) -> tuple[dict[str, Any], Path] | None:
         return None
     try:
         with folder.lock.held():
-            if kept.read_text() != _digest(options, folder) or not folder.is_whole():
+            if kept.read_text() != _digest(options, folder) or not is_whole(folder):
                 return None
             metrics = json.loads((folder.path / METRICS).read_text(encoding="utf-8"))
             images = sum(len(folder.manifest(arm).read()) for arm in folder.arms())

@@ -32,7 +32,7 @@ from lightning_modules.processes.devices import accelerator_of, count
 from lightning_modules.processes.launcher import cluster_environment
 from lightning_modules.run.environment import describe_environment
 from lightning_modules.run.lock import RunLock
-from lightning_modules.run.place import check_writable
+from lightning_modules.run.room import check_writable
 from sdvar import checkpoints
 from sdvar.checkpoints.reading import unpickling
 from sdvar.guidance import guidance_of, words

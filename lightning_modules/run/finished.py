@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_modules.columns import PER_SCALE
 from lightning_modules.data.image_list import contradiction
-from lightning_modules.run.contents import batches_of, check_kinds, image_keys, indices_of, read_settings, why_no_run
+from lightning_modules.run.contents import check_kinds, indices_of, read_settings, why_no_run
 from lightning_modules.run.folder import RunFolder
-from lightning_modules.run.formats.records import REPAIR, expect, read_record
-from lightning_modules.run.formats.tables import image_file
-from lightning_modules.run.names import OWN, SETTINGS
+from lightning_modules.run.formats.records import REPAIR, expect
+from lightning_modules.run.missing import config_of, missing
+from lightning_modules.run.names import SETTINGS
+from lightning_modules.run.sessions import measured_at_batch_one, read_sessions
 from sdvar.guidance import guidance_from, words
-
-log = logging.getLogger("sdvar.writer")
-DECODING = "decoding.json"  # the machines that decoded, and how long it took
-NAMED = 3  # missing files that an error names
-NUMBER = (int, float)
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def read_run(out: Path | str) -> FinishedRun:
             f"out: {folder.path} is incomplete: {'; '.join(lacking)}; run the command that began it again, it decodes "
             "what is missing"
         )
-    sessions = _sessions(folder)
+    sessions = read_sessions(folder)
     file = folder.path / SETTINGS
     expect(file, settings, patch_nums=list, num_classes=int, engine=dict, pair=(str, dict, type(None)))
     expect(file, settings, sampling=dict, weights=(dict, type(None)))
@@ -146,7 +140,7 @@ def read_run(out: Path | str) -> FinishedRun:
             for phase in ("prepare", "decode")
         },
         class_prefix={name: taken for session in sessions[::-1] for name, taken in session["class_prefix"].items()},
-        at_batch_one=_at_batch_one(sessions),
+        at_batch_one=measured_at_batch_one(sessions),
     )
 
 
@@ -184,12 +178,8 @@ def _arm(file: Path, name: str, described: Mapping[str, Any]) -> FinishedArm:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return FinishedArm(
-        name, config=_config(described), guidance_inside=inside, warnings=tuple(map(str, warnings)), **shown
+        name, config=config_of(described), guidance_inside=inside, warnings=tuple(map(str, warnings)), **shown
     )
-
-
-def _config(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: described[key] for key in ("class_path", "init_args", *OWN) if key in described}
 
 
 def _bare_environment(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,136 +187,3 @@ def _bare_environment(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]
     expect(f"{file}: engine", settings["engine"], threads=int)
     weights = {"weights_sha256": settings["weights"]} if "weights" in settings else {}
     return {"device": settings["device"], "threads": settings["engine"]["threads"], **weights}
-
-
-def missing(folder: RunFolder, settings: Mapping[str, Any], arms: Iterable[str]) -> list[str]:
-    """What some arms of a run lack, in words, one entry per arm; empty where all are complete.
-
-    Args:
-        folder: of the run.
-        settings: what its settings.yaml holds.
-        arms: names.
-    """
-    indices, keys, lacking = indices_of(settings), image_keys(settings), []
-    for arm in arms:
-        where = folder.path / arm
-        if any(where.glob("*.rank*.csv")):
-            lacking.append(f"{arm} has tables that were not merged (the run is going on, or was interrupted)")
-            continue
-        files = {int(row["index"]): row["file"] for row in folder.manifest(arm).read(keys)}
-        absent = [files.get(i) or image_file(i) for i in indices if not (i in files and (where / files[i]).is_file())]
-        all_batches = range(batches_of(settings))
-        batches = {int(row["batch"]) for row in folder.batches(arm).read(all_batches)}
-        timed = len(all_batches) - len(batches)
-        if absent:
-            names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
-            lacking.append(f"{arm} lacks {len(absent)} of {len(indices)} images ({names})")
-        elif timed:
-            lacking.append(f"{arm}/batches.csv lacks {timed} batches")
-    return lacking
-
-
-def unfinished(folder: RunFolder) -> bool:
-    """Whether an arm of an open run still lacks images."""
-    settings = read_settings(folder.path) or {}
-    return bool(missing(folder, settings, settings["arms"]))
-
-
-def other_arms(folder: RunFolder, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Configs of the arms that a folder has beside those of a run that adds to it: its report shows them too.
-
-    Raises:
-        ValueError: one of them is incomplete, and would stay so.
-    """
-    names = set(names)
-    others = {name: _config(described) for name, described in folder.arms().items() if name not in names}
-    lacking = missing(folder, read_settings(folder.path) or {}, others) if others else []
-    if lacking:
-        raise ValueError(
-            f"out: {folder.path} holds points that the grid no longer has, and not all of their images: "
-            f"{'; '.join(lacking)}; put them back into the grid, or remove their folders to give them up"
-        )
-    return others
-
-
-def earlier_at_batch_one(folder: RunFolder) -> dict[str, Any] | None:
-    """What an earlier session of a run measured at batch size 1, see `FinishedRun`; None if none did."""
-    return _at_batch_one(_sessions_so_far(folder))
-
-
-def _at_batch_one(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    return next((session["at_batch_one"] for session in sessions if session["at_batch_one"]), None)
-
-
-def start_session(
-    folder: RunFolder,
-    environment: Mapping[str, Any],
-    prepare: float,
-    overwrite: bool,
-    at_batch_one: Mapping[str, Any] | None = None,
-) -> None:
-    """Records who decodes, before decoding; nothing if all images exist already.
-
-    Args:
-        folder: of the run, open.
-        environment: of this machine.
-        prepare: seconds that loading took.
-        overwrite: the run starts afresh.
-        at_batch_one: see `FinishedRun`.
-    """
-    if not unfinished(folder):
-        return
-    sessions = [] if overwrite else _sessions_so_far(folder)
-    session = {"environment": dict(environment), "prepare": prepare, "decode": None}
-    if at_batch_one:
-        session["at_batch_one"] = dict(at_batch_one)
-    sessions = [*sessions, session]
-    folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
-
-
-def end_session(folder: RunFolder, decode: float, class_prefix: Mapping[str, float]) -> None:
-    """Records how many seconds decoding took, and each arm's class prefixes, if this process began a session."""
-    sessions = _sessions(folder)
-    if sessions and sessions[-1]["decode"] is None:
-        sessions[-1] |= {"decode": decode, "class_prefix": dict(class_prefix)}
-        folder.write(DECODING, json.dumps({"sessions": sessions}, indent=2) + "\n")
-
-
-def _sessions_so_far(folder: RunFolder) -> list[dict[str, Any]]:
-    """The same for a run that goes on: it loses no more than times if the file is damaged."""
-    try:
-        return _sessions(folder)
-    except ValueError as error:
-        log.warning("%s; the times of earlier sessions are given up", str(error).removesuffix(f"; {REPAIR}"))
-        folder.write(DECODING, json.dumps({"sessions": []}) + "\n")
-        return []
-
-
-def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
-    """Who decoded and how long, from decoding.json; none if there is no such file."""
-    try:
-        return _read_sessions(folder.path / DECODING)
-    except ValueError as error:
-        raise ValueError(f"{error}; {REPAIR}") from None
-
-
-def _read_sessions(file: Path) -> list[dict[str, Any]]:
-    record = {"sessions": []} | read_record(file)
-    expect(file, record, sessions=list)
-    for session in record["sessions"]:
-        if not isinstance(session, dict):
-            raise ValueError(f"{file}: sessions: expected mappings, got {session!r:.60}")
-        session.setdefault("decode", None)  # interrupted
-        session.setdefault("class_prefix", {})
-        session.setdefault("at_batch_one", None)
-        expect(file, session, environment=dict, prepare=NUMBER, decode=(*NUMBER, type(None)), class_prefix=dict)
-        for taken in session["class_prefix"].values():
-            expect(f"{file}: class_prefix", {"seconds": taken}, seconds=NUMBER)
-        expect(f"{file}: environment", session["environment"], device=str, threads=int)
-        expect(file, session, at_batch_one=(dict, type(None)))
-        if session["at_batch_one"] is not None:
-            expect(
-                f"{file}: at_batch_one", session["at_batch_one"], batch_size=int, arm=str, pays=bool, strategy=str,
-                reason=str, speed=(*NUMBER, type(None)), speed_noise=(*NUMBER, type(None)),
-            )  # fmt: skip
-    return record["sessions"]

@@ -6,7 +6,6 @@ import logging
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +25,10 @@ from lightning_modules.run.contents import (
     why_no_run,
 )
 from lightning_modules.run.formats.packed_tokens import most_bytes, pack, unpack
-from lightning_modules.run.formats.png import DAMAGED, REPLACED, WHOLE, condition
 from lightning_modules.run.formats.tables import Table
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, OF_IMAGES, SETTINGS
-from lightning_modules.run.place import check_writable
+from lightning_modules.run.room import check_writable
 from sdvar.system.atomic import unfinished_target, write_atomically
 from sdvar.system.command_line import check_folder
 
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sdvar.writer")
 PATIENCE = 10.0  # seconds; a network file system may show a new file late
-READERS = 8  # threads that look at image files: on a network each takes its time
 
 
 class RunFolder:
@@ -194,6 +191,10 @@ class RunFolder:
         for table in map(self.batches, arms if stale else ()):
             table.replace(row for row in table.read() if int(row["batch"]) not in stale)
 
+    def check_places(self) -> None:
+        """Raises ValueError if something else is where the run has a file or a folder."""
+        self._survey(read_settings(self.path))
+
     def _survey(self, settings: Mapping | None) -> Contents:
         """What lies in the folder; ValueError if something else is where the run has a file or a folder."""
         found = survey(self.path, settings)
@@ -277,64 +278,6 @@ class RunFolder:
         """What the folder's arms were made with; those whose folder was removed have been given up."""
         arms = (read_settings(self.path) or {}).get("arms", {})
         return {name: made_with for name, made_with in arms.items() if (self.path / name).is_dir()}
-
-    def drop_others(self, arm: str, images: Mapping[int, tuple[int, int]]) -> None:
-        """Drops the rows of a manifest that are of other images than the run's, which are made again.
-
-        Args:
-            arm: whose manifest.
-            images: label and seed by index.
-        """
-        rows = self.manifest(arm).read()
-        kept = [row for row in rows if images.get(int(row["index"])) == (int(row["label"]), int(row["seed"]))]
-        if len(kept) < len(rows):
-            others = enumerated([row["index"] for row in rows if row not in kept])
-            log.warning(
-                "%s: rows have another label or seed than the run, and are made again: index %s",
-                self.manifest(arm).path,
-                others,
-            )
-            self.manifest(arm).replace(kept)
-
-    def verify(self, arms: Iterable[str]) -> None:
-        """Reads every image that a manifest lists; one process does this before the others look.
-
-        The rows of missing and of damaged images are dropped: they are made again.
-
-        Args:
-            arms: whose images.
-
-        Raises:
-            ValueError: files are not the images that the run wrote; nothing is changed then.
-        """
-        kept, replaced = {}, []
-        for arm in arms:
-            found = self._conditions(arm)
-            files = [(self.path / arm / row["file"], what) for row, what in found]
-            replaced += [file for file, what in files if what == REPLACED]
-            for file in (file for file, what in files if what == DAMAGED):
-                log.warning("%s is damaged and is made again", file)
-            if any(what != WHOLE for _, what in found):
-                kept[arm] = [row for row, what in found if what == WHOLE]
-        if replaced:
-            raise ValueError(
-                f"out: {self.path} holds images that the run did not write: {enumerated(replaced)}; remove them and "
-                "they are made again, or start afresh with --overwrite"
-            )
-        for arm, rows in kept.items():
-            self.manifest(arm).replace(rows)
-
-    def is_whole(self) -> bool:
-        """Whether every image that a manifest lists is there as it was written, and nothing else needs a hand."""
-        self._survey(read_settings(self.path))
-        return all(what == WHOLE for arm in self.arms() for _, what in self._conditions(arm))
-
-    def _conditions(self, arm: str) -> list[tuple[dict[str, str], str]]:
-        """The rows of an arm's manifest, each with the condition of its image."""
-        rows = self.manifest(arm).read()
-        files = [self.path / arm / row["file"] for row in rows]
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(zip(rows, pool.map(condition, files, [row["sha256"] for row in rows])))
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:

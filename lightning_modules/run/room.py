@@ -1,12 +1,20 @@
-"""Room on the disk for what a run has yet to write."""
+"""Whether a folder can be written, and whether its disk has room for what a run has yet to write."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 SMALLEST = 1 / 8  # of an image's pixels: photographs as PNG take a half or more, drawn shapes a third
 REST = 100_000  # bytes of a report, the smallest that there is
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ValueError if a folder, or the nearest one above it that exists, is none or cannot be written."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"out: {folder} cannot be written ({nearest} is not a folder or not writable)")
 
 
 def check_room(folder: Path, images: int, side: int) -> None:

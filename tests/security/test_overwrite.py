@@ -17,6 +17,7 @@ from lightning_modules.run.folder import RunFolder
 from lightning_modules.run.formats.rows import image_file
 from lightning_modules.run.formats.tables import Table
 from lightning_modules.run.plan import RunPlan
+from lightning_modules.run.repairs import verify
 
 ARM = {"class_path": "sdvar.Baseline", "text": "baseline"}
 SETTINGS = {
@@ -225,7 +226,7 @@ def test_a_row_names_the_file_that_the_run_wrote_for_it(file, tmp_path):
     folder = opened(tmp_path / "run")
     Table(tmp_path / "run" / "hot" / "manifest.csv", MANIFEST_COLUMNS).replace([ROW | {"index": 0, "file": file}])
     with pytest.raises(ValueError, match=r"but image 0 is 000/000000.png"):
-        folder.verify(["baseline", "hot"])
+        verify(folder, ["baseline", "hot"])
 
 
 def test_tokens_are_believed_if_they_are_those_that_were_written(tmp_path):

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from lightning_modules.run import write_pool
-from lightning_modules.run.write_pool import WAITING, WritePool, default_workers
+from lightning_modules import write_pool
+from lightning_modules.write_pool import WAITING, WritePool, default_workers
 
 PATIENCE = 10  # seconds after which a test gives up; none waits that long
 
