@@ -15,7 +15,7 @@ WIDTH, HEIGHT, COLUMNS, SHRUNK = 1040, 2240, 4, 0.4
 
 
 def main(run: Path, picture: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("docs/report_picture.py: error: no Chromium on the PATH (Debian: apt install chromium)")
     page = (run / "report.html").resolve().as_uri()

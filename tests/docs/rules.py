@@ -20,6 +20,7 @@ from lightning_modules import lightning_command
 from lightning_modules.distilling import options as distilling
 from tests.docs.documents import ROOT
 from tests.docs.workplace import DRAFT, TARGET, TOKENIZER
+from tests.eval.report.browser import CHROMIUM
 
 SHELL_LINES = (
     "source .venv/bin/activate",
@@ -71,10 +72,12 @@ NOT_RUN = {
     r"-m lightning_modules fit": "trains for minutes; tests/lightning_modules/test_commands.py trains one part",
     r"(lightning_modules|main) distil": "trains for minutes; tests/lightning_modules/distilling/ trains small ones",
     r"convert runs/tail/": "converts what such a training made; tests/sdvar/checkpoints/ converts others",
-    r"tokens(\.py)? --encode": "takes images of a user's own; tests/eval/test_tokens.py has some",
+    r"tokens(\.py)? --encode": "takes images of a user's own; tests/eval/tokens/ has some",
     r"-m lightning_modules.training.export_weights": "writes over the shipped files what such a training made",
     r"-m eval.metrics.features.bundled": "writes over a shipped file, which test_cache.py checks",
 }
+if CHROMIUM is None:
+    NOT_RUN[r"docs/report_picture\.py"] = "needs a Chromium on the PATH"
 
 
 def words_of(text: str) -> list[str]:
