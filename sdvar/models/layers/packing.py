@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sdvar.models.layers.changes import Sample
 from sdvar.models.protocol import NextScaleModel
 
 
 class Packed(nn.Module):
     """A layer that keeps such a copy, else oneDNN reorders the weights in every call.
 
-    The copy is made in the first call and again when torch counts a change of the weights; after any other, see
-    `refresh`.
+    The copy is made in the first call and again when the weights have changed: torch counts most changes, `Sample` sees
+    the others, and for those of a few numbers there is `refresh`.
     """
 
     weight: Tensor
-    _copy: tuple[tuple[int, int], Tensor] | None = None  # (address, version) of the weights, their copy
+    _copy: tuple[tuple[int, int], Sample, Tensor] | None = None  # address and version of the weights, ..., their copy
 
     @property
     def copies(self) -> bool:
@@ -29,10 +30,10 @@ class Packed(nn.Module):
         """The copy, made now if there is none of these weights."""
         weight = self.weight
         state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
-        if self._copy is None or self._copy[0] != state:
+        if self._copy is None or self._copy[0] != state or self._copy[1].changed():
             self._copy = None  # before a new one is made, so that two never exist side by side
-            self._copy = state, self._reordered()
-        return self._copy[1]
+            self._copy = state, Sample((weight,)), self._reordered()
+        return self._copy[2]
 
     @property
     def copy_bytes(self) -> int:
@@ -48,9 +49,10 @@ class Packed(nn.Module):
 
 
 def refresh(model: nn.Module) -> None:
-    """Drop the copies of a model's weights, and its class prefixes, after a change that torch does not count.
+    """Drop the copies of a model's weights, and its class prefixes, after a change that nothing sees.
 
-    Such changes are those under inference mode, through ``weight.data`` and through a NumPy view. All others are seen.
+    Such a change is of a few numbers, or on another device than a CPU, and of an inference tensor, through
+    ``weight.data`` or through a NumPy view. All others are seen.
     """
     for layer in model.modules():
         if isinstance(layer, Packed):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdvar.models.layers.changes import Sample
 from sdvar.models.protocol import Cache, Conditioning
 from sdvar.rows import to_device
 
@@ -58,6 +59,7 @@ class ClassPrefixes:
         self.model, self.most_bytes = model, most_bytes
         self.computed, self.seconds = 0, 0.0
         self._state: tuple = ()
+        self._sample = Sample(())
         self.clear()
 
     def __getstate__(self) -> dict:
@@ -101,9 +103,11 @@ class ClassPrefixes:
     def _capacity(self) -> int:
         """Classes that may be kept, of the weights as they are now."""
         state = _state(self.model)
-        if state != self._state:
+        if state != self._state or self._sample.changed():
             self.clear()
             self._state = state
+            if isinstance(self.model, nn.Module):
+                self._sample = Sample((*self.model.parameters(), *self.model.buffers()))
         if self._one is None:
             self._one = self._pass([0])
         return self.most_bytes // self._one.nbytes()
@@ -179,8 +183,7 @@ def _write(prefix: ClassPrefix, rows: Tensor, source: ClassPrefix) -> None:
 def _state(model: NextScaleModel) -> tuple:
     """Changes with the weights: address and version of each, but for changes that torch does not count.
 
-    Those are the changes under inference mode, through ``weight.data[...]`` and through a NumPy view. Every decode
-    asks, so it is written to be fast.
+    Those are what `Sample` is for. Every decode asks, so it is written to be fast.
     """
     marks: list[int] = []
     if isinstance(model, nn.Module):
