@@ -1,12 +1,15 @@
 """Shared by all tests: a pair of models small enough to decode in milliseconds."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes of pytest: also what it starts takes one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job, and what it starts inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch

@@ -61,10 +61,9 @@ def usual() -> None:
         sys.excepthook = sys.__excepthook__
 
 
-if (
-    threading.current_thread() is threading.main_thread()
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    and command()
-):
-    signal.signal(signal.SIGINT, leave)
+if threading.current_thread() is threading.main_thread() and command():
     sys.excepthook = name_missing
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # not where a shell ignores Ctrl-C, as under nohup
+        signal.signal(signal.SIGINT, leave)

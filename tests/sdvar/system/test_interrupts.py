@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -103,6 +104,19 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line_of_a_command_alone(scri
     else:
         assert result.returncode == 130
         assert result.stderr.strip() == f"{name}: interrupted while it started; give the command again"
+
+
+def test_where_ctrl_c_is_ignored_a_missing_package_is_one_line_all_the_same(monkeypatch):
+    """As under nohup, in the background."""
+    monkeypatch.setattr(sys, "argv", ["eval/fid.py"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        starting = runpy.run_path(str(ROOT / "sdvar" / "system" / "starting.py"))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert sys.excepthook is starting["name_missing"]
 
 
 def test_ctrl_c_that_a_library_turns_into_an_error_is_one_line(capsys):
