@@ -63,7 +63,5 @@ def usual() -> None:
 
 if threading.current_thread() is threading.main_thread() and command():
     sys.excepthook = name_missing
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # not where a shell ignores Ctrl-C, as under nohup
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may ignore it, as under nohup
         signal.signal(signal.SIGINT, leave)

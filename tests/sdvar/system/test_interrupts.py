@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
@@ -112,11 +112,13 @@ def test_where_ctrl_c_is_ignored_a_missing_package_is_one_line_all_the_same(monk
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        starting = runpy.run_path(str(ROOT / "sdvar" / "system" / "starting.py"))
+        spec = spec_from_file_location("starting", ROOT / "sdvar" / "system" / "starting.py")
+        starting = module_from_spec(spec)
+        spec.loader.exec_module(starting)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, earlier)
-    assert sys.excepthook is starting["name_missing"]
+    assert sys.excepthook is starting.name_missing
 
 
 def test_ctrl_c_that_a_library_turns_into_an_error_is_one_line(capsys):
