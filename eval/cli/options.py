@@ -14,7 +14,7 @@ from eval.cli.groups import Options
 from eval.cli.measuring import add_measuring
 from eval.cli.precision import precision_of
 from eval.metrics import registry
-from eval.metrics.features import networks
+from eval.metrics.features import extractors, networks, published
 from eval.metrics.images import formats
 from eval.metrics.pairing.perceptual import PERCEPTUAL, check_weights
 from lightning_modules.arms.arm import build_arms
@@ -28,9 +28,9 @@ from sdvar.system.command_line import check_folder
 BUNDLED_DEFAULTS = {
     "images_per_class": 100,
     "reference": formats.BUNDLED,
-    "feature_extractor": networks.BUNDLED_EXTRACTOR,
+    "feature_extractor": extractors.BUNDLED_EXTRACTOR,
 }
-OTHER_DEFAULTS = {"images_per_class": 50, "reference": None, "feature_extractor": networks.INCEPTION}
+OTHER_DEFAULTS = {"images_per_class": 50, "reference": None, "feature_extractor": published.INCEPTION}
 
 DESCRIPTION = """Decode images with a baseline and any number of speculative strategies, measure them, write a report.
 

@@ -7,14 +7,9 @@ from typing import Any
 
 from eval.metrics.decoding import likelihood
 from eval.metrics.features.extraction import Features, extract
-from eval.metrics.features.networks import (
-    BUNDLED_EXTRACTOR,
-    BUNDLED_IMAGE_SIZE,
-    INCEPTION,
-    check_feature_extractor,
-    load_network,
-    parse_networks,
-)
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR, BUNDLED_IMAGE_SIZE
+from eval.metrics.features.networks import check_feature_extractor, load_network, parse_networks
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.pairing import perceptual
 from eval.metrics.registry import metrics_that_need
 

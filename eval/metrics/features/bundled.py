@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eval.metrics.features.cache import Kept
 from eval.metrics.features.extraction import extract
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
 from eval.metrics.images.formats import BUNDLED
 
 if __name__ == "__main__":

@@ -1,27 +1,29 @@
-"""The feature networks: the bundled one and those registered with torch-fidelity, their weights and their layers."""
+"""The feature networks by name: the bundled one and those registered with torch-fidelity, their weights and layers."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.metrics.features.extractors import (
+    BUNDLED_EXTRACTOR,
+    BUNDLED_IMAGE_SIZE,
+    BUNDLED_WEIGHTS,
+    register_extractors,
+)
+from eval.metrics.features.published import Published, published
 from sdvar.system.command_line import listed
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch_fidelity import FeatureExtractorBase
 
-BUNDLED_EXTRACTOR = "fashion-mnist-128"
-BUNDLED_IMAGE_SIZE = 32  # it takes no other
-BUNDLED_WEIGHTS = Path(__file__).parents[2] / "bundled" / "feature_net.safetensors"
-INCEPTION = "inception-v3-compat"  # the network whose Fréchet distance is called FID
 DOWNLOAD = "download"  # in place of a weights file
-NO_FILE = "dinov2-"  # networks to which torch-fidelity takes no file
 METRIC_NAMES = ("isc", "fid", "kid", "prc")  # as torch-fidelity calls the metrics that have a layer
 
 
@@ -65,46 +67,54 @@ def _network_arguments(name: str, weights: str | None) -> dict[str, str | None]:
 def check_feature_extractor(feature_extractor: str, feature_extractor_weights: Path | str | None = None) -> Path | None:
     """Checks a feature extractor's name and weights file without loading anything.
 
-    Nothing is downloaded unasked: where no file is given, torch's cache must have the weights, or the word `DOWNLOAD`
-    stands for them.
+    Nothing is downloaded unasked: where no file is given, the folder of torch's hub must have the weights, or the word
+    `DOWNLOAD` stands for them.
 
     Returns:
-        The weights file that will be read; None where torch-fidelity finds or downloads them itself.
+        The weights file that will be read; None where torch-fidelity downloads them, and for a network that is not its
+        own and finds them itself.
 
     Raises:
-        ValueError: the name is unknown, or the file is missing.
+        ValueError: the name is unknown, or the file or the network's code is missing.
     """
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-    register_bundled_extractor()
+    register_extractors()
     if feature_extractor not in FEATURE_EXTRACTORS_REGISTRY:
         names = [BUNDLED_EXTRACTOR, *(name for name in FEATURE_EXTRACTORS_REGISTRY if name != BUNDLED_EXTRACTOR)]
         raise ValueError(f"feature_extractor: got {feature_extractor!r}; allowed: {', '.join(names)}")
-    if feature_extractor == BUNDLED_EXTRACTOR and feature_extractor_weights in (None, DOWNLOAD):
+    given = feature_extractor_weights
+    if feature_extractor == BUNDLED_EXTRACTOR and given in (None, DOWNLOAD):
         return BUNDLED_WEIGHTS
-    if feature_extractor_weights is None and _would_download(feature_extractor):
-        file = "" if feature_extractor.startswith(NO_FILE) else f"{_file_to_get(feature_extractor)}, or "
-        raise ValueError(
-            f"feature_extractor_weights: the weights of {feature_extractor} are not on this machine; give {file}the "
-            f"word {DOWNLOAD}, which lets torch-fidelity fetch them"
-        )
-    if feature_extractor_weights in (None, DOWNLOAD):
+    theirs = published(feature_extractor)
+    if given not in (None, DOWNLOAD):
+        weights = Path(str(given))
+        if not weights.is_file():
+            raise ValueError(
+                f"feature_extractor_weights: there is no file {weights}; allowed: the weights of {feature_extractor}"
+                + (f", {theirs.url}" if theirs else "")
+            )
+    elif theirs is None:
         return None
-    if feature_extractor.startswith(NO_FILE):
+    elif theirs.kept.is_file() and (theirs.code_is_there or given is None):
+        weights = theirs.kept
+    elif given == DOWNLOAD:
+        return None
+    else:
         raise ValueError(
-            f"feature_extractor_weights: torch-fidelity takes no file of {feature_extractor}; expected the word "
-            f"{DOWNLOAD}, which uses the cache of torch's hub if it is there, got {feature_extractor_weights}"
+            f"feature_extractor_weights: the weights of {feature_extractor} are not on this machine; give "
+            f"{_file_to_get(theirs)}, or the word {DOWNLOAD}, which lets torch-fidelity fetch them"
         )
-    weights = Path(feature_extractor_weights)
-    if not weights.is_file():
+    if theirs and not theirs.code_is_there:
         raise ValueError(
-            f"feature_extractor_weights: there is no file {weights}; allowed: the weights of {feature_extractor}"
+            f"feature_extractor: the code of {feature_extractor} is not on this machine: expected {theirs.code}, which "
+            f"the word {DOWNLOAD} fetches with the weights, or by hand {theirs.code_to_get}"
         )
     return weights
 
 
 def weights_digest(feature_extractor: str, feature_extractor_weights: Path | str | None = None) -> str:
-    """SHA-256 of a network's weights file, or of its parameters where torch-fidelity downloads them.
+    """SHA-256 of a network's weights file, or of the parameters of one that finds its weights itself.
 
     Raises:
         ValueError: as `check_feature_extractor`, or the weights cannot be downloaded or read.
@@ -112,10 +122,13 @@ def weights_digest(feature_extractor: str, feature_extractor_weights: Path | str
     from sdvar.checkpoints.reading.files import sha256
 
     path = check_feature_extractor(feature_extractor, feature_extractor_weights)
+    if path is None:
+        network = _network(feature_extractor, None, None)
+        path = check_feature_extractor(feature_extractor, feature_extractor_weights)  # there now, if it was downloaded
     if path is not None:
         return sha256(path)
     digest = hashlib.sha256()
-    for name, values in _network(feature_extractor, None, None).state_dict().items():
+    for name, values in network.state_dict().items():
         digest.update(name.encode() + values.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -135,7 +148,7 @@ def layer_names(feature_extractor: str) -> dict[str, str]:
     """The feature layer of each of `METRIC_NAMES`, as the extractor itself defines them."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-    register_bundled_extractor()
+    register_extractors()
     network = FEATURE_EXTRACTORS_REGISTRY[feature_extractor]
     return {metric: network.get_default_feature_layer_for_metric(metric) for metric in METRIC_NAMES}
 
@@ -168,7 +181,7 @@ def _network(feature_extractor: str, weights: Path | None, digest: str | None) -
     try:
         if weights is None:
             return create_feature_extractor(feature_extractor, names, **options)
-        with _safe_copy(weights) as copy:
+        with _safe_copy(feature_extractor, weights) as copy:
             return create_feature_extractor(
                 feature_extractor, names, feature_extractor_weights_path=str(copy), **options
             )
@@ -178,89 +191,37 @@ def _network(feature_extractor: str, weights: Path | None, digest: str | None) -
             raise ValueError(f"{weights} does not hold the weights of {feature_extractor}: {reason}") from error
         raise ValueError(
             f"feature_extractor_weights: the weights of {feature_extractor} could not be downloaded ({reason}); "
-            f"without a network give them as a file: --feature_extractor_weights {_file_to_get(feature_extractor)}"
+            "without a network give them as a file, --feature_extractor_weights FILE"
+            + (f": {_file_to_get(theirs)}" if (theirs := published(feature_extractor)) else "")
         ) from error
 
 
 @contextmanager
-def _safe_copy(weights: Path) -> Iterator[Path]:
+def _safe_copy(feature_extractor: str, weights: Path) -> Iterator[Path]:
     """The tensors of a weights file in a private file of our own.
 
     torch-fidelity unpickles the file that it is given, and a pickle can run code; the file itself may be replaced
-    between a check and its use.
+    between a check and its use. Where it expects a program, it gets the published one to the byte, or nothing.
     """
     import torch
 
-    from sdvar.checkpoints.reading.files import read
+    from sdvar.checkpoints.reading.files import read, sha256
 
     if weights == BUNDLED_WEIGHTS:
         yield weights
         return
-    tensors = read(weights)
+    theirs = published(feature_extractor)
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
         copy = Path(folder) / "weights.pth"
-        torch.save(tensors, copy)
+        if theirs and theirs.sha256:
+            shutil.copyfile(weights, copy)
+            if sha256(copy) != theirs.sha256:
+                raise ValueError(f"it is not {theirs.url} (its SHA-256 differs)")
+        else:
+            torch.save(read(weights), copy)
         yield copy
 
 
-def _would_download(feature_extractor: str) -> bool:
-    """Whether it is a network of torch-fidelity's own whose weights torch's cache is not known to have."""
-    import torch
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-
-    file = Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rpartition("/")[2])
-    own = FEATURE_EXTRACTORS_REGISTRY[feature_extractor].__module__.startswith("torch_fidelity.")
-    return own and not (feature_extractor == INCEPTION and file.is_file())
-
-
-def _file_to_get(feature_extractor: str) -> str:
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    if feature_extractor == INCEPTION:
-        return f"{URL_INCEPTION_V3.rpartition('/')[2]}, from {URL_INCEPTION_V3}"
-    return "FILE, as torch-fidelity's documentation names it"
-
-
-@functools.cache
-def register_bundled_extractor() -> None:
-    """Registers the bundled network with torch-fidelity, once per process: it refuses a second time."""
-    from torch_fidelity import FeatureExtractorBase, register_feature_extractor
-
-    from lightning_modules.training.feature_net import FEATURE_WIDTH, FeatureNet
-    from sdvar.checkpoints.reading.files import read
-
-    class FashionMNISTExtractor(FeatureExtractorBase):
-        """The bundled classifier: 128 features and 10 class scores of a 32 x 32 image."""
-
-        # torch-fidelity passes all of its keywords to every extractor.
-        def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path=None, **kwargs) -> None:
-            super().__init__(name, features_list)
-            self.net = FeatureNet()
-            self.net.load_state_dict(read(feature_extractor_weights_path or BUNDLED_WEIGHTS))
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return str(FEATURE_WIDTH), "logits"
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:
-            return "logits" if metric == "isc" else str(FEATURE_WIDTH)
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            if tuple(images.shape[1:]) != (3, BUNDLED_IMAGE_SIZE, BUNDLED_IMAGE_SIZE):
-                height, width = images.shape[2:]
-                raise ValueError(
-                    f"{BUNDLED_EXTRACTOR} measures 32 x 32 images, these are {height} x {width}; use {INCEPTION}, "
-                    "or for a reference --resize"
-                )
-            features, logits = self.net(images.float() / 127.5 - 1)
-            by_name = {str(FEATURE_WIDTH): features, "logits": logits}
-            # The order of the list varies with the hash seed when torch-fidelity builds it from a set.
-            return tuple(by_name[name].float() for name in self.features_list)
-
-    register_feature_extractor(BUNDLED_EXTRACTOR, FashionMNISTExtractor)
+def _file_to_get(theirs: Published) -> str:
+    """The weights file and, where it takes more, the code."""
+    return f"the file {theirs.url}" + ("" if theirs.code_is_there else f" and the code ({theirs.code_to_get})")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from eval.metrics.features.networks import INCEPTION, has_classes
+from eval.metrics.features.networks import has_classes
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.intervals import of_share
 from eval.metrics.metric import Column, Metric, Result
 from lightning_modules.run.names import BASELINE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from eval.metrics.features.networks import INCEPTION
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.intervals import around
 from eval.metrics.metric import REFERENCE, Column, Metric, Result, Values
 from lightning_modules.run.names import BASELINE

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
 from lightning_modules.training.feature_net import FeatureNet
 from tests.eval.metrics.blobs import Images
 

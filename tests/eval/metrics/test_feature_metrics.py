@@ -7,7 +7,9 @@ from torch.utils.data import Subset
 
 from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features.extraction import Features, extract
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR, INCEPTION, register_bundled_extractor, weights_digest
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR, register_extractors
+from eval.metrics.features.networks import weights_digest
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.quality import frechet_distance, inception_score, kernel_distance, precision_recall
 from tests.eval.metrics.blobs import Images
 
@@ -35,7 +37,7 @@ def test_measure_equals_calculate_metrics(options, weights):
     assert set(keywords) <= set(DEFAULTS), "torch-fidelity would drop the rest silently"
     for metric in (inception_score, kernel_distance, precision_recall):
         assert set(metric.SETTINGS) <= set(DEFAULTS), metric.__name__
-    register_bundled_extractor()
+    register_extractors()
     expected = torch_fidelity.calculate_metrics(input1=ours, input2=other, **keywords)
 
     metrics = ["is", "fid", "kid", "prc"]

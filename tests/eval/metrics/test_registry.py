@@ -7,7 +7,7 @@ import pytest
 
 from eval.metrics import registry
 from eval.metrics.feature_metrics import measure_images
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
 from eval.metrics.metric import Column, Metric
 from eval.metrics.schema import column_schema, metrics_schema
 from tests.eval.metrics.json_schema import violations

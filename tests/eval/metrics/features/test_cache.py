@@ -12,7 +12,8 @@ from torch.utils.data import Subset
 from eval.metrics.features import cache as kept_features
 from eval.metrics.features.cache import Kept
 from eval.metrics.features.extraction import extract
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR, weights_digest
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
+from eval.metrics.features.networks import weights_digest
 from eval.metrics.images.formats import BUNDLED, open_images
 
 NETWORK = {"feature_extractor": BUNDLED_EXTRACTOR}

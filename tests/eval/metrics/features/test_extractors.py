@@ -8,14 +8,9 @@ from torch.utils.data import Subset
 
 from eval.metrics.feature_metrics import measure_images as measure
 from eval.metrics.features.extraction import extract
-from eval.metrics.features.networks import (
-    BUNDLED_EXTRACTOR,
-    DOWNLOAD,
-    INCEPTION,
-    check_feature_extractor,
-    load_network,
-    register_bundled_extractor,
-)
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR, register_extractors
+from eval.metrics.features.networks import DOWNLOAD, check_feature_extractor, load_network
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.images.formats import open_images
 from lightning_modules.training.feature_net import FeatureNet
 from tests.eval.metrics.blobs import Images
@@ -45,16 +40,16 @@ def test_unfit_extractors_are_named_before_any_image_is_read(tmp_path):
             measure(images, feature_extractor=name, feature_extractor_weights=tmp_path / "broken.pth")
 
 
-def test_without_a_network_the_error_says_how_to_get_the_weights(monkeypatch):
+def test_without_a_network_the_error_says_how_to_get_the_weights(monkeypatch, tmp_path):
     from urllib.error import URLError
 
     def no_network(*_, **__):
         raise URLError("no route to host")
 
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", no_network)
-    with pytest.raises(
-        ValueError, match=r"could not be downloaded .*--feature_extractor_weights weights-inception.*https:"
-    ):
+    expected = r"could not be downloaded .*--feature_extractor_weights FILE: the file https:.*/weights-inception"
+    with pytest.raises(ValueError, match=expected):
         load_network(INCEPTION, DOWNLOAD)
 
 
@@ -65,8 +60,9 @@ def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
             check_feature_extractor(name)
         assert check_feature_extractor(name, DOWNLOAD) is None
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").touch()
-    assert check_feature_extractor(INCEPTION) is None
+    kept = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    kept.touch()
+    assert check_feature_extractor(INCEPTION) == check_feature_extractor(INCEPTION, DOWNLOAD) == kept
     assert check_feature_extractor(BUNDLED_EXTRACTOR, DOWNLOAD) == check_feature_extractor(BUNDLED_EXTRACTOR)
 
 
@@ -99,7 +95,7 @@ def test_layers_keep_their_names_in_either_order(weights, order):
     """calculate_metrics asks for the layers in the order of a set, which changes with the hash seed."""
     from torch_fidelity.utils import create_feature_extractor
 
-    register_bundled_extractor()
+    register_extractors()
     network = create_feature_extractor(
         BUNDLED_EXTRACTOR, order, cuda=False, verbose=False, feature_extractor_weights_path=str(weights)
     )

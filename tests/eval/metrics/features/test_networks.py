@@ -8,7 +8,7 @@ import yaml
 from eval import export, measure, verify
 from eval.claims.schema import claim_schema
 from eval.metrics.feature_metrics import measure_images
-from eval.metrics.features.networks import check_feature_extractor, parse_networks
+from eval.metrics.features.networks import parse_networks
 from eval.metrics.schema import metrics_schema
 from tests.eval.metrics.json_schema import violations
 from tests.eval.small_networks import COLOURS, EDGES, register
@@ -61,12 +61,6 @@ def test_networks_and_their_weights(names, weights, expected):
 def test_what_fits_no_network_is_named(names, weights, message):
     with pytest.raises(ValueError, match=message):
         parse_networks(names, weights)
-
-
-def test_a_file_for_a_network_that_takes_none_is_refused():
-    expected = "takes no file of dinov2-vit-l-14; expected the word download, which uses the cache of torch's hub"
-    with pytest.raises(ValueError, match=expected):
-        check_feature_extractor("dinov2-vit-l-14", "dino.pth")
 
 
 def test_each_network_has_its_own_values_everywhere(copied_run, small_reference, pair_line, capsys):

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR, INCEPTION, load_network
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
+from eval.metrics.features.networks import load_network
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.images.formats import open_images, open_source
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eval.metrics.features.extraction import Asked, Features
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
 from eval.metrics.pairing.similarity import compute
 
 ASKED = Asked((0, 1, 2), (7, 8, 9), 10)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from eval.metrics.features.extraction import Asked, Features
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR, INCEPTION
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
+from eval.metrics.features.published import INCEPTION
 from eval.metrics.quality.classes import compute, inception_outputs
 from eval.report import classes as section
 from eval.report.run import Run

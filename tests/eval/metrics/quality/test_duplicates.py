@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eval.metrics.features.extraction import Features
-from eval.metrics.features.networks import BUNDLED_EXTRACTOR
+from eval.metrics.features.extractors import BUNDLED_EXTRACTOR
 from eval.metrics.quality import duplicates
 from eval.metrics.quality.duplicates import NEAR, compute, nearest
 
