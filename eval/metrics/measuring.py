@@ -76,7 +76,7 @@ def measure_run(
                 _add(arms[arm.name], *metric.compute(ImagePairs(record.folder, arm.name), weights))
     for metric in metrics_that_need("scores", measurement.metrics):
         with _timed(seconds, "scores"):
-            for arm in sorted(record.arms, key=lambda arm: arm.name != BASELINE):  # its scores serve for exact arms
+            for arm in record.arms:
                 _add(arms[arm.name], *_measure_scores(metric, target, record, arm, measurement))
     wall = {**record.seconds, **seconds, "measure": sum(seconds.values())}
     wall["total"] = sum(value for name, value in wall.items() if name in ("prepare", "decode", "measure"))

@@ -41,7 +41,7 @@ class Target:
     sampling: sdvar.Sampling
     tf32: bool = False
     quiet: bool = False
-    _of_baseline: dict[tuple, Scores] = field(default_factory=dict, repr=False, compare=False)
+    _scored: dict[tuple, Scores] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, predictor: SDVARPredictor, quiet: bool) -> Target:
@@ -51,7 +51,7 @@ class Target:
     def score(self, run: FinishedRun, arm: str, at_most: int, repeats: int = 1) -> tuple[list[Scores], int]:
         """Scores of an arm's images, of every n-th one if there are more than asked for.
 
-        A batch with the tokens of the baseline, as that of an exact arm, is not scored again.
+        A batch whose tokens an earlier arm had is not scored again: exact arms have the baseline's, and take no pass.
 
         Returns:
             The scores of each repeat that has any tokens, and the number of images that have none because theirs are
@@ -63,14 +63,12 @@ class Target:
         with tf32_allowed(self.tf32), progress(len(batches), f"likelihood of {arm}", " batches", self.quiet) as bar:
             for repeat, rows, recorded in batches:
                 bar.update()
-                batch = len(rows), *(tuple(int(row[name]) for row in rows) for name in ("label", "seed")), recorded
-                known = self._of_baseline.get(batch)
-                scores = known or self._score_batch(run, arm, rows, recorded)
+                batch = *(tuple(int(row[name]) for row in rows) for name in ("row", "label", "seed")), recorded
+                scores = self._scored.get(batch) or self._score_batch(run, arm, rows, recorded)
                 if scores is None:
                     missing += len(rows)
                     continue
-                if arm == "baseline":
-                    self._of_baseline[batch] = scores
+                self._scored[batch] = scores
                 parts.setdefault(repeat, []).append(scores)
         return [Scores.joined(of_repeat) for of_repeat in parts.values()], missing
 

@@ -52,6 +52,24 @@ def test_values_are_those_of_the_tokens_under_the_runs_target(decoded, pair_file
     assert likelihood(metrics["arms"]["speculative"]) == likelihood(metrics["arms"]["baseline"])  # scored once
 
 
+def test_equal_tokens_take_one_pass_whichever_arm_has_them(copied_run, monkeypatch):
+    """An exact arm has the baseline's."""
+    passes = []
+
+    def counted(pair, labels, *others):
+        passes.append(len(labels))
+        return score(pair, labels, *others)
+
+    monkeypatch.setattr(target, "score", counted)
+    assert list(measured(copied_run)) == ["baseline", "speculative", "lossy", "baseline_reseeded"]
+    assert sum(passes) == 3 * 20
+    run = read_run(copied_run)
+    models = target.load_target(run)
+    for _ in range(2):
+        models.score(run, "lossy", run.images)
+    assert sum(passes) == 4 * 20
+
+
 def test_every_arm_has_them_and_a_second_measurement_gives_the_same(copied_run):
     before = metrics_of(copied_run)["arms"]
     after = measured(copied_run)
