@@ -9,6 +9,9 @@ from tests.sdvar.audit.faults import ENUMERATED, FAULTS, LEVEL, SOUND, images_ne
 
 QUICK = 100  # images
 BUNDLED_PAIR = {
+    "rejected tokens drawn from the target, not from the residual": 25,
+    "bonus scale from the draft": 25,
+    "top-k drops ties (all tokens in equal pairs)": 25,
     "acceptance by the noise that picked the draft": 25,
     "temperature 0.9 forgotten at every scale": 25,
     "temperature 0.9 forgotten at the last scale": 25,
@@ -18,6 +21,7 @@ BUNDLED_PAIR = {
     "Match(0.5), lossy by design": 25,
     "Handoff(3), lossy by design": 200,
 }
+IN_ITS_OWN_SETTING = list(BUNDLED_PAIR)[:3]  # the other rows have one in common
 ENUMERATED_PYRAMID = {
     "acceptance by the noise that picked the draft": 50,
     "temperature 0.9 forgotten at every scale": 100,
@@ -30,8 +34,10 @@ ENUMERATED_PYRAMID = {
 }
 
 
-@pytest.mark.proof
-@pytest.mark.parametrize("name", BUNDLED_PAIR)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in IN_ITS_OWN_SETTING else pytest.param(name, marks=pytest.mark.proof) for name in BUNDLED_PAIR],
+)
 def test_a_fault_is_flagged(name):
     needed, scores = images_needed(FAULTS[name], BUNDLED_PAIR[name])
     assert needed == BUNDLED_PAIR[name], scores.smallest_p_value
@@ -61,7 +67,8 @@ def test_the_documented_numbers_are_these():
     table = (ROOT / "docs" / "evaluation.md").read_text().partition("**Images needed to see it.**")[2]
     lines = re.findall(r"^\| (.*) \|$", table.partition("\n\nWhat is")[0], re.MULTILINE)
     rows = [line.split(" | ") for line in lines[2:]]
-    for column, needed in ((1, BUNDLED_PAIR), (3, ENUMERATED_PYRAMID)):
+    for column, needed in ((2, BUNDLED_PAIR), (4, ENUMERATED_PYRAMID)):
         stated = [int(row[column].replace(",", "")) for row in rows if row[column][:1].isdigit()]
         assert sorted(stated) == sorted(needed.values())
-    assert len([row for row in rows if row[1][:1].isdigit() or row[3][:1].isdigit()]) >= 8
+    assert sum(len(row[1]) > 1 for row in rows) == len(IN_ITS_OWN_SETTING)
+    assert set(ENUMERATED_PYRAMID) <= set(BUNDLED_PAIR)  # all of them are seen on both
