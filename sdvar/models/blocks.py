@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sdvar.models.kv_cache import CacheWindow, LayerCache
 from sdvar.models.layers.attention import Visibility, attend
+from sdvar.models.layers.elementwise import silu
 from sdvar.models.layers.initial import normal
 from sdvar.models.layers.linear import Linear
 
@@ -90,11 +91,16 @@ class MLP(nn.Module):
         return self.fc2(self.fc1(x, gelu=True))
 
 
+class SiLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return silu(x)
+
+
 class AdaLNProjection(nn.Sequential):
     """Class embedding (n, C) -> ``parts`` modulation vectors, (n, parts, 1, C)."""
 
     def __init__(self, width: int, parts: int) -> None:
-        super().__init__(nn.SiLU(), Linear(width, parts * width))
+        super().__init__(SiLU(), Linear(width, parts * width))
         self.parts = parts
 
     @property

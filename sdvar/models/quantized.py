@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.layers import elementwise
 from sdvar.models.layers.linear import product
 from sdvar.system.command_line import needs
 
@@ -49,7 +50,7 @@ class QuantizedLinear(nn.Module):
             y = _bfloat16_product(x, self.weight, bias)
         else:
             return product(x, _unrounded(self.weight), bias, gelu)
-        return F.gelu(y, approximate="tanh") if gelu else y
+        return elementwise.gelu(y) if gelu else y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
         # torchao's tensors can be moved, but keep the dtype that they give

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.layers import elementwise
 from sdvar.models.layers.invariant import BLOCKS, RowBlocks
 from sdvar.models.layers.packing import Packed
 
@@ -116,7 +117,7 @@ def _call(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, how: str =
         activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
     y = F.linear(x, weight, bias)
-    return F.gelu(y, approximate="tanh") if gelu else y
+    return elementwise.gelu(y) if gelu else y
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:
