@@ -35,7 +35,7 @@ from eval import fid
         ),
         (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
         (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
-        (["OPTIONS", "--feature_extractor", "vgg16"], "the weights of vgg16 are not on this machine; give FILE, as"),
+        (["OPTIONS", "--feature_extractor", "vgg16"], "the weights of vgg16 are not on this machine; give the file"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["OPTIONS", "--attention", "efficient"], "attention: efficient does not run on cpu"),
     ],
