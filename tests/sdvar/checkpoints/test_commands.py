@@ -51,7 +51,7 @@ def test_both_commands_as_a_user_runs_them(run_file, tmp_path):
     assert "read back and equal" in result.stdout
     result = command("inspect", out, tmp_path / "none.pth")
     assert result.returncode == 2
-    why = f"{tmp_path / 'none.pth'}: no such file; expected a .pth or .safetensors checkpoint"
+    why = f"{tmp_path / 'none.pth'}: no such file; expected a .pth or .safetensors checkpoint; did you mean run.pth?"
     assert result.stderr == f"python -m sdvar.checkpoints: error: {why}\n"
     [row] = [row for row in cells(result.stdout) if row[1]]  # a long name takes several lines
     assert row[1] == "VAR" and row[6:8] == ["1 2 3", "bfloat16 + float32"]
