@@ -89,7 +89,8 @@ def _caption(metrics: dict[str, Any]) -> str:
     features = f"Distances and Inception Score by {extractor}. " if extractor else ""
     reseeded = [name for name in metrics["arms"] if is_reseeded_baseline(metrics["arms"], name)]
     floor = f"{reseeded[0]}: the baseline with other seeds, at the noise floor. " if reseeded else ""
+    threads = "" if environment["threads"] is None else f", threads {environment['threads']}"
     return (
         f"{real}{features}{floor}speed: the baseline's time over the arm's, median of batches of "
-        f"{metrics['batch_size']}, on {environment['device']}, threads {environment['threads']}"
+        f"{metrics['batch_size']}, on {environment['device']}{threads}"
     )

@@ -184,6 +184,6 @@ def _arm(file: Path, name: str, described: Mapping[str, Any]) -> FinishedArm:
 
 def _bare_environment(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What settings.yaml alone says about the machine."""
-    expect(f"{file}: engine", settings["engine"], threads=int)
+    expect(f"{file}: engine", settings["engine"], threads=(int, type(None)))
     weights = {"weights_sha256": settings["weights"]} if "weights" in settings else {}
     return {"device": settings["device"], "threads": settings["engine"]["threads"], **weights}

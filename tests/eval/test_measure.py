@@ -125,6 +125,20 @@ def test_a_run_that_was_never_measured_is_measured(decoded, copied_run):
     assert metrics_of(copied_run)["patch_nums"] == [1, 2, 3, 4]
 
 
+def test_a_run_by_lightning_with_torchs_own_number_of_threads(copied_run, capsys):
+    """Such a run has no decoding.json and no config of `eval/fid.py`."""
+    for name in ("decoding.json", "config.yaml", "metrics.json"):
+        (copied_run / name).unlink()
+    file = copied_run / "settings.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["engine"]["threads"] = None
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
+    measure.main(["--out", str(copied_run), "--metrics", "pairs", "--reference", "none"])
+    assert metrics_of(copied_run)["environment"]["threads"] is None
+    assert not violations(metrics_of(copied_run), SCHEMA)
+    assert "threads" not in capsys.readouterr().out
+
+
 def test_arms_are_read_from_what_settings_says_and_no_class_of_a_users_own_is_imported(decoded, copied_run):
     run = read_run(decoded)
     assert run.length == 30
