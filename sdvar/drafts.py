@@ -1,4 +1,4 @@
-"""Drafts made of a target's own weights: its blocks rounded to fewer bits, or the first of them as they are.
+"""Models with their blocks rounded to fewer bits, and drafts made so of a target's weights, or of its first blocks.
 
 A second checkpoint for one's own VAR is rare, and a small model agrees less with a large one than a rounded copy does.
 """
@@ -14,7 +14,7 @@ from torch import nn
 from sdvar.models.blocks import Block
 from sdvar.models.layers.linear import Linear
 from sdvar.models.protocol import NextScaleModel
-from sdvar.models.quantized import KINDS, QuantizedLinear, check_kind
+from sdvar.models.quantized import KINDS, QuantizedLinear, check_kind, straight_through
 from sdvar.models.transformer import VAR
 from sdvar.system.command_line import did_you_mean
 
@@ -91,22 +91,40 @@ def draft_of(target: NextScaleModel, draft: str) -> VAR:
     if not isinstance(target, VAR):
         raise ValueError(f"draft: {draft} is made of a sdvar.VAR, and the target is of {type(target).__name__}")
     check_draft(draft, target.depth, target.dtype, target.device)
-    model, kind = _twin(target), draft.removeprefix(PREFIX)
-    model._kept, model._prefixes, model.capture_seconds = None, None, 0.0
-    if kind.startswith("first="):
-        model.depth = int(kind.removeprefix("first="))
-        blocks = list(target.blocks)[: model.depth]
-    else:
-        blocks = [_rounded(block, kind) for block in target.blocks]
-    model.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
+    kind = draft.removeprefix(PREFIX)
+    if not kind.startswith("first="):
+        return rounded(target, kind)
+    first = list(target.blocks)[: int(kind.removeprefix("first="))]
+    model = _with_blocks(target, first)
+    model.depth = len(first)
     return model
 
 
-def _rounded(block: Block, kind: str) -> Block:
+def rounded(model: VAR, kind: str, trained: bool = False) -> VAR:
+    """A model with the matrices of attention and MLP rounded, which shares all else with the one that it is made of.
+
+    Args:
+        model: which stays as it is.
+        kind: one of `KINDS`, or "bf16".
+        trained: the matrices are recomputed numbers instead, those that decoding multiplies by to the bit, through
+            which gradients go to the weights of ``model`` as they are. It serves one step; of WEIGHT_KINDS alone.
+    """
+    return _with_blocks(model, [_rounded(block, kind, trained) for block in model.blocks])
+
+
+def _with_blocks(model: VAR, blocks: list[Block]) -> VAR:
+    twin = _twin(model)
+    twin._kept, twin._prefixes, twin.capture_seconds = None, None, 0.0
+    twin.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
+    return twin
+
+
+def _rounded(block: Block, kind: str, trained: bool) -> Block:
     block, attention, mlp = _twin(block), _twin(block.attn), _twin(block.ffn)
     block.attn, block.ffn = attention, mlp
     for module, name in ((attention, "mat_qkv"), (attention, "proj"), (mlp, "fc1"), (mlp, "fc2")):
-        setattr(module, name, _layer(getattr(module, name), kind))
+        layer = getattr(module, name)
+        setattr(module, name, _in_training(layer, kind) if trained else _layer(layer, kind))
     if kind == BF16:  # they are added inside the products
         for name in ("q_bias", "v_bias"):
             setattr(attention, name, _half(getattr(attention, name)))
@@ -121,6 +139,13 @@ def _layer(layer: Linear, kind: str) -> nn.Module:
     layer._copy = None
     layer.weight, layer.bias = _half(layer.weight), None if layer.bias is None else _half(layer.bias)
     return layer
+
+
+def _in_training(layer: Linear, kind: str) -> Linear:
+    twin = _twin(layer)
+    del twin._parameters["weight"]
+    twin.weight = straight_through(layer.weight, kind)
+    return twin
 
 
 def _half(values: torch.Tensor) -> nn.Parameter:

@@ -107,11 +107,20 @@ class ModelPair:
 
 
 def check_target(model: NextScaleModel) -> None:
-    """Raise ValueError if a model has guidance inside: every baseline would have that, whatever its sampling says."""
+    """Raise ValueError for a model that can be a draft alone.
+
+    With guidance inside, every baseline would have that, whatever its sampling says. One whose file states a rounding
+    was made for a draft's speed, and no draft can be made of its weights.
+    """
     if model.guidance_inside is not None:
         raise ValueError(
             f"target: expected a model whose guidance takes a null branch, got one with guidance inside for "
             f"{words(model.guidance_inside)}; give it as the draft"
+        )
+    if kind := getattr(model, "rounded_to", None):
+        raise ValueError(
+            f"target: expected a model whose weights are as its file has them, got one that is rounded to {kind}; give "
+            "it as the draft"
         )
 
 
@@ -124,4 +133,8 @@ def _size(model: Any) -> str:
     dtype = str(getattr(model, "dtype", "")).removeprefix("torch.")
     guidance: Sampling | None = getattr(model, "guidance_inside", None)
     inside = f", guidance inside for {words(guidance)}" if guidance else ""
-    return f"{type(model).__name__}{depth} ({f'{dtype}, ' if dtype else ''}{millions:,.1f}M parameters{inside})"
+    kind = getattr(model, "rounded_to", None)
+    rounding = f", rounded to {kind}" if kind else ""
+    return (
+        f"{type(model).__name__}{depth} ({f'{dtype}, ' if dtype else ''}{millions:,.1f}M parameters{inside}{rounding})"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 
 from sdvar.checkpoints import DERIVED
-from sdvar.checkpoints.reading.files import GUIDANCE, HEADS
+from sdvar.checkpoints.reading.files import GUIDANCE, HEADS, ROUNDED
 from sdvar.guidance import plain
 from sdvar.models.transformer import VAR
 from sdvar.system.atomic import write_atomically
@@ -34,5 +34,7 @@ def write_draft(folder: Path, student: VAR, card: Mapping[str, Any]) -> None:
     stated = {"format": "pt", HEADS: str(student.heads), "role": str(card["role"]), "teacher": str(card["teacher"])}
     if student.guidance_inside:
         stated[GUIDANCE] = json.dumps(plain(student.guidance_inside))
+    if student.rounded_to:
+        stated[ROUNDED] = student.rounded_to
     write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
     write_atomically(folder / WEIGHTS, save(tensors, metadata=stated))

@@ -19,6 +19,7 @@ from lightning_modules.training.optimizers import each_step, warmup_then_cosine
 from sdvar import noise
 from sdvar.decoding import decode_as_given
 from sdvar.decoding.strategies.handoff import Handoff
+from sdvar.drafts import rounded
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair
 from sdvar.planning.agreement import share_differing
@@ -98,13 +99,24 @@ class Distiller(LightningModule):
 
     def pair(self) -> ModelPair:
         """The target with the student as it is now."""
-        self.student.release()  # its weights may have changed
-        return ModelPair(self.student, self.teacher.pair.target, self.teacher.pair.tokenizer)
+        student = self.as_run()
+        student.release()  # its weights may have changed
+        return ModelPair(student, self.teacher.pair.target, self.teacher.pair.tokenizer)
+
+    def as_run(self) -> VAR:
+        """The student as decoding runs it: itself, or a copy that is rounded from its weights of now."""
+        kind = self.student.rounded_to
+        return rounded(self.student, kind) if kind else self.student
+
+    def _as_trained(self) -> VAR:
+        """The same numbers, with gradients."""
+        kind = self.student.rounded_to
+        return rounded(self.student, kind, trained=True) if kind else self.student
 
     def training_step(self, batch: int) -> Tensor:
         """Weighted mean divergence of the tokens of the role's scales, for this process' part of a batch."""
         lesson = self.lesson(batch)
-        target, draft = self.both(lesson)
+        target, draft = self._both(lesson, self._as_trained())
         kl = divergence(target, draft, self.teacher.sampling)
         self.log("train_kl", kl.mean(), batch_size=len(lesson.labels))
         first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
@@ -123,16 +135,14 @@ class Distiller(LightningModule):
         if not on_policy:
             return self.teacher.lesson(labels, seeds, self.role.last, known=known)
         entry = self.role.entry(batch)
-        lesson = self.teacher.lesson(labels, seeds, self.role.last, self.student, entry, known)
+        lesson = self.teacher.lesson(labels, seeds, self.role.last, self.as_run(), entry, known)
         self.student.train()
         return lesson
 
-    def both(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    def _both(self, lesson: Lesson, student: VAR) -> tuple[Tensor, Tensor]:
         """Guided logits of target, filtered, and student for the scales of the role, (B, T, V) each."""
         first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
-        draft = guided_logits(
-            self.student, lesson.labels.to(self.device), lesson.inputs, first, last, self.teacher.sampling
-        )
+        draft = guided_logits(student, lesson.labels.to(self.device), lesson.inputs, first, last, self.teacher.sampling)
         return lesson.logits[:, pyramid.span(first, last)], draft
 
     def on_validation_epoch_start(self) -> None:
@@ -152,7 +162,7 @@ class Distiller(LightningModule):
         labels, seeds = held_out_images(tuple(batch), self.teacher.pair.num_classes)
         first, last, pyramid = self.role.first, self.role.last, self.student.pyramid
         lesson = self.teacher.lesson(labels, seeds, last)
-        target, draft = self.both(lesson)
+        target, draft = self._both(lesson, self.as_run())
         kl = divergence(target, draft, self.teacher.sampling)
         agreed = self._picks(draft, lesson.seeds) == lesson.tokens[:, pyramid.span(first, last)]
         scores = {"val_kl": kl.mean(), "val_agreement": agreed.float().mean()}

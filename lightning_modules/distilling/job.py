@@ -36,6 +36,7 @@ from lightning_modules.run.room import check_writable
 from sdvar import checkpoints
 from sdvar.checkpoints.reading import unpickling
 from sdvar.guidance import guidance_of, words
+from sdvar.models.quantized import WEIGHT_KINDS, lacks_package, runs
 from sdvar.system.atomic import write_atomically
 from sdvar.system.command_line import check_folder
 
@@ -59,6 +60,7 @@ class Job:
         if options.threads:
             torch.set_num_threads(options.threads)
         self.accelerator = accelerator_of(options.accelerator, options.devices)
+        self._check_rounding()
         self.files = teacher_files(options)
         self.weights = {name: checkpoints.digest(file) for name, file in self.files.items()}
         self._check_folder()
@@ -71,8 +73,9 @@ class Job:
         pyramid = self.teacher.pair.pyramid
         self.role = Role(options.role, options.from_scale, len(pyramid))
         torch.manual_seed(options.seed)
-        student = make_student(shape_of(options), self.teacher.pair.target, self.files["target"], self._inside())
-        sdvar.ModelPair(student, self.teacher.pair.target, self.teacher.pair.tokenizer)  # or says why they are none
+        target, shape = self.teacher.pair.target, shape_of(options)
+        student = make_student(shape, target, self.files["target"], self._inside(), options.rounded)
+        sdvar.ModelPair(student, target, self.teacher.pair.tokenizer)  # or says why they are none
         worth = Worth(self.teacher.sampling, self.role, options.plan_seconds)
         self.progress = Progress(self.role, worth if options.plan_seconds else None)
         weigh = worth.savings if options.loss_weights == SAVINGS and not self.checkpoint else None
@@ -83,6 +86,15 @@ class Job:
         self.module = Distiller(student, self.teacher, self.role, images, self._schedule(), stored, weigh)
         self.training = Batches(range(options.steps * options.accumulate))
         self.validation = Batches(held_out(options.held_out, rank, world, HELD_OUT_TOGETHER))
+
+    def _check_rounding(self) -> None:
+        """Refuse a rounding that does not run where the draft is trained."""
+        kind, device = self.options.rounded, torch.device(self.accelerator)
+        if kind and (lacking := lacks_package()):
+            raise ValueError(f"rounded: {kind} {lacking}")
+        if kind and not runs(kind, device, torch.float32):
+            able = ", ".join(other for other in WEIGHT_KINDS if runs(other, device, torch.float32)) or "none"
+            raise ValueError(f"rounded: {kind} does not run on {device.type}; expected {able}")
 
     def _check_folder(self) -> None:
         """Refuse a folder with a finished draft, or with files of something else than a training."""
@@ -230,6 +242,7 @@ class Job:
             "tokenizer": self.weights["tokenizer"],
             "sampling": self.settings["sampling"],
             "guidance": self.options.guidance,
+            "rounded": self.options.rounded,
             "role": self.role.name,
             "from_scale": self.role.from_scale,
             "shape": {name: getattr(student, name) for name in ("depth", "width", "heads")},

@@ -15,6 +15,8 @@ from lightning_modules.distilling.student import Shape
 from lightning_modules.distilling.teaching.images import MOST_SEEDS
 from lightning_modules.options.command_line import Above, ArgumentParser, Count, number
 from lightning_modules.processes.devices import count
+from sdvar.models.quantized import WEIGHT_KINDS
+from sdvar.system.command_line import did_you_mean
 
 OUTSIDE, INSIDE = "outside", "inside"
 PROG = "python -m lightning_modules distil"
@@ -56,6 +58,11 @@ def build_parser() -> ArgumentParser:
         type=Literal["outside", "inside"],
         default=OUTSIDE,
         help="inside: the draft learns what guidance makes of the target, and needs no null branch",
+    )
+    add(
+        "--rounded",
+        type=str | None,
+        help=f"its blocks run, and are trained, with weights rounded to {', '.join(WEIGHT_KINDS)} (as they are)",
     )
     add("--steps", type=Count, default=2000, help="of the optimiser")
     add("--batch_size", type=Count, default=64, help="images of a step, of all processes together")
@@ -120,6 +127,9 @@ def parse(arguments: Sequence[str]) -> Namespace:
     if (given.from_scale is None) != (given.role == DRAFT):
         expected = "none with role draft" if given.role == DRAFT else f"an int >= 1 with role {given.role}"
         raise ValueError(f"from_scale: expected {expected}, got {given.from_scale}")
+    if given.rounded not in (None, *WEIGHT_KINDS):
+        near = did_you_mean(given.rounded, WEIGHT_KINDS)
+        raise ValueError(f"rounded: expected one of {', '.join(WEIGHT_KINDS)}, got {given.rounded!r}{near}")
     shape_of(given)
     parts = processes * given.accumulate
     if given.batch_size % parts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sdvar.checkpoints import load_var
+from sdvar.checkpoints.loading import load_full_var
 from sdvar.models.transformer import VAR
 from sdvar.sampling import Sampling
 
@@ -100,7 +100,9 @@ class Shape:
                 raise ValueError(f"{name}: expected {found}, that of {whose}, or none; got {asked}")
 
 
-def make_student(shape: Shape, target: VAR, target_file: str, inside: Sampling | None = None) -> VAR:
+def make_student(
+    shape: Shape, target: VAR, target_file: str, inside: Sampling | None = None, rounded_to: str | None = None
+) -> VAR:
     """A student in float32 on the CPU, to be trained.
 
     Args:
@@ -108,18 +110,19 @@ def make_student(shape: Shape, target: VAR, target_file: str, inside: Sampling |
         target: the teacher, in any dtype.
         target_file: from where its layers are read in float32.
         inside: the guidance that it is to give by itself, if it is.
+        rounded_to: the kind that its blocks are to run in, if they are; its own weights stay as they are.
 
     Raises:
         ValueError: the initial weights cannot be read or do not fit, or there is too little memory.
     """
     student = _initial(shape, target, target_file)
-    student.guidance_inside = inside  # also where the initial weights had another
+    student.guidance_inside, student.rounded_to = inside, rounded_to  # also where the initial weights had others
     return student
 
 
 def _initial(shape: Shape, target: VAR, target_file: str) -> VAR:
     if shape.init != SCRATCH:
-        student = load_var(shape.file or target_file, target.pyramid)
+        student = load_full_var(shape.file or target_file, target.pyramid)
         shape.check(student)
         if shape.layers:
             student.blocks = nn.ModuleList(student.blocks[layer] for layer in shape.layers)  # type: ignore

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_modules.training.optimizers import each_step, muon_and_adamw, trapezoid
 from sdvar.checkpoints import load_var
+from sdvar.checkpoints.loading import load_full_var
 from sdvar.models.transformer import VAR
 
 Batch = tuple[Tensor, Tensor, Tensor]  # labels (B,), tokens (B, L), inputs (B, L - n_0, C_vae)
@@ -105,7 +106,7 @@ class DraftDistillation(NextScaleTraining):
                 raise ValueError(f"{name}: no such file: {path}")
         super().__init__()
         self.save_hyperparameters()
-        self.var = load_var(start).train().requires_grad_()
+        self.var = load_full_var(start).train().requires_grad_()
         self.var.drop_label = 0.0  # the null class has a branch of its own
         self.teacher = [load_var(target).eval().requires_grad_(False)]  # in a list: not trained, averaged or saved
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.filling import derived
 from sdvar.checkpoints.inspecting import placeholder_pyramid
-from sdvar.checkpoints.loading import load_tokenizer, load_var
+from sdvar.checkpoints.loading import load_full_var, load_tokenizer
 from sdvar.checkpoints.reading.choosing import under
-from sdvar.checkpoints.reading.files import GUIDANCE, HEADS, SUMS, listed, read, stated_heads
+from sdvar.checkpoints.reading.files import GUIDANCE, HEADS, ROUNDED, SUMS, listed, read, stated_heads
 from sdvar.checkpoints.reading.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.reading.state_dicts import UNKNOWN_KIND, VAR_KIND, state_dicts
 from sdvar.guidance import plain
@@ -55,12 +55,14 @@ def convert(
     content = read(source, verify=False)
     kind, weights = _chosen(name_of(source), content, kind, chosen_path(source))
     if kind == VAR_KIND:
-        model = load_var(source, patch_nums, dtype=dtype, heads=heads)
+        model = load_full_var(source, patch_nums, dtype=dtype, heads=heads)
         tensors = model.state_dict()
         if heads or stated_heads(source):
             stated[HEADS] = str(model.heads)
         if model.guidance_inside:
             stated[GUIDANCE] = json.dumps(plain(model.guidance_inside))
+        if model.rounded_to:
+            stated[ROUNDED] = model.rounded_to
     else:
         tensors = load_tokenizer(source, placeholder_pyramid(weights), dtype=dtype).state_dict()
         # derived buffers record only the number of scales, which may be unknown

@@ -18,7 +18,7 @@ from sdvar.checkpoints.configuration import (
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.filling import derived, empty_tokenizer, empty_var
 from sdvar.checkpoints.reading.choosing import under
-from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads
+from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads, stated_rounding
 from sdvar.checkpoints.reading.folders import INDEX, index_of, shards_of
 from sdvar.checkpoints.reading.hub import local_file
 from sdvar.checkpoints.reading.sources import chosen_path, name_of
@@ -71,6 +71,8 @@ def inspect(source: str, shapes: bool = False) -> Inspected:
         notes += [f"{label}: {problem}"] if problem else []
         if state.kind == VAR_KIND and (inside := stated_guidance(source)):
             notes.append(f"{label}: guidance inside for {words(inside)}: a draft whose passes have no null branch")
+        if state.kind == VAR_KIND and (kind := stated_rounding(source)):
+            notes.append(f"{label}: rounded to {kind}: a draft whose blocks run with weights rounded so")
         notes.append(f"{label}: {_tensors(weights, len(weights) if shapes else FEW)}")
     if len(shown) > MOST:
         notes.append(f"{name}: and {len(shown) - MOST} more groups of tensors")

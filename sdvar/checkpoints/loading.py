@@ -15,12 +15,13 @@ from sdvar.checkpoints.configuration import HOW_TO_GIVE_HEADS, Weights, given_py
 from sdvar.checkpoints.errors import CheckpointError, named
 from sdvar.checkpoints.filling import Model, check_values, empty_tokenizer, empty_var, fill
 from sdvar.checkpoints.reading.choosing import choose
-from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads
+from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads, stated_rounding
 from sdvar.checkpoints.reading.hub import BUNDLED
 from sdvar.checkpoints.reading.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.reading.state_dicts import TOKENIZER_KIND, VAR_KIND
-from sdvar.drafts import WORDS, check_draft, draft_of, of_target
-from sdvar.models.dtypes import as_dtype
+from sdvar.drafts import WORDS, check_draft, draft_of, of_target, rounded
+from sdvar.models.dtypes import DTYPES, as_dtype
+from sdvar.models.quantized import lacks_package, runs
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair, check_target
@@ -48,16 +49,29 @@ def load_var(
         heads: attention heads, of a VAR without QK-normalisation, whose tensors do not tell it; without it a guess is
             logged as a warning.
 
-    A safetensors file may state that the model has guidance inside, see `NextScaleModel.guidance_inside`; a state dict
-    does not.
+    A safetensors file may state that the model has guidance inside, see `NextScaleModel.guidance_inside`, and that its
+    blocks are rounded, see `VAR.rounded_to`; a state dict does not.
 
     Raises:
-        CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``.
+        CheckpointError: if the source cannot be read, is not a VAR, or disagrees with ``patch_nums`` or ``heads``; or
+            states a rounding that does not run here.
         ValueError, TypeError: for another dtype, a device that this machine lacks, or arguments of the wrong kind.
     """
     device = check_device(device)
     dtype = as_dtype(dtype, device)
-    return _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads)).fill(device, dtype)
+    opened = _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads))
+    _check_rounding(opened, device, dtype)
+    return _rounded(opened.fill(device, dtype))
+
+
+def load_full_var(
+    source: Source,
+    patch_nums: Sequence[int] | ScalePyramid | None = None,
+    dtype: torch.dtype = torch.float32,
+    heads: int | None = None,
+) -> VAR:
+    """As `load_var`, with the weights that the file holds where it states a rounding: to train or to write them."""
+    return _opened_var(source, given_pyramid(patch_nums), _checked_heads(heads)).fill("cpu", dtype)
 
 
 def load_tokenizer(
@@ -135,6 +149,8 @@ def load_pair(
     small = _opened_var(sources["draft"], pyramid, _checked_heads(given_heads.get("draft"))) if own is None else None
     if own is not None:
         check_draft(own, big.model.depth, dtype, device)
+    if small is not None:
+        _check_rounding(small, device, dtype)
     images = _opened_tokenizer(sources["tokenizer"], big.model.pyramid)
     try:
         check_target(big.model)
@@ -149,7 +165,7 @@ def load_pair(
             "trained on one tokenizer"
         ) from error
     filled = big.fill(device, dtype)
-    made = small.fill(device, dtype) if small else draft_of(filled, str(own))
+    made = _rounded(small.fill(device, dtype)) if small else draft_of(filled, str(own))
     return ModelPair(made, filled, images.fill(device, dtype))
 
 
@@ -192,10 +208,26 @@ def _opened_var(source: Source, pyramid: ScalePyramid | None, heads: int | None)
             guessed = False
         check_values(source, weights)
         model = empty_var(weights, pyramid, heads)
-    model.guidance_inside = stated_guidance(source)
+    model.guidance_inside, model.rounded_to = stated_guidance(source), stated_rounding(source)
     if guessed:
         log.warning("%s: %d heads are a guess, its width over 64; %s", name, model.heads, HOW_TO_GIVE_HEADS)
     return _Opened(name, weights, model)
+
+
+def _check_rounding(opened: _Opened[VAR], device: torch.device, dtype: torch.dtype) -> None:
+    kind = opened.model.rounded_to
+    if kind is None:
+        return
+    told = f"{opened.name}: a draft whose blocks are rounded to {kind}"
+    if lacking := lacks_package():
+        raise CheckpointError(f"{told}, which {lacking}")
+    if not runs(kind, device, dtype):
+        able = ", ".join(str(other) for other in DTYPES.values() if runs(kind, device, other)) or "another device"
+        raise CheckpointError(f"{told}, which does not run on {device.type} in {dtype}; expected {able}")
+
+
+def _rounded(model: VAR) -> VAR:
+    return rounded(model, model.rounded_to) if model.rounded_to else model
 
 
 def _opened_tokenizer(source: Source, pyramid: ScalePyramid) -> _Opened[VQVAE]:

@@ -78,16 +78,28 @@ def check_kind(kind: str, device: torch.device, dtype: torch.dtype, others: tupl
         dtype: of the weights before they are rounded.
         others: what can be asked for instead beside the kinds that do run.
     """
-    try:
-        _torchao()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"draft: target:{kind} {needs(error)}") from None
-    if not _runs(kind, device.type, dtype):
-        able = [f"target:{other}" for other in KINDS if other != kind and _runs(other, device.type, dtype)]
+    if lacking := lacks_package():
+        raise ValueError(f"draft: target:{kind} {lacking}")
+    if not runs(kind, device, dtype):
+        able = [f"target:{other}" for other in KINDS if other != kind and runs(other, device, dtype)]
         raise ValueError(
             f"draft: target:{kind} does not run on {device.type} with a target in {dtype}; expected one of "
             f"{', '.join((*able, *others))}"
         )
+
+
+def lacks_package() -> str:
+    """What to do about torchao where it is not installed; empty where it is."""
+    try:
+        _torchao()
+    except ModuleNotFoundError as error:
+        return needs(error)
+    return ""
+
+
+def runs(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether that device multiplies by weights of that kind, by doing it once."""
+    return _runs(kind, device.type, dtype)
 
 
 def check_layers(model: object, device: torch.device, others: tuple[str, ...] = ()) -> None:
@@ -106,6 +118,28 @@ def _runs(kind: str, device: str, dtype: torch.dtype) -> bool:
         log.debug("%s on %s in %s: %s", kind, device, dtype, error)
         return False
     return True
+
+
+def straight_through(weight: Tensor, kind: str) -> Tensor:
+    """The weights as a `QuantizedLinear` of that kind multiplies by them, to the bit, in the dtype of the weights.
+
+    Their gradient is that of the result: the straight-through estimator of Bengio et al. 2013.
+
+    Args:
+        weight: (out, in).
+        kind: one of WEIGHT_KINDS.
+    """
+    return _StraightThrough.apply(weight, kind)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, kind: str) -> Tensor:
+        return _unrounded(KINDS[kind](weight.detach()))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 def _unrounded(weight: Any) -> Tensor:
@@ -193,3 +227,4 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "fp8": _fp8,
     "fp8-dynamic": _fp8_dynamic,
 }
+WEIGHT_KINDS = tuple(kind for kind in KINDS if not kind.endswith("-dynamic"))  # inputs keep their numbers

@@ -8,7 +8,9 @@ import torch
 
 import sdvar
 from sdvar.checkpoints import BUNDLED
+from sdvar.drafts import rounded
 from sdvar.models.cost import shared_bytes, state_bytes
+from sdvar.models.quantized import WEIGHT_KINDS
 from tests.random_pairs import random_pair, same_tokens
 
 SAMPLING = sdvar.Sampling(cfg=1.5, top_k=60)
@@ -142,6 +144,21 @@ def test_a_mistake_is_one_line_before_any_weights_are_loaded(draft, options, mes
     with pytest.raises(ValueError, match=message) as caught:
         sdvar.load_pair("tiny", draft=draft, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", WEIGHT_KINDS)
+def test_training_multiplies_by_the_numbers_of_decoding_and_passes_gradients_straight_through(kind):
+    model = random_pair(dtype=torch.float32).draft.requires_grad_()
+    run, trained = rounded(model, kind), rounded(model, kind, trained=True)
+    one = torch.eye(model.width)
+    for ours, theirs in zip(trained.blocks, run.blocks):
+        for name in ("attn.mat_qkv", "attn.proj", "ffn.fc1"):
+            numbers = ours.get_submodule(name).weight.t()
+            assert torch.equal(theirs.get_submodule(name)(one, torch.zeros(numbers.shape[1])), numbers)
+    trained.blocks[0].ffn.fc2.weight.square().sum().backward()
+    weight = model.blocks[0].ffn.fc2.weight
+    assert torch.equal(weight.grad, 2 * trained.blocks[0].ffn.fc2.weight) and not torch.equal(weight.grad, 2 * weight)
+    assert trained.head is model.head and trained.state_dict().keys() < model.state_dict().keys()
 
 
 def test_another_kind_of_model_has_no_such_draft():

@@ -23,10 +23,11 @@ from sdvar.checkpoints.reading.folders import DISTRIBUTED, INDEX, index_of, shar
 from sdvar.checkpoints.reading.hub import local_file
 from sdvar.checkpoints.reading.sources import Source, name_of, split
 from sdvar.guidance import guidance_from
+from sdvar.models.quantized import WEIGHT_KINDS
 from sdvar.sampling import Sampling
 
 SUMS = "SHA256SUMS"
-HEADS, GUIDANCE = "heads", "guidance_inside"  # what a safetensors file may state
+HEADS, GUIDANCE, ROUNDED = "heads", "guidance_inside", "rounded_to"  # what a safetensors file may state
 CHUNK = 2**22  # bytes read at a time
 START = 512  # bytes that tell the kind of a file
 ZIP = b"PK\x03\x04"  # how a .pth of torch >= 1.6 begins; older ones cannot be mapped
@@ -172,6 +173,21 @@ def stated_guidance(source: Source) -> Sampling | None:
         return None if stated is None else guidance_from(stated)
     except ValueError as error:
         raise CheckpointError(f"{name_of(source)}: {error}; make the file again") from None
+
+
+def stated_rounding(source: Source) -> str | None:
+    """The kind of weights that a safetensors file states beside its tensors, as `distil` writes it.
+
+    Raises:
+        CheckpointError: what it states is none.
+    """
+    stated = _stated(source).get(ROUNDED)
+    if stated in (None, *WEIGHT_KINDS):
+        return stated
+    raise CheckpointError(
+        f"{name_of(source)}: {ROUNDED}: expected one of {', '.join(WEIGHT_KINDS)}, got {stated!r:.100}; make the file "
+        "again"
+    )
 
 
 def _stated(source: Source) -> dict[str, str]:

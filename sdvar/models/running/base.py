@@ -23,11 +23,14 @@ class NextScaleBase:
         graphs: whether passes are captured as CUDA graphs and replayed.
         capture_seconds: time spent on capturing so far.
         guidance_inside: the guidance that it was distilled to give by itself; None where it has none inside.
+        rounded_to: the kind of weights that it was distilled for, see `sdvar.models.quantized.WEIGHT_KINDS`, to which
+            the matrices of its blocks are rounded when its file is loaded; None where there is no such kind.
     """
 
     graphs: bool = False
     capture_seconds: float = 0.0
     guidance_inside: Sampling | None = None
+    rounded_to: str | None = None
     _kept: KeptWorkspaces | None = None
     _prefixes: ClassPrefixes | None = None
 

@@ -20,6 +20,7 @@ from lightning_modules.distilling.expected import Worth
 from lightning_modules.distilling.role import Role
 from lightning_modules.distilling.tokens.stored import StoredImages
 from sdvar.decoding.timing import Clock
+from sdvar.models import quantized
 from sdvar.planning.costs import CostTable, draft_pass, target_pass
 from tests.paths import ROOT
 
@@ -85,6 +86,29 @@ def test_guidance_goes_into_the_draft(distil, pair_files, capsys):
     assert "target: expected a model whose guidance takes a null branch" in capsys.readouterr().err
 
 
+def test_a_draft_is_trained_to_run_rounded(distil, pair_files, capsys):
+    options = "--depth 1 --width 32 --heads 2 --steps 20 --lr 0.01 --validate_every 10 --on_policy 0.2 --ema 0"
+    folder = distil(f"{options} --rounded int4")
+    losses = curve(folder, "val_kl")
+    assert losses[-1] < 0.9 * losses[0]
+    assert json.loads((folder / "draft.json").read_text())["rounded"] == "int4"
+    files = {name: pair_files[name] for name in ("target", "tokenizer")}
+    pair = sdvar.load_pair(draft=folder / "draft.safetensors", **files)
+    assert pair.draft.cost().matrix_bytes == 1
+    # what was validated is what runs: a training that changes nothing, begun with the file, has the same figures
+    still = "--steps 1 --lr 1e-30 --weight_decay 0 --ema 0"
+    again = distil(f"--init {folder / 'draft.safetensors'} --rounded int4 {still}", "again")
+    assert curve(again, "val_kl")[-1] == pytest.approx(losses[-1], rel=1e-4)
+    plain = distil(f"--init {folder / 'draft.safetensors'} {still}", "plain")
+    assert curve(plain, "val_kl")[-1] != pytest.approx(losses[-1], rel=1e-4)
+    assert json.loads((plain / "draft.json").read_text())["rounded"] is None
+    assert sdvar.load_var(plain / "draft.safetensors").cost().matrix_bytes == 4
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([f"--target={folder / 'draft.safetensors'}", f"--tokenizer={pair_files['tokenizer']}", "--depth=1"])
+    assert "target: expected a model whose weights are as its file has them" in capsys.readouterr().err
+
+
 class StopAfter(Callback):
     """Ends a training as Ctrl-C does."""
 
@@ -107,12 +131,13 @@ def stop_after(steps: int, patched) -> None:
     patched.setattr(job.Job, "_trainer", stopping)
 
 
-@pytest.mark.parametrize("stopped_at", [5, 8])
-def test_going_on_makes_the_same_weights(distil, monkeypatch, stopped_at):
+@pytest.mark.parametrize(("stopped_at", "more"), [(5, " --rounded int4"), (8, "")])
+def test_going_on_makes_the_same_weights(distil, monkeypatch, stopped_at, more):
     """To the bit, with accumulated gradients, averages, validations and prefixes of the draft's own on the way."""
     options = (
         "--depth 1 --width 32 --heads 2 --steps 8 --accumulate 2 --save_every 2 --validate_every 3 --on_policy 0.5"
     )
+    options += more
     whole = distil(options, "whole")
     with monkeypatch.context() as patched:
         stop_after(stopped_at, patched)
@@ -250,6 +275,7 @@ def test_stored_images_come_in_another_order_each_time():
             "--depth 2 --cfg 0 --guidance inside",
             "guidance: expected outside with cfg 0, which guides no scale, got inside",
         ),
+        ("--depth 2 --rounded int8-dynamic", "rounded: expected one of int8, int4, fp8, got 'int8-dynamic'"),
         ("--dept 2", "unknown option --dept; did you mean --depth?"),
     ],
 )
@@ -265,6 +291,22 @@ def test_a_mistake_costs_one_line(distil, options, error, capsys, monkeypatch, t
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped.value.code == 2 and error in said and said.startswith("python -m lightning_modules distil: error: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rounding_that_does_not_run_here_is_one_line(distil, monkeypatch, capsys):
+    def error() -> str:
+        with pytest.raises(SystemExit):
+            distil("--depth 1 --rounded int4")
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(quantized, "_runs", lambda kind, *_: kind != "int4")
+    assert "error: rounded: int4 does not run on cpu; expected int8, fp8\n" in error()
+
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'torchao'", name="torchao")
+
+    monkeypatch.setattr(quantized, "_torchao", missing)
+    assert "error: rounded: int4 needs the package torchao, which comes with the commands: pip install" in error()
 
 
 def test_no_folder_is_written_over(distil, capsys, tmp_path):
