@@ -20,5 +20,14 @@ MANIFEST_COLUMNS = (
     "score_gap",
     "sha256",
 )
-BATCH_COLUMNS = ("batch", "seconds", *PER_SCALE, *PER_ROUND, *PART_SECONDS, "baseline_seconds", "tokens_sha256")
+BATCH_COLUMNS = (
+    "batch",
+    "images",
+    "seconds",
+    *PER_SCALE,
+    *PER_ROUND,
+    *PART_SECONDS,
+    "baseline_seconds",
+    "tokens_sha256",
+)
 ROW_DIGEST = "row_sha256"  # the last column of both tables, see `lightning_modules.run.formats.rows.row_digest`

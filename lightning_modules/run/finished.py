@@ -118,6 +118,7 @@ def read_run(out: Path | str) -> FinishedRun:
         raise ValueError(f"{file}: patch_nums: expected ints >= 1, got {settings['patch_nums']}")
     for name in settings["arms"]:
         _check_scales(folder, name, settings["patch_nums"])
+        _check_batches(folder, name, settings)
     arms = [_arm(file, name, described) for name, described in settings["arms"].items()]
     for arm in arms:
         table = folder.manifest(arm.name)
@@ -142,6 +143,16 @@ def read_run(out: Path | str) -> FinishedRun:
         class_prefix={name: taken for session in sessions[::-1] for name, taken in session["class_prefix"].items()},
         at_batch_one=measured_at_batch_one(sessions),
     )
+
+
+def _check_batches(folder: RunFolder, arm: str, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError if batches are of other sizes than the settings say: their times would be those of others."""
+    for row in folder.batches(arm).read():
+        if int(row["images"]) != settings["batch_size"]:  # the last batch is filled up
+            raise ValueError(
+                f"{folder.batches(arm).path}, batch {row['batch']}: images: expected {settings['batch_size']}, as "
+                f"batch_size in {SETTINGS} has it, got {row['images']}; put the batch_size back that the run began with"
+            )
 
 
 def _check_scales(folder: RunFolder, arm: str, patch_nums: Sequence[int]) -> None:

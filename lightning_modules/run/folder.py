@@ -43,10 +43,10 @@ class RunFolder:
     """A run's images and tables.
 
     ``settings.yaml`` holds what the images depend on. Each arm has a folder with the images, ``manifest.csv`` (one row
-    per image) and ``batches.csv`` (one row per batch: seconds, counts per scale, K numbers with blanks between, counts
-    per round and scale, rounds with semicolons between, and the seconds of each part, K + 1 numbers: at each scale,
-    and outside the scales). ``baseline_seconds`` is the time of the baseline for the batch, decoded in turn with this
-    arm; empty if it was not decoded.
+    per image) and ``batches.csv`` (one row per batch: its number of images, seconds, counts per scale, K numbers with
+    blanks between, counts per round and scale, rounds with semicolons between, and the seconds of each part, K + 1
+    numbers: at each scale, and outside the scales). ``baseline_seconds`` is the time of the baseline for the batch,
+    decoded in turn with this arm; empty if it was not decoded.
 
     In a manifest ``tokens_equal_baseline`` says (1 or 0) whether the image has all of the baseline's tokens,
     ``agreeing_tokens`` how many of them, ``score_gap`` how far apart the target's scores of the two tokens are where an

@@ -70,20 +70,24 @@ class QuantizedLinear(nn.Module):
         return cast(Any, self.weight).qdata.element_size()
 
 
-def check_kind(kind: str, device: torch.device, dtype: torch.dtype, others: tuple[str, ...] = ()) -> None:
+def check_kind(
+    kind: str, device: torch.device, dtype: torch.dtype, others: tuple[str, ...] = (), named: str | None = None
+) -> None:
     """Raise ValueError unless that device multiplies by weights of that kind, by doing it once.
 
     Args:
         kind: one of KINDS.
         dtype: of the weights before they are rounded.
         others: what can be asked for instead beside the kinds that do run.
+        named: as the error calls the draft; its word if None.
     """
+    named = named or f"target:{kind}"
     if lacking := lacks_package():
-        raise ValueError(f"draft: target:{kind} {lacking}")
+        raise ValueError(f"draft: {named} {lacking}")
     if not runs(kind, device, dtype):
         able = [f"target:{other}" for other in KINDS if other != kind and runs(other, device, dtype)]
         raise ValueError(
-            f"draft: target:{kind} does not run on {device.type} with a target in {dtype}; expected one of "
+            f"draft: {named} does not run on {device.type} with a target in {dtype}; expected one of "
             f"{', '.join((*able, *others))}"
         )
 
@@ -105,8 +109,10 @@ def runs(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
 def check_layers(model: object, device: torch.device, others: tuple[str, ...] = ()) -> None:
     """Raise ValueError if the model has a rounded layer that the device cannot run; see `check_kind`."""
     layers = model.modules() if isinstance(model, nn.Module) else ()
+    stated = getattr(model, "rounded_to", None)  # by the file that it was loaded from
+    named = f"the file, which states blocks rounded to {stated}," if stated else None
     for kind, dtype in {(layer.kind, layer.weight.dtype) for layer in layers if isinstance(layer, QuantizedLinear)}:
-        check_kind(kind, device, dtype, others)
+        check_kind(kind, device, dtype, others, named)
 
 
 @functools.cache

@@ -32,8 +32,8 @@ def write_run(out, **arms):
             rows.append(row | {"sha256": write_png(out / name / row["file"], pixels)})
         folder.manifest(name).replace(rows)
         counts = dict.fromkeys((*PER_SCALE, *PER_ROUND), "4 4 0") | dict.fromkeys(PART_SECONDS, "0.1 0.1 0.1 0")
-        row = dict.fromkeys(BATCH_COLUMNS, "") | counts | {"batch": 0, "seconds": "1.5", "baseline_seconds": "1.5"}
-        folder.batches(name).replace([row])
+        row = dict.fromkeys(BATCH_COLUMNS, "") | counts | {"batch": 0, "images": IMAGES}
+        folder.batches(name).replace([row | {"seconds": "1.5", "baseline_seconds": "1.5"}])
     settings = MARKER | {
         "arms": arms,
         "seed": 0,

@@ -48,6 +48,17 @@ def test_settings_of_another_program_are_no_run(tmp_path):
         read_run(out)
 
 
+def test_another_batch_size_in_the_settings_is_noticed(tmp_path, refused):
+    """Of as many batches, so that nothing is missing; but images per second would be others."""
+    out = write_run(tmp_path / "run")
+    settings = yaml.safe_load((out / "settings.yaml").read_text())
+    (out / "settings.yaml").write_text(yaml.safe_dump(settings | {"batch_size": 6}, sort_keys=False))
+    message = (
+        "batches.csv, batch 0: images: expected 6, as batch_size in settings.yaml has it, got 4; put the batch_size"
+    )
+    assert message in refused(measure.main, ["--out", str(out)])
+
+
 def test_weights_that_only_the_config_names_run_no_code(tmp_path, refused):
     out, mark = write_run(tmp_path / "run"), tmp_path / "mark"
     torch.save({"weight": Payload(mark)}, out / "weights.pth")

@@ -29,6 +29,7 @@ _PATTERNS = {  # of the values of each column
     "agreeing_tokens": rf"({_COUNT})?",
     "score_gap": rf"({_NUMBER}e[+-]\d\d|inf)?",
     **dict.fromkeys(("sha256", "tokens_sha256"), "([0-9a-f]{64})?"),
+    "images": r"[1-9]\d{0,8}",
     "seconds": _POSITIVE,
     "baseline_seconds": rf"({_POSITIVE})?",
     **dict.fromkeys(PER_SCALE, _COUNTS),

@@ -122,7 +122,7 @@ def batch_row(number: int, decoded: DecodedBatch, tokens_sha256: str = "") -> di
         decoded: what the arm made of it.
         tokens_sha256: digest of its tokens, if they are kept.
     """
-    row: dict[str, object] = {"batch": number, "seconds": f"{decoded.seconds:.6f}"}
+    row: dict[str, object] = {"batch": number, "images": len(decoded.tokens[0]), "seconds": f"{decoded.seconds:.6f}"}
     row |= {name: " ".join(map(str, decoded.per_scale[name].tolist())) for name in PER_SCALE}
     row |= {name: format_rounds(decoded.per_round[name].tolist()) for name in PER_ROUND}
     row |= {
