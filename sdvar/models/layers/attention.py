@@ -117,10 +117,15 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, kernel: str) -> Tensor:
     """Attention of the queries of one scale, which see all keys."""
     if kernel == "products":
         return _products(q, k, v, None, scale)
+    if kernel == "math" and q.device.type == "cpu":  # its products are shared out among threads by their number
+        return torch.cat([_fused(*one, None, scale, kernel) for one in zip(q.split(1), k.split(1), v.split(1))])
     missing = FEWEST_QUERIES - q.shape[2] if q.device.type == "cpu" else 0
     if missing > 0:
         q = F.pad(q, (0, 0, 0, missing))
-    return _fused(q, k, v, None, scale, kernel)[:, :, : q.shape[2] - max(missing, 0)]
+    images = q.shape[0]
+    if q.device.type == "cpu" and images * q.shape[1] == 1:  # alone it would be a task of all threads, which split sums
+        q, k, v = (x.expand(2, -1, -1, -1) for x in (q, k, v))
+    return _fused(q, k, v, None, scale, kernel)[:images, :, : q.shape[2] - max(missing, 0)]
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, kernel: str) -> Tensor:

@@ -26,7 +26,7 @@ def no_grad():
         yield
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -104,9 +104,10 @@ def test_a_product_is_that_of_torch():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", ["auto", "math", "products"])
-def test_attention_of_an_image_and_a_scale(kernel, dtype, threads):
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_of_an_image_and_a_scale(kernel, dtype, heads, threads):
     pyramid = sdvar.ScalePyramid((1, 2, 3, 5, 8))
-    q, k, v = random(3, 5, 2, pyramid.length, 32, dtype=dtype)
+    q, k, v = random(3, 5, heads, pyramid.length, 32, dtype=dtype)
 
     def attend(images, first, last):
         span = pyramid.span(first, last)
