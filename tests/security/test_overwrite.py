@@ -235,7 +235,7 @@ def test_tokens_are_believed_if_they_are_those_that_were_written(tmp_path):
     digest = folder.write_tokens("baseline", 0, tokens)
     folder.manifest("baseline").replace(ROW | {"index": index, "file": image_file(index)} for index in (0, 1))
     counts = dict.fromkeys((*PER_SCALE, *PER_ROUND), "0") | dict.fromkeys(PART_SECONDS, "0 0")
-    folder.batches("baseline").replace([counts | {"batch": 0, "seconds": "1.5", "tokens_sha256": digest}])
+    folder.batches("baseline").replace([counts | {"batch": 0, "images": 2, "seconds": "1.5", "tokens_sha256": digest}])
 
     def travels() -> dict:
         plan = RunPlan.read(folder, ["baseline", "hot"], length=3)
