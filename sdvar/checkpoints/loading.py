@@ -20,8 +20,8 @@ from sdvar.checkpoints.reading.hub import BUNDLED
 from sdvar.checkpoints.reading.sources import Source, chosen_path, name_of
 from sdvar.checkpoints.reading.state_dicts import TOKENIZER_KIND, VAR_KIND
 from sdvar.drafts import WORDS, check_draft, draft_of, of_target, rounded
-from sdvar.models.dtypes import DTYPES, as_dtype
-from sdvar.models.quantized import lacks_package, runs
+from sdvar.models.dtypes import as_dtype
+from sdvar.models.quantized import check_stated
 from sdvar.models.tokenizer import VQVAE
 from sdvar.models.transformer import VAR
 from sdvar.pair import ModelPair, check_target
@@ -215,15 +215,12 @@ def _opened_var(source: Source, pyramid: ScalePyramid | None, heads: int | None)
 
 
 def _check_rounding(opened: _Opened[VAR], device: torch.device, dtype: torch.dtype) -> None:
-    kind = opened.model.rounded_to
-    if kind is None:
+    if opened.model.rounded_to is None:
         return
-    told = f"{opened.name}: a draft whose blocks are rounded to {kind}"
-    if lacking := lacks_package():
-        raise CheckpointError(f"{told}, which {lacking}")
-    if not runs(kind, device, dtype):
-        able = ", ".join(str(other) for other in DTYPES.values() if runs(kind, device, other)) or "another device"
-        raise CheckpointError(f"{told}, which does not run on {device.type} in {dtype}; expected {able}")
+    try:
+        check_stated(opened.name, opened.model.rounded_to, device, dtype)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _rounded(model: VAR) -> VAR:

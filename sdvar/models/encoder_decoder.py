@@ -35,15 +35,8 @@ def group_norm(channels: int) -> GroupNorm:
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU, in the memory of ``x`` where nothing has to be kept for training.
-
-    One image at a time on a CPU, where its bits follow the place of a number among those of a call.
-    """
-    if x.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.silu(x, inplace=not x.requires_grad)
-    for image in x:
-        F.silu(image, inplace=True)
-    return x
+    """SiLU, in the memory of ``x`` where nothing has to be kept for training."""
+    return F.silu(x, inplace=not x.requires_grad)
 
 
 class ResBlock(nn.Module):

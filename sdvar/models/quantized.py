@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.models.dtypes import DTYPES
 from sdvar.models.layers import elementwise
 from sdvar.models.layers.linear import product
 from sdvar.system.command_line import needs
@@ -70,26 +71,38 @@ class QuantizedLinear(nn.Module):
         return cast(Any, self.weight).qdata.element_size()
 
 
-def check_kind(
-    kind: str, device: torch.device, dtype: torch.dtype, others: tuple[str, ...] = (), named: str | None = None
-) -> None:
+def check_kind(kind: str, device: torch.device, dtype: torch.dtype, others: tuple[str, ...] = ()) -> None:
     """Raise ValueError unless that device multiplies by weights of that kind, by doing it once.
 
     Args:
         kind: one of KINDS.
         dtype: of the weights before they are rounded.
         others: what can be asked for instead beside the kinds that do run.
-        named: as the error calls the draft; its word if None.
     """
-    named = named or f"target:{kind}"
     if lacking := lacks_package():
-        raise ValueError(f"draft: {named} {lacking}")
+        raise ValueError(f"draft: target:{kind} {lacking}")
     if not runs(kind, device, dtype):
         able = [f"target:{other}" for other in KINDS if other != kind and runs(other, device, dtype)]
         raise ValueError(
-            f"draft: {named} does not run on {device.type} with a target in {dtype}; expected one of "
+            f"draft: target:{kind} does not run on {device.type} with a target in {dtype}; expected one of "
             f"{', '.join((*able, *others))}"
         )
+
+
+def check_stated(name: str, kind: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise ValueError unless that device runs a draft whose file states a rounding; lists the dtypes in which it does.
+
+    Args:
+        name: as the error calls the draft.
+        kind: one of WEIGHT_KINDS.
+        dtype: of the weights before they are rounded.
+    """
+    told = f"{name}: a draft whose blocks are rounded to {kind}"
+    if lacking := lacks_package():
+        raise ValueError(f"{told}, which {lacking}")
+    if not runs(kind, device, dtype):
+        able = ", ".join(str(other) for other in DTYPES.values() if runs(kind, device, other)) or "another device"
+        raise ValueError(f"{told}, which does not run on {device.type} in {dtype}; expected {able}")
 
 
 def lacks_package() -> str:
@@ -109,10 +122,11 @@ def runs(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
 def check_layers(model: object, device: torch.device, others: tuple[str, ...] = ()) -> None:
     """Raise ValueError if the model has a rounded layer that the device cannot run; see `check_kind`."""
     layers = model.modules() if isinstance(model, nn.Module) else ()
-    stated = getattr(model, "rounded_to", None)  # by the file that it was loaded from
-    named = f"the file, which states blocks rounded to {stated}," if stated else None
     for kind, dtype in {(layer.kind, layer.weight.dtype) for layer in layers if isinstance(layer, QuantizedLinear)}:
-        check_kind(kind, device, dtype, others, named)
+        if getattr(model, "rounded_to", None):
+            check_stated("draft", kind, device, dtype)
+        else:
+            check_kind(kind, device, dtype, others)
 
 
 @functools.cache

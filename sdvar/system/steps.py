@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-log = logging.getLogger("sdvar.system.steps")
+log = logging.getLogger("sdvar.steps")
 
 
 def show(shown: bool = True) -> None:

@@ -58,8 +58,6 @@ class ClassPrefixes:
     def __init__(self, model: NextScaleModel, most_bytes: int = MOST_BYTES) -> None:
         self.model, self.most_bytes = model, most_bytes
         self.computed, self.seconds = 0, 0.0
-        self._state: tuple = ()
-        self._sample = Sample(())
         self.clear()
 
     def __getstate__(self) -> dict:
@@ -76,6 +74,8 @@ class ClassPrefixes:
 
     def clear(self) -> None:
         """Forget all classes: what they depend on has changed."""
+        self._state: tuple = ()
+        self._sample = Sample(())  # whose views would keep weights alive that are moved or converted now
         self._slots: OrderedDict[int, int] = OrderedDict()  # class -> row, the one used last at the end
         self._kept: ClassPrefix | None = None
         self._one: ClassPrefix | None = None  # of some class, for the sizes

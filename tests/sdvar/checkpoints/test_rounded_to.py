@@ -65,6 +65,12 @@ def test_what_cannot_be_read_or_run_is_one_line_before_any_weights_are_loaded(fi
         with pytest.raises(CheckpointError, match=f"{told} does not run on cpu in torch.float64; expected .*float32"):
             load(torch.float64)
 
+    monkeypatch.undo()
+    pair = sdvar.load_pair(**files)
+    monkeypatch.setattr(quantized, "_runs", lambda kind, device, dtype: device == "cpu")  # moved to a GPU without int4
+    with pytest.raises(ValueError, match="draft: a draft whose blocks are rounded to int4, which does not run on cuda"):
+        sdvar.Engine().check(pair, torch.device("cuda"))
+
     def missing():
         raise ModuleNotFoundError("No module named 'torchao'", name="torchao")
 
