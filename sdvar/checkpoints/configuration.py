@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdvar.checkpoints.errors import CheckpointError
@@ -17,6 +18,12 @@ KNOWN_PYRAMIDS = {680: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 2240: (1, 2, 3, 4, 6, 
 HEAD_WIDTH = 64  # of the released models; used only where no tensor gives the number of heads
 SCALES = "blocks.0.attn.scale_mul_1H11"  # one per head, with QK-normalisation
 HOW_TO_GIVE_HEADS = "give heads, or write it into a file: python -m sdvar.checkpoints convert IN OUT --heads N"
+
+# in which lvl_1L may be: integers, and floats where a whole state dict was cast
+COUNTING = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+)  # fmt: skip
 
 Weights = Mapping[str, Tensor]
 
@@ -166,6 +173,10 @@ def _count(weights: Weights, prefix: str) -> int:
 
 def _pyramid_of_levels(levels: Tensor) -> ScalePyramid:
     """lvl_1L holds the scale of each position: n_0 zeros, n_1 ones …"""
+    if levels.layout != torch.strided or levels.is_quantized or levels.dtype not in COUNTING:
+        raise CheckpointError(
+            f"lvl_1L is of {levels.dtype} ({levels.layout}), expected dense integers; leave it out and give patch_nums"
+        )
     scales, counts = levels.flatten().unique_consecutive(return_counts=True)
     sides = [math.isqrt(count) for count in counts.tolist()]
     rising = sides == sorted(sides) and [side * side for side in sides] == counts.tolist()

@@ -15,7 +15,7 @@ from sdvar.checkpoints.configuration import (
     var_arguments,
     var_pyramid,
 )
-from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.errors import CheckpointError, printable
 from sdvar.checkpoints.filling import derived, empty_tokenizer, empty_var
 from sdvar.checkpoints.reading.choosing import under
 from sdvar.checkpoints.reading.files import read, stated_guidance, stated_heads, stated_rounding
@@ -78,7 +78,7 @@ def inspect(source: str, shapes: bool = False) -> Inspected:
         notes.append(f"{name}: and {len(shown) - MOST} more groups of tensors")
     if chosen_path(source) is None and (others := rest(content, shown)):
         notes.append(f"{name}: also holds {', '.join(others)}")
-    return Inspected(rows, notes)
+    return Inspected([list(map(printable, row)) for row in rows], list(map(printable, notes)))
 
 
 def _size(source: str) -> int:

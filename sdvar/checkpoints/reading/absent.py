@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdvar.checkpoints.errors import CheckpointError
 from sdvar.checkpoints.reading.folders import WEIGHTS
-from sdvar.checkpoints.reading.hub import RELEASED, SHIPPED
+from sdvar.checkpoints.reading.hub import BUNDLED, RELEASED, SHIPPED
 from sdvar.system.command_line import did_you_mean
 
 ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
@@ -23,6 +23,8 @@ def absent(name: str, path: Path) -> CheckpointError:
     """
     if name.startswith("file:"):
         return CheckpointError(f"{name}: an address; give the path alone: {re.sub('^file:(//)?', '', name)}")
+    if name in sorted(path.name for path in BUNDLED.iterdir() if path.is_dir()):
+        return CheckpointError(f"{name}: a bundled pair, no checkpoint; give it as the pair, without draft and target")
     hint = did_you_mean(name.lower(), (*RELEASED, *SHIPPED)) or _beside(path)
     if not hint and ON_HUB.fullmatch(name) and not os.path.exists(name.partition("/")[0]):
         hint = "; a file of the hub is hf://OWNER/REPO/FILE"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdvar.checkpoints.errors import CheckpointError
+from sdvar.checkpoints.errors import CheckpointError, printable
 from sdvar.checkpoints.reading.state_dicts import UNKNOWN_KIND, StateDict, outline, state_dicts
 
 AVERAGES = re.compile(r"ema|swa|avg|average[ds]?|averaging|shadow", re.IGNORECASE)
@@ -94,11 +94,10 @@ def _preferred(name: str, found: Sequence[StateDict]) -> StateDict:
         left = [state for state in left if holds(state.path)] or left
         if len(left) == 1:
             taken = left[0].path or "the whole file"
+            another = next(state for state in found if state is not left[0]).named(name)
             log.warning(
-                "%s: holds %d %ss (%s); taken: %s, %s. Another: %s::%s",
-                name, len(found), kind, held, taken, rule, name,
-                next(state.path for state in found if state is not left[0]),
-            )  # fmt: skip
+                printable(f"{name}: holds {len(found)} {kind}s ({held}); taken: {taken}, {rule}. Another: {another}")
+            )
             return left[0]
     raise CheckpointError(f"{name}: holds {len(found)} {kind}s: {held}; choose one as {left[0].named(name)}")
 

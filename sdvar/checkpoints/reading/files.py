@@ -30,6 +30,7 @@ SUMS = "SHA256SUMS"
 HEADS, GUIDANCE, ROUNDED = "heads", "guidance_inside", "rounded_to"  # what a safetensors file may state
 CHUNK = 2**22  # bytes read at a time
 START = 512  # bytes that tell the kind of a file
+TAR_AT = 257  # where an archive of tar says so
 ZIP = b"PK\x03\x04"  # how a .pth of torch >= 1.6 begins; older ones cannot be mapped
 # what else lies where weights are expected: how it begins, and what to do
 OTHERS = {
@@ -40,6 +41,7 @@ OTHERS = {
     b"\xfd7zXZ": "an archive of xz; unpack it and give the file in it",
     b"7z\xbc\xaf": "an archive of 7-Zip; unpack it and give the file in it",
     b"Rar!": "an archive of RAR; unpack it and give the file in it",
+    b"\x28\xb5\x2f\xfd": "an archive of zstd; unpack it and give the file in it",
     b"\x89HDF": "an HDF5 file; give a .pth or .safetensors file",
     b"GGUF": "a GGUF file; give a .pth or .safetensors file",
     b"\x93NUMPY": "an array of NumPy; give a .pth or .safetensors file",
@@ -126,6 +128,8 @@ def _start(path: Path, name: str) -> bytes:
     for beginning, what in OTHERS.items():
         if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
             raise CheckpointError(f"{name}: {what}")
+    if start[TAR_AT:].startswith(b"ustar"):
+        raise CheckpointError(f"{name}: an archive of tar; unpack it and give the file in it")
     return start
 
 
@@ -145,15 +149,21 @@ def _why(error: Exception, path: Path, start: bytes) -> str:
         return ": it is a TorchScript archive, which holds code. Save the model's state_dict() alone"
     if "Unsupported operand" in text and (start.startswith(ZIP) or b"\x80\x03" <= start[:2] <= b"\x80\x09"):
         return ": it was pickled in another form. Save the model's state_dict() by torch.save, without pickle_protocol"
-    named = path.suffix == ".safetensors"
-    if start.startswith(ZIP) and zipfile.is_zipfile(path):
-        held = zipfile.ZipFile(path).namelist()
-        if not any(entry.endswith("data.pkl") for entry in held):
-            some = ", ".join(held[:3] + ["…"] * (len(held) > 3)) or "nothing"
-            return f": it is a zip archive of {some}, which torch.save did not write. Unpack it and give the file in it"
-    kind = "safetensors file" if named else "file of torch.save and no safetensors file"
-    advice = "; a file of torch.save is named .pth" if named else ""
-    return f" ({type(error).__name__}); it is damaged, cut off or no {kind}. Download or copy it again{advice}"
+    held = _archived(path) if start.startswith(ZIP) else None
+    if held is not None and not any(entry.endswith("data.pkl") for entry in held):
+        some = ", ".join(held[:3] + ["…"] * (len(held) > 3)) or "nothing"
+        return f": it is a zip archive of {some}, which torch.save did not write. Unpack it and give the file in it"
+    kind = "no file of torch.save and no safetensors file"
+    return f" ({type(error).__name__}); it is damaged, cut off or {kind}. Download or copy it again"
+
+
+def _archived(path: Path) -> list[str] | None:
+    """The names in a zip archive; None for a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # zipfile has one for each kind of damage: BadZipFile, NotImplementedError, UnicodeDecodeError …
+        return None
 
 
 def stated_heads(source: Source) -> int | None:

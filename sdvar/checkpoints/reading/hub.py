@@ -38,6 +38,8 @@ def local_file(source: str | os.PathLike) -> Path:
         CheckpointError: if the name is malformed or the hub's file cannot be had. A path is not looked at here.
     """
     name = split(source).file
+    if not name:
+        raise CheckpointError("checkpoint: expected a file or a name of the hub, got an empty text")
     if isinstance(source, str) and name in RELEASED:
         return _download(name, RELEASED_REPOSITORY, RELEASED[name], None)
     if isinstance(source, str) and name in SHIPPED:

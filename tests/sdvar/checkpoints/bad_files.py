@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import tarfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -79,6 +80,15 @@ def level(counts: dict[int, int]) -> Tensor:
     return torch.cat([torch.full((count,), scale) for scale, count in counts.items()])[None]
 
 
+def tarred(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("var.pth")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1242432412\n"
 NAN, INF = float("nan"), float("inf")
 BIAS = VAR["head.bias"]
@@ -96,6 +106,11 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "pointer.pth": (LFS_POINTER, "a Git LFS pointer, not the weights; run git lfs pull"),
     "pointer.safetensors": (LFS_POINTER, "a Git LFS pointer, not the weights; run git lfs pull"),
     "archive.pth.gz": (gzip.compress(b"weights"), "an archive of gzip; unpack it and give the file in it"),
+    "archive.pth.zst": (b"\x28\xb5\x2f\xfd" * 99, "an archive of zstd; unpack it and give the file in it"),
+    "archive.tar": (tarred(VAR_PTH), "an archive of tar; unpack it and give the file in it"),
+    "text_mode.pth": (VAR_PTH.replace(b"\n", b"\r\n"), "damaged, cut off"),
+    "zeros_near_the_end.pth": (VAR_PTH[:-900] + bytes(100) + VAR_PTH[-800:], "damaged, cut off"),
+    "zeros.pth": (bytes(1000), "damaged, cut off"),
     "keras.h5": (b"\x89HDF\r\n\x1a\n" * 99, "an HDF5 file; give a .pth or .safetensors file"),
     "__0_0.distcp": (
         VAR_PTH,
@@ -120,7 +135,6 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "cut_in_half.safetensors": (VAR_SAFE[: len(VAR_SAFE) // 2], "damaged, cut off"),
     "cut_at_end.safetensors": (VAR_SAFE[:-1], "damaged, cut off"),
     "too_long.safetensors": (VAR_SAFE + b"more", "damaged"),
-    "pth_inside.safetensors": (VAR_PTH, "a file of torch.save is named .pth"),
     "code.pth": (pth(VAR | {"a": Payload()}), "holds tests.sdvar.checkpoints.bad_files.run, and objects other than"),
     "code_legacy.pth": (pth({"a": Payload()}, legacy=True), "can run code. Save the model's state_dict() alone"),
     "code_pickle.pth": (pickle.dumps({"a": Payload()}, protocol=2), "can run code"),
@@ -195,6 +209,14 @@ VAR_CASES: dict[str, tuple[bytes | None, str]] = {
     "levels_shrink.pth": (var_with(lvl_1L=level({0: 1, 1: 9, 2: 4, 3: 16})), "expected squares that do not shrink"),
     "levels_skip.pth": (var_with(lvl_1L=level({0: 1, 1: 4, 2: 9, 9: 16})), "the scales [0, 1, 2, 9]"),
     "levels_negative.pth": (var_with(lvl_1L=level({-1: 1, 1: 4, 2: 9, 3: 16})), "the scales [-1, 1, 2, 3]"),
+    "levels_complex.pth": (var_with(lvl_1L=VAR["lvl_1L"].to(torch.complex64)), "lvl_1L is of torch.complex64"),
+    "levels_float8.pth": (var_with(lvl_1L=VAR["lvl_1L"].to(torch.float8_e4m3fn)), "lvl_1L is of torch.float8_e4m3fn"),
+    "levels_sparse.pth": (var_with(lvl_1L=VAR["lvl_1L"].to_sparse()), "expected dense integers; leave it out and give"),
+    "line_feed.pth": (pth(VAR | {"a\nb": BIAS}), "1 unexpected: a\\nb. Save"),
+    "escapes.pth": (
+        pth({"\x1b[1m": VAR, "b": VAR | {"head.bias": BIAS + 1}}),
+        "holds 2 VARs: \\x1b[1m, b; choose",
+    ),
     "no_levels.pth": (var_without("lvl_1L"), "the pyramid of its 30 tokens is not in the file; give patch_nums"),
 }
 TOKENIZER_CASES: dict[str, tuple[bytes | None, str]] = {

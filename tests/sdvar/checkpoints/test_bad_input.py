@@ -42,6 +42,11 @@ def test_bad_vars(tmp_path, name):
     assert not RAN
 
 
+def test_names_that_are_no_checkpoint():
+    assert "expected a file or a name of the hub, got an empty text" in one_error(lambda: sdvar.load_var(""))
+    assert "a bundled pair, no checkpoint; give it as the pair" in one_error(lambda: sdvar.load_var("tiny"), "tiny")
+
+
 @pytest.mark.parametrize("name", TOKENIZER_CASES)
 def test_bad_tokenizers(tmp_path, name):
     content, words = TOKENIZER_CASES[name]

@@ -37,6 +37,13 @@ def test_files_round_trip(small, tmp_path, form):
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_of_torch_save_named_safetensors(small, tmp_path, legacy):
+    state, file = small.var.state_dict(), tmp_path / "var.safetensors"
+    torch.save(state, file, _use_new_zipfile_serialization=not legacy)
+    assert same(sdvar.load_var(file), state)
+
+
 def test_shared_adaln_heads_and_classes_come_off_the_tensors():
     ref = reference.load("shared_aln")
     model = ref.config["model"]

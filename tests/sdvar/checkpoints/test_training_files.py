@@ -222,6 +222,13 @@ def test_inspect_lists_every_model_and_what_else_is_there(tmp_path, capsys):
     assert all(f"{key} {tuple(value.shape)}" in text for key, value in VAE.items())
 
 
+def test_inspect_prints_names_of_a_file_without_line_feeds_or_escape_sequences(tmp_path, capsys):
+    torch.save({"\x1b[31mmodel": VAR, "epoch\n": 3}, tmp_path / "run.pth")
+    assert main(["inspect", str(tmp_path / "run.pth")]) == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and r"::\x1b[31mmodel: 38 tensors" in text and r"also holds epoch\n (int)" in text
+
+
 def test_convert_takes_a_path(tmp_path):
     torch.save({"model": VAR, "ema": OTHER}, tmp_path / "run.pth")
     assert main(["convert", f"{tmp_path / 'run.pth'}::ema", str(tmp_path / "ema.safetensors")]) == 0
