@@ -130,6 +130,7 @@ def environment_schema() -> Schema:
         "attention": described("auto is the best on the machine", TEXT),
         "pick": described("what picks the tokens: triton (one kernel) or torch (its operations)", TEXT),
         "blocks": described("what the target's blocks run by between products: triton (kernels) or torch", TEXT),
+        "head": described("what the target's head multiplies by: triton (a kernel) or torch (its product)", TEXT),
         "graphs": described("whether passes are replayed as CUDA graphs, on a GPU", TRUTH),
         "tokenizer_dtype": described("of the tokenizer's decoder", TEXT),
         "threads": {"type": ["integer", "null"], "description": "CPU threads per process; null is torch's own number"},

@@ -67,6 +67,7 @@ def describe_numerics(pair, engine, device: str) -> dict:
             **dataclasses.asdict(engine),
             "pick": "triton" if fused else "torch",
             "blocks": "triton" if target.block_kernels(torch.device(device)) else "torch",
+            "head": "triton" if target.head_kernel(torch.device(device)) else "torch",
             "tokenizer_dtype": str(engine.decoder_dtype(pair.tokenizer, torch.device(device))).removeprefix("torch."),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "tf32_convolutions": torch.backends.cudnn.allow_tf32,

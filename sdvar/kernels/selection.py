@@ -17,7 +17,7 @@ from sdvar.sampling import Sampling, pick
 
 log = logging.getLogger("sdvar.kernels")
 
-PICK, BLOCKS = "pick", "blocks"
+PICK, BLOCKS, HEAD = "pick", "blocks", "head"
 _without: ContextVar[frozenset[str]] = ContextVar("kernels_that_are_off", default=frozenset())
 
 
@@ -26,9 +26,9 @@ def torch_alone(*parts: str) -> Iterator[None]:
     """Within a block of code torch's operations do all work, so that a kernel can be compared.
 
     Args:
-        parts: of the work, `PICK` and `BLOCKS`, if others may go on running by a kernel.
+        parts: of the work, `PICK`, `BLOCKS`, `HEAD`, if others may go on running by a kernel.
     """
-    token = _without.set(_without.get() | set(parts or (PICK, BLOCKS)))
+    token = _without.set(_without.get() | set(parts or (PICK, BLOCKS, HEAD)))
     try:
         yield
     finally:
@@ -63,6 +63,18 @@ def fused_blocks(device: torch.device, dtype: torch.dtype, width: int, heads: in
     return _tried_blocks(device, dtype, width, heads) if allowed else None
 
 
+def fused_head(device: torch.device, width: int, columns: int) -> Callable[..., Any] | None:
+    """`sdvar.kernels.head.product` where a float32 head can multiply by it, else None: torch's product does then.
+
+    The first call for such a head tries the kernel; a device on which it does not run is logged once.
+
+    Args:
+        device: of the head.
+        width, columns: C, V.
+    """
+    return None if device.type != "cuda" or HEAD in _without.get() else _tried_head(device, width, columns)
+
+
 @functools.cache
 def _tried(device: torch.device, vocabulary: int) -> Callable[..., Any] | None:
     try:
@@ -90,6 +102,21 @@ def _tried_blocks(device: torch.device, dtype: torch.dtype, width: int, heads: i
         _say("blocks run by torch's operations, which take longer; the kernels do not run", error)
         return None
     return blocks
+
+
+@functools.cache
+def _tried_head(device: torch.device, width: int, columns: int) -> Callable[..., Any] | None:
+    try:
+        from sdvar.kernels import head, head_trial
+
+        if torch.cuda.get_device_capability(device) not in head.CAPABILITIES:
+            return None  # as exact there, but slower than torch's
+        if problems := head_trial.problems(head, device, width, columns):
+            raise ValueError("; ".join(problems))
+    except Exception as error:  # as above
+        _say("the head multiplies by torch's product, which takes longer; the kernel does not run", error)
+        return None
+    return head.product
 
 
 def _say(what: str, error: Exception) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import ModuleType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from sdvar.kernels.selection import fused_blocks
+from sdvar.kernels.selection import fused_blocks, fused_head
 from sdvar.models import cost
 from sdvar.models.blocks import AdaLNProjection, Block, HeadNorm, layer_norm
 from sdvar.models.checks import check_range, check_shape
@@ -171,14 +171,20 @@ class VAR(nn.Module, NextScaleBase):
     def graph_state(self) -> Hashable:
         """As the base says; the weights of a block move together."""
         layers = [block.attn for block in self.blocks]
-        kernels = self.block_kernels(self.device) is not None
-        return self.device, self.dtype, kernels, *((layer.kernel, _address(layer.mat_qkv.weight)) for layer in layers)
+        kernels = self.block_kernels(self.device) is not None, self.head_kernel(self.device) is not None
+        return self.device, self.dtype, *kernels, *((layer.kernel, _address(layer.mat_qkv.weight)) for layer in layers)
 
     def block_kernels(self, device: torch.device) -> ModuleType | None:
         """As the base says."""
         if not self.depth or self.pos_1LC.dtype != torch.float32:
             return None
         return fused_blocks(device, self.dtype, self.width, self.heads)
+
+    def head_kernel(self, device: torch.device) -> Callable[..., Any] | None:
+        """As the base says; it runs where blocks run by kernels too."""
+        if self.head.weight.dtype != torch.float32 or self.block_kernels(device) is None:
+            return None
+        return fused_head(device, self.width, self.codebook_size)
 
     def _kernels_for(self, x: Tensor) -> ModuleType | None:
         """Those of `block_kernels`, unless training, the compiler or autocast wants to see each operation."""
@@ -250,12 +256,18 @@ class VAR(nn.Module, NextScaleBase):
         if kernels and self.head.weight.dtype == torch.float32:
             n, length, _ = x.shape
             h = kernels.modulated(x.contiguous(), scale, shift, torch.float32)
-            return self.head(h)[: n * length].view(n, length, -1)
+            return self._head_product(h, n * length).view(n, length, -1)
         # float32 even under autocast: the released code computes the logits in full precision
         with torch.autocast(x.device.type, enabled=False):
             h = layer_norm(x.to(self.head.weight.dtype)) * (1 + scale) + shift
             logits = self.head(h)
         return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _head_product(self, h: Tensor, rows: int) -> Tensor:
+        """The head of the first ``rows`` rows of h, float32 (rows or more, C)."""
+        # with TF32 allowed torch's product has the accuracy that was asked for, in less time
+        product = None if torch.backends.cuda.matmul.allow_tf32 else self.head_kernel(h.device)
+        return self.head(h)[:rows] if product is None else product(h[:rows], self.head.weight, self.head.bias)
 
     def forward(self, labels: Tensor, inputs: Tensor) -> Tensor:
         """Teacher-forced logits of all scales.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any, cast
 
@@ -66,6 +66,10 @@ class NextScaleBase:
 
     def block_kernels(self, device: torch.device) -> ModuleType | None:
         """The kernels of the project's own by which its blocks run on a device; None: torch's operations."""
+        return None
+
+    def head_kernel(self, device: torch.device) -> Callable[..., Any] | None:
+        """The kernel of the project's own by which the head multiplies on a device; None: torch's product."""
         return None
 
     def hand_back(self, workspace: EagerWorkspace) -> None:

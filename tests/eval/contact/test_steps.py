@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import sdvar
 from eval.contact.step import FAILED, PASSED, SKIPPED, Place
-from eval.contact.steps import blocks, devices, eager, environment, graphs, invariance, kernel, selftest
+from eval.contact.steps import blocks, devices, eager, environment, graphs, head, invariance, kernel, selftest
 from sdvar.decoding.state import DecodeState
 from sdvar.kernels import reference
 from tests.random_pairs import random_var
@@ -102,6 +103,22 @@ def test_one_device_and_a_kernel_that_does_not_run_are_skipped(cuda, place):
     assert outcome.verdict == SKIPPED
     assert "torch's operations pick in its place" in outcome.finding
     assert blocks.run(place).verdict == SKIPPED
+
+
+def test_a_wrong_kernel_of_the_head_is_found(cuda, place, monkeypatch):
+    kernel = pytest.importorskip("sdvar.kernels.head")
+    monkeypatch.setattr(head, "SIZES", ((32, 20), (7, 3)))
+    monkeypatch.setattr(head, "ROWS", (2, 3))
+    assert head.run(place).verdict == SKIPPED  # Triton cannot launch on a simulated device
+    monkeypatch.setattr(kernel, "product", F.linear)
+    outcome = head.run(place)
+    assert outcome.verdict == PASSED and "3 rows" in outcome.finding
+    assert set(outcome.facts["milliseconds"]) == {"kernel", "torch"}
+    monkeypatch.setattr(kernel, "product", lambda h, weight, bias: F.linear(h, weight.bfloat16().float(), bias))
+    outcome = head.run(place)
+    assert outcome.verdict == FAILED and "width 7, 3 columns: random rows: off by" in outcome.finding
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert head.run(place).verdict == SKIPPED
 
 
 def test_wrong_kernels_of_blocks_are_found(place, monkeypatch):

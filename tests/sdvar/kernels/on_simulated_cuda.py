@@ -23,11 +23,16 @@ class StandIn:
         return functools.partial(_call, name)
 
 
-def _call(name: str, tensor: CudaTensor, *others):
+def _call(name: str, *arguments):
+    return launched(name, functools.partial(_compute, name), *arguments)
+
+
+def launched(name: str, function, tensor: CudaTensor, *others):
+    """A function of tensors on a simulated device as one launch."""
     device, held = tensor.device, mapped(lambda each: each.held, CudaTensor, (tensor, *others))
     with _disable_current_modes(), torch.no_grad():
-        result = _compute(name, *held)
-    SimulatedCuda.active.launch(name, device, functools.partial(_compute, name), held, {}, result)
+        result = function(*held)
+    SimulatedCuda.active.launch(name, device, function, held, {}, result)
     return mapped(lambda each: CudaTensor(each, device), torch.Tensor, result)
 
 

@@ -27,7 +27,7 @@ def test_under_the_interpreter(part):
     pytest.importorskip("triton")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", part]
     result = subprocess.run(
-        [*command, "tests/sdvar/kernels/interpreted_pick.py", "tests/sdvar/kernels/interpreted_blocks.py"],
+        [*command, *(f"tests/sdvar/kernels/interpreted_{name}.py" for name in ("pick", "blocks", "head"))],
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
