@@ -19,6 +19,7 @@ from lightning_modules.processes.launcher import (
 )
 from sdvar.system import steps
 from sdvar.system.command_line import stop
+from sdvar.system.imports import importing
 from sdvar.system.interrupts import well_behaved
 from sdvar.system.memory import out_of_memory_says
 
@@ -56,9 +57,9 @@ def run(
             return earlier[0]
         steps.show(not options.quiet and is_first())
         steps.log.info("loading libraries and models")
-        # heavy: only once the options are known to be valid
-        from eval.main_job.job import out_of_memory, prepare
-        from lightning_modules.processes.stopping import end_with_parent
+        with importing():  # heavy: only once the options are known to be valid
+            from eval.main_job.job import out_of_memory, prepare
+            from lightning_modules.processes.stopping import end_with_parent
 
         end_with_parent()
         job = prepare(options, started, extend)

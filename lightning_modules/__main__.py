@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import sdvar.system.starting  # noqa: F401 - before what may be missing or take seconds
 from lightning_modules.options.command_line import PROG
+from sdvar.system.imports import importing
 from sdvar.system.interrupts import well_behaved
 
 
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         distil(words[1:])
         return
-    from lightning_modules.lightning_command import run  # takes seconds
+    with importing():
+        from lightning_modules.lightning_command import run  # takes seconds
 
     run(arguments)
 

@@ -1,6 +1,7 @@
 """SDVAR: speculative decoding for visual autoregressive models (VAR, next-scale prediction)."""
 
-import sdvar.system.openmp  # before torch, as the next two
+import sdvar.system.leaving
+import sdvar.system.openmp  # before torch, as all four
 import sdvar.system.starting
 import sdvar.system.working_directory  # noqa: F401
 from sdvar.checkpoints import CheckpointError, load_pair, load_tokenizer, load_var

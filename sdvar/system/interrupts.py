@@ -13,6 +13,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from sdvar.system import steps
 from sdvar.system.command_line import stop
+from sdvar.system.leaving import ends_with
 from sdvar.system.starting import INTERRUPTED, usual
 
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ def well_behaved(
 
     On a terminal the command says what it does, see `sdvar.system.steps`. Wrong options and files end it with one line
     and status 2, Ctrl-C with one line and status 130. A stdout that cannot show a character shows another in its place,
-    and one that was closed, as by ``| head -1``, is no failure.
+    and one that was closed, as by ``| head -1``, is no failure. The process ends at once, see `sdvar.system.leaving`.
 
     Args:
         command: as the user calls it, such as "eval/fid.py".
@@ -37,6 +38,16 @@ def well_behaved(
 
     def decorate(main: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(main)
+        def noted(*arguments: P.args, **keywords: P.kwargs) -> R:
+            ends_with(None)
+            try:
+                result = behaved(*arguments, **keywords)
+            except SystemExit as end:
+                ends_with(0 if end.code is None else end.code if isinstance(end.code, int) else None)
+                raise
+            ends_with(result if isinstance(result, int) else 0)
+            return result
+
         def behaved(*arguments: P.args, **keywords: P.kwargs) -> R:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")
@@ -60,7 +71,7 @@ def well_behaved(
                     stop(command, error)
                 raise
 
-        return behaved
+        return noted
 
     return decorate
 
