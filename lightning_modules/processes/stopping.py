@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from sdvar.system.starting import STARTED_BY
+
 log = logging.getLogger("sdvar.stopping")
 # what clusters send some time before they kill; SIGUSR1 is what SLURM users know from Lightning
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -82,13 +84,13 @@ def end_with_parent() -> None:
     """In a process that a launcher started: end it, at once, when the launcher is gone.
 
     Otherwise a rank whose launcher was killed would go on writing, or wait for the others until a collective times out.
+    A launcher that was killed while this process imported its libraries counts too.
     """
     if "LOCAL_RANK" not in os.environ:
         return
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == STARTED_BY:
             time.sleep(INTERVAL)
         rank = os.environ.get("RANK", os.environ["LOCAL_RANK"])
         print(f"rank {rank}: the process that started this one is gone, ending", file=sys.stderr, flush=True)

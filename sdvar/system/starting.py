@@ -19,6 +19,7 @@ from typing import Any
 
 PACKAGES = ("sdvar", "eval", "lightning_modules", "examples")
 INTERRUPTED = 128 + signal.SIGINT
+STARTED_BY = os.getppid()  # now: a launcher may be killed while this process imports its libraries
 
 
 def command() -> str | None:

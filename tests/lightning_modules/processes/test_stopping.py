@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +60,41 @@ def test_told_while_it_waits_for_the_others(trainer):
         stop.on_exception(trainer, None, lost)
     with pytest.raises(SystemExit):  # all images are there: the measuring is left to the next call
         stop.teardown(trainer, None, "predict")
+
+
+IMPORTS = "import time, lightning_modules.processes.stopping as stopping; "
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        IMPORTS + "stopping.end_with_parent(); print('up', flush=True); time.sleep(60)",
+        IMPORTS + "print('up', flush=True); time.sleep(1); stopping.end_with_parent(); time.sleep(60)",
+    ],
+    ids=["while it works", "while it starts"],
+)
+def test_a_process_ends_with_its_launcher(child):
+    parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    parent += "print(p.pid, flush=True); time.sleep(60)"
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"LOCAL_RANK": "1"},
+    )  # fmt: skip
+    pid = int(launcher.stdout.readline())
+    assert launcher.stdout.readline() == "up\n"
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    for _ in range(100):
+        if "State:\tZ" in _status(pid) or not _status(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the process outlived its launcher")
+
+
+def _status(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,11 +1,9 @@
 """Two runs do not write to one folder, and nobody goes on writing for a run that is gone."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -79,32 +77,3 @@ def test_a_process_that_sees_another_folder_than_the_first_does_not_write(tmp_pa
             folder.join(1, holder)
     assert not own.path.exists()
     shared.join(1, holder)
-
-
-def test_a_process_ends_with_its_launcher():
-    child = "from lightning_modules.processes.stopping import end_with_parent; import time; end_with_parent(); "
-    child += "print('up', flush=True); time.sleep(60)"
-    parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
-    parent += "print(p.pid, flush=True); time.sleep(60)"
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"LOCAL_RANK": "1"},
-    )  # fmt: skip
-    pid = int(launcher.stdout.readline())
-    assert launcher.stdout.readline() == "up\n"
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    for _ in range(100):
-        if "State:\tZ" in _status(pid) or not _status(pid):
-            return
-        time.sleep(0.1)
-    os.kill(pid, signal.SIGKILL)
-    pytest.fail("the process outlived its launcher")
-
-
-def _status(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/status") as file:
-            return file.read()
-    except OSError:
-        return ""
