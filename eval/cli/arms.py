@@ -68,7 +68,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         if not value:
             raise ValueError(f"{option}: expected a value after it")
         if option == "--strategy":
-            name, class_path = NAMED.fullmatch(value).groups()
+            name, class_path = (part and part.strip() for part in NAMED.fullmatch(value).groups())
             name = name or class_path.partition("(")[0].rpartition(".")[2].lower()
             if name in arms:
                 raise ValueError(f"--strategy: two arms are called {name!r}; give one another name: NAME={class_path}")

@@ -24,10 +24,14 @@ def split_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
         if not isinstance(call, ast.Call) or any(keyword.arg is None for keyword in call.keywords):
             raise ValueError
         named = {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
-        return _path(call.func), [_value(argument) for argument in call.args], named
+        path, positional = _path(call.func), [_value(argument) for argument in call.args]
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         shown = text if len(text) <= 100 else f"{text[:99]}…"
         raise ValueError(f"expected CLASS(PARAMETER=VALUE, …) such as Speculative(gamma=2), got {shown!r}") from None
+    names = [str(keyword.arg) for keyword in call.keywords]
+    if twice := [name for name in named if names.count(name) > 1]:
+        raise ValueError(f"{path}: {twice[0]}: given twice")
+    return path, positional, named
 
 
 def _value(node: ast.expr) -> Any:

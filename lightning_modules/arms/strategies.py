@@ -109,7 +109,8 @@ def resolve(value: Any, base: type = sdvar.Strategy) -> Any:
     """
     if isinstance(value, list):
         return [resolve(one, base) for one in value]
-    if isinstance(value, str) and (CLASS_PATH.fullmatch(value) or is_call(value)):
+    small = {name.lower() for name in shipped(base)}  # spans, in which the mistake is the case
+    if isinstance(value, str) and (CLASS_PATH.fullmatch(value) or is_call(value) or value.lower() in small):
         value = {"class_path": value}
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value

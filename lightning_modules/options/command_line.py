@@ -6,7 +6,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jsonargparse
 from jsonargparse.typing import restricted_number_type
@@ -101,3 +101,13 @@ class ArgumentParser(PlainErrors, jsonargparse.ArgumentParser):
     def __init__(self, *args, **kwargs) -> None:
         shared = {"formatter_class": HelpFormatter, "allow_abbrev": False, "exit_on_error": False}
         super().__init__(*args, **shared | kwargs)
+
+    def parse_args(self, *args: Any, **options: Any) -> jsonargparse.Namespace:
+        """A key without a value, `seed:`, leaves its option at the default; but not for a path: ~ may mean a folder."""
+        given = super().parse_args(*args, **options)
+        for action in self._actions:
+            kind = getattr(action, "_typehint", action.type)
+            may_be_none = kind is str or type(None) in get_args(kind)
+            if given.get(action.dest, 0) is None and action.default is not None and not may_be_none:
+                given[action.dest] = action.default
+        return given

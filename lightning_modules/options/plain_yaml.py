@@ -16,6 +16,7 @@ from jsonargparse import _loaders_dumpers, set_dumper, set_loader
 
 INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+MOST = 1_000_000  # values in a text with aliases
 TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 DIGITS = list("-+.0123456789")
 PLAIN = {  # what text has to match to be something else, in this order, and the characters that it begins with
@@ -66,9 +67,24 @@ for _kind, (_pattern, _first) in PLAIN.items():
 def load(text: str) -> Any:
     """What a YAML text holds; yaml.YAMLError if it is none."""
     try:
-        return yaml.load(text, Loader)
+        content = yaml.load(text, Loader)
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
+    if "*" in text and "&" in text:
+        _check_size(content)
+    return content
+
+
+def _check_size(content: Any) -> None:
+    """Refuses aliases by which a few lines stand for a tree that nobody can hold, or that holds itself."""
+    left, seen = [content], 0
+    while left:
+        value = left.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        seen += len(inner)
+        if seen > MOST:
+            raise yaml.YAMLError(f"aliases make more than {MOST:,} values of it, or one that holds itself")
+        left += inner
 
 
 def dump(content: Any) -> str:

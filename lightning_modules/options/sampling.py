@@ -51,6 +51,13 @@ def in_long_form(word: str) -> str:
     return SHORT.get(name, name) + equals + value
 
 
+def plain_number(text: str) -> float:
+    """A number as people write it; ValueError for Python's 1_000 too."""
+    if "_" in text:
+        raise ValueError(f"expected a number, got {text!r}")
+    return float(text)
+
+
 def complete_sampling(given: Any, defaults: dict[str, float]) -> dict[str, Any]:
     """The sampling with the defaults where nothing is given, and what is in text as numbers.
 
@@ -64,7 +71,7 @@ def complete_sampling(given: Any, defaults: dict[str, float]) -> dict[str, Any]:
         value = sampling[name]
         if isinstance(value, str):
             try:
-                sampling[name] = [float(part) for part in value.split(",")]
+                sampling[name] = [plain_number(part) for part in value.split(",")]
             except ValueError:
                 expected = f"expected a number, or one per scale such as {example}"
                 raise ValueError(f"sampling.{name}: {expected}; got {value!r}") from None

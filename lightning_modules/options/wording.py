@@ -9,7 +9,7 @@ from sdvar.system.command_line import did_you_mean
 # as jsonargparse words its errors
 UNION = re.compile(
     r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: - (.*) Given value type: .*? "
-    r"Given value: (.*)"
+    r"Given value:(?: (.*)|$)"
 )
 SUBTYPE = re.compile(r"<class '(?:[\w.]+\.)?(?P<cls>[^'.]+)'>|typing\.Literal\[(?P<words>.*?)\]|(?P<list>list)\[.*?\]")
 NO_YAML = re.compile(r"Problems parsing config: (.*?)( in \"<unicode string>\", (line \d+), column \d+:.*)?$")
@@ -19,6 +19,7 @@ NO_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.
 NO_NUMBER = re.compile(r"Not of type (.*?): (?:(?P<given>\S+) )?.*?(?:\. Got value: (?P<value>.*))?$")
 NO_CLASS = re.compile(r"Expected a dot import path string: (.*)")
 WITHIN_CLASS = re.compile(r"Problem with given class_path '[\w.]+': (.*?)(?= - Expected a |$)")
+FROM_CLASS = re.compile(r"(?:^|- )([a-z_]+: expected .*?)(?= - Expected a |$)")  # what a constructor raised
 WORDS = {"int": "an int", "float": "a number", "bool": "true or false", "str": "a text", "dict": "a mapping"}
 WORDS |= {"list": "a list", "tuple": "a list", "ClosedUnitInterval": "a number from 0 to 1"}
 SHOWN = 60  # characters of a value: a list may have a thousand names
@@ -26,7 +27,9 @@ SHOWN = 60  # characters of a value: a list may have a thousand names
 
 def reword(message: str) -> str:
     """An error message of jsonargparse in one line of our form."""
-    message = UNION.sub(_of_union, " ".join(message.split()))
+    message = " ".join(message.split())
+    message += " " * message.endswith("Got value:")  # of an empty text
+    message = UNION.sub(_of_union, message)
     message = re.sub(r"Problem with given class_path '[\w.]+': ", "", message)
     message = re.sub(r"Parser key \"([\w.]+)\": ", r"\1: ", message)
     message = re.sub(r"the following arguments are required: ", "missing ", message)
@@ -42,8 +45,9 @@ def reword(message: str) -> str:
 def _of_union(found: re.Match[str]) -> str:
     """Of a value that may have several types: the mistake within the class that it names, else these types."""
     subtypes, reasons, value = found.groups()
-    if within := WITHIN_CLASS.search(reasons):
+    if within := WITHIN_CLASS.search(reasons) or FROM_CLASS.search(reasons):
         return within[1]
+    value = value or ""
     kinds: list[str] = []
     for kind in SUBTYPE.finditer(subtypes):
         if kind["words"] and not kinds and subtypes.endswith("<class 'NoneType'>") and subtypes.count("Literal") == 1:
@@ -67,6 +71,8 @@ def _expected_one_of(allowed: str, given: str | None) -> str:
 
 
 def _expected_number(found: re.Match[str]) -> str:
+    if of_type := re.search(r"not '(\w+)'$", found[0]):
+        return f"expected {_named(found[1])}, got {_named(of_type[1])}"
     quoted = re.search(r"'(.*)'$", found[0])  # invalid literal for int() with base 10: 'x'
     return f"expected {_named(found[1])}{_got(found['value'] or (quoted[1] if quoted else found['given']))}"
 

@@ -20,6 +20,7 @@ NO_KEY = re.compile(  # in a config file
     r"|Subcommand '\w+' does not accept option '([\w.]+)'"
 )
 NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+NO_VALUE = re.compile(r"argument (--[\w.-]+)\S*: expected one argument")
 TRUTH = {"true": True, "false": False}
 NO_CHOICE = re.compile(r"(?:argument \w+: )?invalid choice: '([^']*)' \(choose from (.*?)\)")
 
@@ -56,12 +57,16 @@ def explain(parser: argparse.ArgumentParser, message: str) -> str:
     if found := NO_KEY.search(message):
         keys = [option.removeprefix("--") for option in sorted(_option_names(parser))]
         key = found[1] or found[2]
+        if key in keys:
+            return f"{message[: found.start()]}{key} is no key of a config, but an option of the command line alone"
         within = [name for name in keys if name.endswith(f".{key}")]
         if len(within) == 1:
             return f"{message[: found.start()]}unknown key {key}; did you mean {within[0]}?"
         return f"{message[: found.start()]}unknown key {key}{did_you_mean(key, keys)}"
     if found := NO_CLASS.search(message):
         return f"{message[: found.end()]}{did_you_mean(found[2], dir(sys.modules.get(found[1])))}"
+    if found := NO_VALUE.fullmatch(message):
+        return f"{found[1]}: expected a value after it"
     if found := NO_CHOICE.search(message):
         choices = re.findall(r"[^\s,'\"]+", found[2])
         expected = f"expected one of {', '.join(choices)}, got {found[1]!r}{did_you_mean(found[1], choices)}"
@@ -91,8 +96,8 @@ def join_flags(arguments: Iterable[str], flags: Container[str], alone: bool) -> 
     for word in arguments:
         if joined and joined[-1] in flags:
             value = word.lower() if word.lower() in TRUTH else None if alone or word.startswith("-") else word
-            joined[-1] += f"={value or 'true'}"
-            if value:
+            joined[-1] += f"={'true' if value is None else value}"
+            if value is not None:
                 continue
         joined.append(word)
     if joined and joined[-1] in flags:

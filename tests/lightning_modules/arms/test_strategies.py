@@ -1,10 +1,12 @@
 """Strategies from configs that may come from anybody: classes of sdvar, and what the user names, are all there is."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
 
 import sdvar
+from lightning_modules.arms.arm import build_arm
 from lightning_modules.arms.strategies import as_config, from_config, own_classes
 
 STRATEGIES = [
@@ -62,3 +64,21 @@ def test_a_config_nested_without_end_is_one_error():
         nested = [nested]
     with pytest.raises(ValueError, match="far too deep"):
         from_config({"class_path": "sdvar.Spans", "init_args": {"scales": nested}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Speculative(Spans((0, 1)))", "scales: expected an int >= 1, got 0"),
+        ("Speculative(Spans(()))", "scales: expected ints >= 1 such as (8, 1, 1), got none"),
+        (
+            "Speculative(spans)",
+            "module.Class, got 'spans'; did you mean Spans?",
+        ),
+        ("Speculative(2, match)", "got 'match'; did you mean Match?"),
+        ("Speculative(gamma=2, gamma=3)", "Speculative: gamma: given twice"),
+    ],
+)
+def test_a_mistake_in_a_text_is_named(text, message):
+    with pytest.raises(ValueError, match=rf"^strategy 'a': {re.escape(message)}|{re.escape(message)}$"):
+        build_arm("a", text)

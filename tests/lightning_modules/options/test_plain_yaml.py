@@ -1,5 +1,7 @@
 """A value in YAML is what it looks like, in a config, in an option and in what a run writes."""
 
+import argparse
+
 import pytest
 import yaml
 
@@ -100,6 +102,11 @@ def test_a_leading_zero_makes_no_octal_number(tmp_path):
         ("accelerator: GPU", "accelerator: expected one of auto, cpu, cuda, gpu, got 'GPU'; did you mean gpu?"),
         (f"labels: [{', '.join(['tench'] * 1000)}, 1.5]", "labels: expected an int, a list or a text, got ['tench'"),
         ("strategy: [1]", "strategy: expected a mapping, got [1]"),
+        ("sampling: {cfg: 1_5}", "sampling.cfg: expected a number, or one per scale such as 1.5,1.5,0; got '1_5'"),
+        ("sampling: {temperature: '1_0,1'}", "sampling.temperature: expected a number, or one per scale"),
+        ("repeats: [1, 2]", "repeats: expected an int >= 1, got a list"),
+        ("print_config: true", "print_config is no key of a config, but an option of the command line alone"),
+        ("a: &a [*a]", "config: aliases make more than 1,000,000 values of it, or one that holds itself"),
         ("sampling: {temperature: [a]}", "sampling.temperature: expected a number, a list or a text, got ['a']"),
     ],
 )
@@ -108,6 +115,47 @@ def test_a_mistake_in_a_config_is_one_short_line(config, error, tmp_path):
     with pytest.raises(ValueError) as raised:
         parse(["--config", str(tmp_path / "c.yaml")])
     assert str(raised.value).startswith(error) and "\n" not in str(raised.value) and len(str(raised.value)) < 200
+
+
+def test_aliases_that_stand_for_more_than_anybody_can_hold():
+    levels = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    with pytest.raises(yaml.YAMLError, match="more than 1,000,000 values"):
+        plain_yaml.load(f"a0: &a0 [1]\n{levels}")
+
+
+def test_a_key_without_a_value_is_the_default(tmp_path):
+    keys = [
+        "seed",
+        "batch_size",
+        "repeats",
+        "num_nodes",
+        "accelerator",
+        "metrics",
+        "devices",
+        "quiet",
+        "graphs",
+        "likelihood_images",
+    ]
+    (tmp_path / "c.yaml").write_text("".join(f"{key}:\n" for key in keys))
+    given, default = parse(["--config", str(tmp_path / "c.yaml")]), parse([])
+    assert [given[key] for key in keys] == [default[key] for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (["--cfg"], "--sampling.cfg: expected a value after it"),
+        (["--devices", "-1,0"], "--devices: expected a value after it"),
+        (["--top_k", ""], "sampling.top_k: expected an int, got ''"),
+        (["--quiet", ""], "quiet: expected true or false, got ''"),
+        (["--seed="], "seed: expected an int, got ''"),
+        (["--precision", ""], "precision: expected one of 64-true, 32-true, bf16-true, 16-true, auto, got ''"),
+    ],
+)
+def test_a_value_that_is_missing_or_empty(line, error):
+    with pytest.raises((ValueError, argparse.ArgumentError)) as raised:
+        parse(line)
+    assert str(raised.value) == error
 
 
 def test_an_arm_has_the_name_that_was_typed(tmp_path):
