@@ -88,7 +88,7 @@ def measure_again(given: Namespace) -> dict[str, Any]:
     options["likelihood_images"] = int(options["likelihood_images"])
     if record.images % repeats:
         raise ValueError(f"repeats: {record.images} images per arm cannot be split into {repeats} equal parts")
-    options["reference"] = None if options["reference"] == "none" else options["reference"]
+    options["reference"] = formats.given(options["reference"])
     measurement = Measurement(**options, no_cache=given.no_cache)
     steps.log.info("loading what to measure with")
     with record.folder.lock.held(), measuring():

@@ -121,8 +121,8 @@ def complete(given: Namespace, strategy: dict[str, Any] | None) -> Options:
     completed = {name: value for name, value in defaults.items() if given[name] is None}
     if _gives_images(given):
         completed.pop("images_per_class", None)
-    if given.reference == "none":
-        completed["reference"] = None
+    if given.reference is not None:
+        completed["reference"] = formats.given(given.reference)
     completed["strategy"] = _arms(strategy, given.noise_floor)
     completed["metrics"] = parse_metrics(given.metrics, given.lpips_weights)
     extractor = completed.get("feature_extractor", given.feature_extractor)

@@ -77,7 +77,8 @@ def _table(run: Run, metrics: Sequence[Metric]) -> dict | None:
     reference = run.metrics.get("reference") or {}
     rows = {name: [shown(column, arm) for column in columns] for name, arm in run.arms.items()}
     if any(column.key in reference for column in columns):
-        name = f"reference: {reference['images']:,} real images"
+        count = reference["images"]
+        name = f"reference: {count:,} real image{'' if count == 1 else 's'}"
         rows[name] = [shown(column, reference).replace(DASH, "") for column in columns]
     starts = [columns.index(group[0]) for group in groups.values()]
     return {"groups": groups, "starts": starts, "rows": rows} if columns else None

@@ -18,6 +18,7 @@ from eval.report.words import (
     difference,
     first_network,
     further_networks,
+    images,
     is_reseeded_baseline,
     real_images,
     warned,
@@ -37,8 +38,8 @@ def print_table(metrics: dict[str, Any], report: Path) -> None:
         report: its file; the claim lies beside it.
     """
     arms = metrics["arms"]
-    images = next(iter(arms.values()))["images"]
-    tables = [_table(arms, f"{images:,} images per arm", _caption(metrics))]
+    count = next(iter(arms.values()))["images"]
+    tables = [_table(arms, f"{images(count)} per arm", _caption(metrics))]
     for network in further_networks(arms):
         of_network = {name: arm.get("networks", {}).get(network, {}) for name, arm in arms.items()}
         tables.append(_table(of_network, f"by {network}"))

@@ -188,8 +188,8 @@ def real_images(metrics: dict) -> str | None:
     reference = metrics.get("reference") or {}
     if "source" not in reference:
         return None
-    images = f"{reference['images']:,} images" if "images" in reference else "statistics alone"
-    return f"{reference['source']}, {images}"
+    used = images(reference["images"]) if "images" in reference else "statistics alone"
+    return f"{reference['source']}, {used}"
 
 
 def which(names: list[str], arms: dict[str, dict]) -> str:

@@ -62,8 +62,11 @@ def image_files(folder: Path) -> tuple[list[Path], str]:
 
 def is_arm(folder: Path) -> bool:
     """Whether a folder is a run's: its manifest lists images by their index, under the names that a run gives them."""
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():  # nor a pipe, which has no end
+        return False
     try:
-        with (folder / "manifest.csv").open(encoding="utf-8", errors="replace", newline="") as lines:
+        with manifest.open(encoding="utf-8", errors="replace", newline="") as lines:
             rows = csv.DictReader(line.replace("\0", "\ufffd") for line in lines)
             first = next(rows, None)
             columns = rows.fieldnames or ()

@@ -93,6 +93,17 @@ def open_images(source: Path | str | Dataset) -> UniformImages:
     return images
 
 
+def given(reference: str | None) -> str | None:
+    """A reference as a user names it; None where there is to be none.
+
+    Raises:
+        ValueError: it is an empty text, as a variable of the shell that is not set leaves it.
+    """
+    if reference is not None and not reference.strip():
+        raise ValueError(f"reference: expected a path, {BUNDLED} or none, got {reference!r}")
+    return None if reference == "none" else reference
+
+
 def class_names(source: Path | str) -> list[str]:
     """Names of the classes of a source; empty where it has none."""
     kind, path = find_format(source)
@@ -125,7 +136,7 @@ def _read_folder(path: Path) -> tuple[Dataset, None]:
         return FileImages.of_rows(path, read_rows(path / "manifest.csv", ("index", "file"))), None
     files, skipped = image_files(path)
     if not files:
-        raise ValueError(f"{path} has no images{_tables(path)}")
+        raise ValueError(f"{path} has no images{_tables(path) or (skipped and f'; skipped: {skipped}')}")
     if skipped:
         log.warning("%s: %s images; skipped: %s", path, f"{len(files):,}", skipped)
     return FileImages(files), None
@@ -202,7 +213,7 @@ def _read_parquet(path: Path) -> tuple[Dataset, None]:
         table = Table(parquet.read_table(path))
     except (ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
-    images = TableImages(table, path)
+    images = TableImages(_with_image_column(table), path)
     column = images.table.data.column(0)
     # `datasets` would fetch an image that is given by its path or URL
     embedded = "bytes" in [field.name for field in column.type] if is_struct(column.type) else is_binary(column.type)
@@ -213,6 +224,26 @@ def _read_parquet(path: Path) -> tuple[Dataset, None]:
             f"{path}: {rows} of {images.column} have no image, only its path or URL; allowed: images within the file"
         )
     return images, None
+
+
+def _with_image_column(table):
+    """A table of another library than `datasets`, without its marks: the one column of files is that of the images."""
+    from datasets import Image
+
+    if any(isinstance(feature, Image) for feature in table.features.values()):
+        return table
+    files = [name for name in table.column_names if _holds_files(table.data.schema.field(name).type)]
+    return table.cast_column(files[0], Image()) if len(files) == 1 else table
+
+
+def _holds_files(kind) -> bool:
+    """Whether a column's type is that of files: their bytes, or a record of bytes and path."""
+    from pyarrow.types import is_binary, is_struct
+
+    if is_struct(kind):
+        fields = {field.name: field.type for field in kind}
+        return fields.keys() <= {"bytes", "path"} and is_binary(fields.get("bytes"))
+    return is_binary(kind)
 
 
 def _without_bytes(column) -> int:

@@ -251,7 +251,9 @@ def _why(error: Exception, data: bytes | None = None) -> str:
         return "it is empty (0 bytes); remove it or copy it again"
     if isinstance(error, UnidentifiedImageError):
         return "it is damaged or no image of a known format; remove it or copy it again"
-    return str(error)
+    if isinstance(error, ValueError):  # of `to_tensor`, which says what to do
+        return str(error)
+    return f"{' '.join(str(error).split()) or type(error).__name__}; remove it or copy it again"
 
 
 def to_tensor(image: Image.Image) -> Tensor:

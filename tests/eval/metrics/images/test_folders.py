@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eval.cli.options import parse
 from eval.metrics.images.formats import open_images, open_source
 
 GREY = (10, 20, 30)
@@ -143,13 +145,31 @@ def refused(folder: Path, *words: str) -> None:
         assert word in message
 
 
+def test_a_folder_without_images_says_what_is_in_it(tmp_path):
+    (tmp_path / "0001").write_bytes(b"an image without a suffix")
+    (tmp_path / ".thumbnails").mkdir()
+    refused(tmp_path, "has no images; skipped: 1 hidden (.thumbnails), 1 no image (0001)")
+
+
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
+    picture(tmp_path)
+    os.mkfifo(tmp_path / "manifest.csv")
+    assert len(open_images(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("reference", ["", " "])
+def test_an_empty_text_is_no_reference(reference):
+    with pytest.raises(ValueError, match="reference: expected a path, bundled or none, got"):
+        parse(["--reference", reference])
+
+
 def test_damaged_files_are_one_line(tmp_path):
     file = picture(tmp_path)
     content = file.read_bytes()
     for data, words in (
         (b"", "a.png cannot be read: it is empty (0 bytes); remove it or copy it again"),
         (b"text", "a.png cannot be read: it is damaged or no image of a known format"),
-        (content[:-30], "a.png cannot be read"),
+        (content[:-30], "image file is truncated; remove it or copy it again"),
         (content[:40], "a.png cannot be read"),
     ):
         file.write_bytes(data)

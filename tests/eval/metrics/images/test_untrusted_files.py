@@ -91,6 +91,18 @@ def test_images_outside_a_parquet_file_are_refused(tmp_path, where):
         open_images(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("form", ["record", "bytes"])
+def test_a_table_of_another_library_has_its_images_in_the_one_column_of_files(tmp_path, form):
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    images = [data] if form == "bytes" else [{"bytes": data, "path": None}]
+    parquet.write_table(pyarrow.table({"image": images, "label": [3]}), tmp_path / "a.parquet")
+    assert open_images(tmp_path / "a.parquet")[0][:, 0, 0].tolist() == [1, 2, 3]
+    parquet.write_table(pyarrow.table({"image": images, "mask": images}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="must have one image column"):
+        open_images(tmp_path / "a.parquet")
+
+
 def test_a_path_is_not_a_pattern(tmp_path):
     columns = datasets.Features({"image": datasets.Image()})
     for name, level in (("real1", 10), ("real[1]", 20)):
