@@ -14,7 +14,7 @@ from sdvar.decoding.acceptance import Proposal
 from sdvar.decoding.logits import Logits, joined
 from sdvar.decoding.progress import Progress
 from sdvar.decoding.result import DecodeStats, ScaleCounts
-from sdvar.decoding.stepper import Stepper
+from sdvar.decoding.stepper import Stepper, check_finite
 from sdvar.decoding.timing import Clock, timed
 from sdvar.models.layers.linear import product
 from sdvar.models.quantizer import MultiScaleQuantizer
@@ -63,11 +63,7 @@ class TokenMaps:
             tokens: int64 (n, n_k).
             code: (n, n_k, C_vae) vectors that enter f-hat instead of the tokens' codebook vectors.
         """
-        committed = {i: self.progress[i].committed for i in images}
-        if set(committed.values()) != {scale}:
-            raise RuntimeError(f"commit of scale {scale}: expected as many committed scales, got {committed}")
-        rows = self.rows(images)
-        self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
+        rows = self._write(images, scale, tokens)
         last = scale + 1 == len(self.pyramid)
         if code is not None or not last:  # no input follows the last scale, and the image is decoded from the tokens
             added = (
@@ -80,8 +76,32 @@ class TokenMaps:
                 self.f_hat[rows] = f_hat
         if not last:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
+
+    def adopt(self, images: Sequence[int], scale: int, tokens: Tensor, f_hat: Tensor, inputs: Tensor) -> None:
+        """As `commit` of a scale that is not the last one, with what follows from the tokens given.
+
+        Args:
+            images, scale, tokens: as of `commit`.
+            f_hat: (n, C_vae, S, S) after the scale. The maps may go on with this very tensor.
+            inputs: (n, n_k, C_vae) of the next scale.
+        """
+        rows = self._write(images, scale, tokens)
+        if isinstance(rows, slice):
+            self.f_hat = f_hat
+        else:
+            self.f_hat[rows] = f_hat
+        self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = inputs
+
+    def _write(self, images: Sequence[int], scale: int, tokens: Tensor) -> Tensor | slice:
+        """Commit the tokens alone; returns what selects the images."""
+        committed = {i: self.progress[i].committed for i in images}
+        if set(committed.values()) != {scale}:
+            raise RuntimeError(f"commit of scale {scale}: expected as many committed scales, got {committed}")
+        rows = self.rows(images)
+        self.tokens[rows, self.pyramid.span(scale, scale + 1)] = tokens
         for i in images:
             self.progress[i].committed = scale + 1
+        return rows
 
     def place(self, scale: int) -> None:
         """Count ``scale`` scales of every image as committed, whatever the maps contain; to time a step by itself."""
@@ -230,8 +250,7 @@ class DecodeState:
 
     def check_finite(self) -> None:
         """Raise ValueError if a logit of this decode was NaN or infinite, naming model, scale and image."""
-        for stepper in self._steppers.values():
-            stepper.check_finite()
+        check_finite(self._steppers.values())
 
     def close(self) -> None:
         """Hand the workspaces back to the models. Nothing can be decoded in this state after that."""

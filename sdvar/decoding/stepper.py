@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from sdvar.decoding.progress import ModelProgress
 from sdvar.decoding.timing import Clock, Pass, timed
 from sdvar.kernels.selection import fused_pick
 from sdvar.models.protocol import NextScaleModel, Span
+from sdvar.pyramid import ScalePyramid
 from sdvar.rows import rows_of, to_device
 from sdvar.sampling import Sampling
 
@@ -29,6 +30,10 @@ class Stepper:
         sampling: how tokens are drawn.
         progress: how far the model is with each image; the stepper advances it.
         clock: measures the time of the passes, if given.
+
+    Attributes:
+        unchecked: of each pass since `check_finite` the images, the first scale and whether the logits are finite, bool
+            (n, tokens).
 
     The cache has scale 0 from the start, which follows from the class.
     """
@@ -49,23 +54,17 @@ class Stepper:
         self.guided_scales = model.guided_scales(sampling)
         self.workspace = model.workspace(len(progress), guided=self.guided_scales > 0)
         self.visible_from = 0
-        self._finite: list[tuple[list[int], int, Tensor]] = []  # a pass's images, first scale and (n, tokens) bool
+        self.unchecked: list[tuple[list[int], int, Tensor]] = []
         scales = range(len(self.pyramid))
-        guidance = [sampling.guidance(k, len(self.pyramid)) for k in scales]
-        temperature = [sampling.temperature_at(k) for k in scales]
-        self._guidance = self._per_position(guidance, model.device)
-        tempered = any(value != 1 for value in temperature)
-        self._temperature = self._per_position(temperature, model.device) if tempered else None
+        guidance = tuple(sampling.guidance(k, len(self.pyramid)) for k in scales)
+        temperature = tuple(sampling.temperature_at(k) for k in scales)
+        kind = self.pyramid, model.logits_dtype, model.device
+        self._guidance = _per_position(guidance, *kind)
+        self._temperature = _per_position(temperature, *kind) if any(value != 1 for value in temperature) else None
         images = range(len(progress))
         with timed(clock, name, work=Pass(name, self.workspace.rows, 0, 0, 0, 0)):
             self._first = self.workspace.begin(classes)
         self.hold(images, 1)
-
-    def _per_position(self, of_scales: Sequence[float], device: torch.device) -> Tensor:
-        """(L, 1) on the device from one number per scale."""
-        tokens = torch.tensor(self.pyramid.tokens)
-        numbers = torch.tensor(of_scales, dtype=self.model.logits_dtype)
-        return to_device(numbers.repeat_interleave(tokens, output_size=self.pyramid.length)[:, None], device)
 
     def start_blind(self, scale: int) -> None:
         """Begin at ``scale`` with nothing before it visible (only to compare; no model was trained on this)."""
@@ -188,24 +187,42 @@ class Stepper:
 
     def _note(self, images: Sequence[int], scale: int, finite: Tensor) -> None:
         """Keep whether the logits of these images from ``scale`` on are finite, bool (n, tokens)."""
-        self._finite.append((list(images), scale, finite))
+        self.unchecked.append((list(images), scale, finite))
         if finite.device.type == "cpu":
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Raise ValueError if a logit so far was NaN or infinite, naming scale and image of the first.
+        """As the function of this name, of this model alone."""
+        check_finite([self])
 
-        A pick among NaN goes on as if it were a token. On a GPU this is asked once per decode and not after each pass,
-        since the answer makes the host wait.
-        """
-        asked, self._finite = self._finite, []
-        if not asked or bool(torch.cat([finite.flatten() for *_, finite in asked]).all()):
-            return
-        images, first, finite = next(entry for entry in asked if not entry[2].all())
-        row, position = (~finite).nonzero()[0].tolist()
-        scale = int(self.pyramid.scale_of_position(first, len(self.pyramid))[position])
-        raise ValueError(
-            f"the {self.name} model's logits are NaN or infinite at scale {scale} of image {images[row]} of the batch; "
-            "check its weights (python -m sdvar.checkpoints inspect), the guidance, and the dtype: float16 overflows "
-            "where bfloat16 does not"
-        )
+
+def check_finite(steppers: Iterable[Stepper]) -> None:
+    """Raise ValueError if a logit so far was NaN or infinite, naming model, scale and image of the first.
+
+    A pick among NaN goes on as if it were a token. On a GPU this is asked once per decode and not after each pass,
+    since the answer makes the host wait.
+    """
+    asked = [(stepper, *entry) for stepper in steppers for entry in stepper.unchecked]
+    for stepper in steppers:
+        stepper.unchecked = []
+    if not asked or bool(torch.cat([finite.flatten() for *_, finite in asked]).all()):
+        return
+    stepper, images, first, finite = next(entry for entry in asked if not entry[-1].all())
+    row, position = (~finite).nonzero()[0].tolist()
+    scale = int(stepper.pyramid.scale_of_position(first, len(stepper.pyramid))[position])
+    raise ValueError(
+        f"the {stepper.name} model's logits are NaN or infinite at scale {scale} of image {images[row]} of the batch; "
+        "check its weights (python -m sdvar.checkpoints inspect), the guidance, and the dtype: float16 overflows "
+        "where bfloat16 does not"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _per_position(
+    of_scales: tuple[float, ...], pyramid: ScalePyramid, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(L, 1) on the device from one number per scale."""
+    with torch.inference_mode(False):  # for decodes in every mode
+        numbers = torch.tensor(of_scales, dtype=dtype)
+        repeated = numbers.repeat_interleave(torch.tensor(pyramid.tokens), output_size=pyramid.length)
+        return to_device(repeated[:, None], device)

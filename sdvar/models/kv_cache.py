@@ -56,7 +56,11 @@ class KVCache:
     def copy(self, rows: Tensor | slice, source: KVCache, source_rows: Tensor, positions: int) -> None:
         """Take over the first ``positions`` positions of ``source_rows`` of another cache into ``rows``."""
         for ours, theirs in ((self.keys, source.keys), (self.values, source.values)):
-            ours[:, rows, :, :positions] = theirs[:, :, :, :positions].index_select(1, source_rows)
+            theirs = theirs[:, :, :, :positions]
+            if isinstance(rows, slice):
+                torch.index_select(theirs, 1, source_rows, out=ours[:, rows, :, :positions])
+            else:
+                ours[:, rows, :, :positions] = theirs.index_select(1, source_rows)
 
     def read(self, rows: Sequence[int], positions: slice) -> tuple[Tensor, Tensor]:
         """Keys and values of some rows and positions: each (depth, n, heads, T, head_width)."""

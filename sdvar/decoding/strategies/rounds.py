@@ -29,6 +29,7 @@ class Drafted:
 
     Attributes:
         tokens: one int64 (n, n_k) per drafted scale.
+        f_hats: one (n, C_vae, S, S) per drafted scale: f-hat after it.
         inputs: one (n, n_k, C_vae) per drafted scale: the input of the scale after it.
         logits: one (n, n_k, V) per drafted scale; empty where the rule does not read them.
         agreed: for each image how many tokens of each scale are the target's picks; empty unless a kernel has counted.
@@ -39,6 +40,7 @@ class Drafted:
         self.images, self.scale = images, scale
         self.f_hat = maps.f_hat[maps.rows(images)]
         self.tokens: list[Tensor] = []
+        self.f_hats: list[Tensor] = []
         self.inputs: list[Tensor] = []
         self.logits: list[Tensor] = []
         self.agreed: list[list[int]] = []
@@ -51,6 +53,7 @@ class Drafted:
         scale = self.scale + len(self)
         self.tokens.append(tokens)
         self.f_hat = self.f_hat + self.quantizer.contribution(tokens, scale)
+        self.f_hats.append(self.f_hat)
         self.inputs.append(self.quantizer.next_input(self.f_hat, scale + 1))
 
     def rows(self, images: Sequence[int]) -> Tensor | slice:
@@ -101,7 +104,7 @@ class Rounds:
             image.gamma = self.schedule.start
         # on a CPU asking costs nothing, and what was drafted after a rejected scale need not be judged
         self.ahead = state.maps.tokens.device.type != "cpu"
-        self.picks = torch.zeros_like(state.maps.tokens)  # the target's, for scales after a rejected one
+        self.picks = torch.empty_like(state.maps.tokens)  # the target's, for scales after a rejected one
 
     def run(self) -> None:
         if self.end:
@@ -225,7 +228,11 @@ class Rounds:
     def _commit(self, judged: Judged, drafted: Drafted, k: int) -> tuple[list[int], list[int]]:
         """Commit the k-th drafted scale: the images whose scale is accepted, and the others."""
         state, scale, images = self.state, drafted.scale + k, judged.images
-        self.maps.commit(images, scale, judged.tokens)
+        if any(judged.replaced):
+            self.maps.commit(images, scale, judged.tokens)
+        else:  # what follows from the drafted tokens is there already
+            rows = drafted.rows(images)
+            self.maps.adopt(images, scale, judged.tokens, drafted.f_hats[k][rows], drafted.inputs[k][rows])
         # keys of the scales after this one were computed from the drafted tokens: they are valid only if these are kept
         for which in ("draft", "target"):
             state.stepper(which).truncate([i for i, yes in zip(images, judged.replaced) if yes], scale + 1)

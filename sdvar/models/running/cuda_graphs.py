@@ -79,13 +79,13 @@ class GraphedWorkspace(EagerWorkspace):
         module = model if isinstance(model, nn.Module) else nn.Module()
         self._weights = [value.detach() for value in itertools.chain(module.parameters(), module.buffers())]
 
-    def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
+    def _condition(self, conditioning: Conditioning, rows: Tensor) -> None:
         if self.conditioning is None:
             with torch.inference_mode(False):  # tensors of inference mode could not be written outside of it
-                self.conditioning = kind(*(value.clone() for value in values))
+                self.conditioning = selected(conditioning, rows)
         else:  # the graphs read these addresses
-            for kept, new in zip(self.conditioning, values):
-                kept.copy_(new)
+            for kept, values in zip(self.conditioning, conditioning):
+                torch.index_select(values, 0, rows, out=kept)
 
     def run(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Tensor:
         captured = self._find(images, inputs, span, null)

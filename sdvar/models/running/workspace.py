@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -48,12 +48,12 @@ class EagerWorkspace:
         nulls = [self.model.num_classes] * len(classes) if self.guided else []
         prefix, rows = self.model.prefixes.rows([*classes, *nulls])
         logits = prefix.logits.index_select(0, rows)
-        self._condition([values.index_select(0, rows) for values in prefix.conditioning], type(prefix.conditioning))
+        self._condition(prefix.conditioning, rows)
         self.cache.head(self.rows).copy(slice(None), prefix.cache, rows, positions=logits.shape[1])
         return logits
 
-    def _condition(self, values: list[Tensor], kind: Callable[..., Conditioning]) -> None:
-        self.conditioning = kind(*values)
+    def _condition(self, conditioning: Conditioning, rows: Tensor) -> None:
+        self.conditioning = selected(conditioning, rows)
 
     def run(self, images: Sequence[int], inputs: Tensor, span: Span, null: bool) -> Tensor:
         """Logits of one guidance branch or both for some images, see `sdvar.models.protocol.Workspace`."""

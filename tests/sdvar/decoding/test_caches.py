@@ -6,8 +6,9 @@ import torch
 import sdvar
 from sdvar.decoding import DecodeState
 from sdvar.decoding.strategies.rounds import Rounds
+from sdvar.models.quantizer import MultiScaleQuantizer
 from sdvar.selftest.cache_error import cache_error
-from tests.random_pairs import close_pair
+from tests.random_pairs import close_pair, random_pair
 
 LIMIT = 1e-10  # float64
 
@@ -66,3 +67,24 @@ def test_a_cache_that_started_blind(cfg):
     with torch.no_grad():
         sdvar.Handoff(2, prefix="none").run(state)
     assert cache_error(state) < LIMIT
+
+
+def test_what_follows_from_an_accepted_scale_is_computed_once(monkeypatch):
+    """A draft that equals the target: it drafts scales 1 and 2; scale 3 is the bonus, and scale 4 the last."""
+    pair, computed = random_pair((1, 2, 2, 3, 4), same=True), []
+    contribution = MultiScaleQuantizer.contribution
+
+    def noted(self, tokens, scale):
+        computed.append(scale)
+        return contribution(self, tokens, scale)
+
+    monkeypatch.setattr(MultiScaleQuantizer, "contribution", noted)
+    maps = []
+    for strategy, scales in ((sdvar.Speculative(2), [0, 1, 2, 3]), (sdvar.Baseline(), [0, 1, 2, 3])):
+        state = DecodeState(pair, torch.tensor([1, 2]), torch.tensor([5, 6]), sdvar.Sampling())
+        strategy.run(state)
+        assert computed == scales
+        computed.clear()
+        maps.append(state.maps)
+    for name in ("tokens", "f_hat", "inputs"):
+        assert torch.equal(getattr(maps[0], name), getattr(maps[1], name))

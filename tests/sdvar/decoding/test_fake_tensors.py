@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sdvar
 from sdvar import rows
+from sdvar.decoding import stepper
 from sdvar.kernels import selection
 from tests.random_pairs import close_pair
 from tests.sdvar.decoding.test_on_cuda import STRATEGIES
@@ -34,7 +35,8 @@ class Answers(TorchDispatchMode):
 @pytest.fixture
 def fake(monkeypatch):
     """The mode; what keeps tensors from decode to decode keeps no fake ones."""
-    monkeypatch.setattr(rows, "_kept", rows._kept.__wrapped__)
+    for module, kept in ((rows, "_kept"), (stepper, "_per_position")):
+        monkeypatch.setattr(module, kept, getattr(module, kept).__wrapped__)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     for tried in ("_tried", "_tried_blocks"):
