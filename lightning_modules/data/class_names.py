@@ -11,7 +11,7 @@ from importlib import resources
 IMAGENET_CLASSES = 1000
 
 # "n01440764", or a line such as "n01440764 tench, Tinca tinca"
-WNID = re.compile(r"\s*(n\d{8})(?:[\s,:]+\S.*|\s*)")
+WNID = re.compile(r"\s*([nN]\d{8})(?:[\s,:]+\S.*|\s*)")
 
 # Two classes of ImageNet have each of these names. torchvision renames one of the two, Keras and most lists neither.
 SHARED = {"crane": (134, 517), "maillot": (638, 639)}
@@ -51,7 +51,7 @@ def imagenet_label(name: str, beside: Container[str] = ()) -> int:
         ValueError: no class or more than one has that name.
     """
     if found := WNID.fullmatch(name):
-        label = imagenet_wnids().get(found[1])
+        label = imagenet_wnids().get(found[1].lower())
         if label is None:
             raise ValueError(f"{short(found[1])} is not the WordNet id of one of ImageNet's 1,000 classes")
         return label

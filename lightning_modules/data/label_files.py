@@ -54,7 +54,9 @@ def read_file(path: Path) -> Listed:
         content = _read(path, _json_content)
         if isinstance(content, dict):
             return _from_mapping(path, content)
-        if isinstance(content, list) and content and not any(isinstance(row, dict) for row in content):
+        if content == []:
+            raise ValueError(f"labels: {path}: expected one or more labels, got none")
+        if isinstance(content, list) and not any(isinstance(row, dict) for row in content):
             check_count(len(content), str(path))
             return Listed(f"{path}, entry", range(1, len(content) + 1), {"label": content})
     return _from_table(path)
@@ -211,7 +213,16 @@ def _json_content(path: Path) -> Any:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".jsonl":
         return [json.loads(line) for line in text.splitlines() if line.strip()]
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=_with_different_keys)
+
+
+def _with_different_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, whose last value for a key would otherwise count in silence."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"expected each key once, got {short(next(key for key in keys if keys.count(key) > 1))} twice")
+    return content
 
 
 def _json(path: Path) -> tuple[list[str], list[Sequence]]:

@@ -25,6 +25,7 @@ from lightning_modules.data.label_ranges import as_ranges, parse_ranges
         (["volcano", "0-1", 7], [980, 0, 1, 7]),
         ("n02099601, n15075141", [207, 999]),
         (["n01440764 tench", "n02012849"], [0, 134]),
+        (["N01440764", "N02012849 CRANE"], [0, 134]),
         ("golden_retriever,Great_White_Shark", [207, 2]),
         ("Cardigan,cardigan", [264, 474]),  # the dog, the jacket
         ("crane bird,crane", [134, 517]),  # torchvision's names
@@ -191,6 +192,8 @@ def test_wrong_labels_are_named(given, error):
 @pytest.mark.parametrize(
     ("name", "content", "error"),
     [
+        ("l.json", '{"0": "tench", "1": "goldfish", "0": "tench"}', "expected each key once, got '0' twice"),
+        ("l.json", "[]", "l.json: expected one or more labels, got none"),
         ("l.txt", "3\n\n-4\n", r"l.txt, line 3: expected a label \(an int >= 0\), got '-4'"),
         ("l.txt", "3\nvolcanoo\n", r"line 2: .*'volcanoo' is not an ImageNet class \(near: volcano"),
         (
