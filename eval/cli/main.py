@@ -48,11 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if words else 2
+        return _say(_help()) or (0 if words else 2)
     if words[0] == "--version":
-        print(version("sdvar"))
-        return 0
+        return _say(version("sdvar"))
     if words[0] not in COMMANDS:
         print(f"sdvar: error: {_unknown(words[0])}", file=sys.stderr)
         return 2
@@ -74,6 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     status = module.main([*command.words, *words[1:]])
     return status if isinstance(status, int) else 0  # eval.fid returns the metrics
+
+
+def _say(text: str) -> int:
+    """Prints, and returns an exit status: a reader that leaves is no failure, a full disk is one line."""
+    try:
+        print(text, flush=True)
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        if isinstance(error, BrokenPipeError):
+            return 0
+        print(f"sdvar: error: stdout: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _help() -> str:

@@ -20,6 +20,14 @@ def test_help_lists_every_command_in_one_line_without_torch():
         assert sum(line.split() == [name, *command.help.split()] for line in lines) == 1
 
 
+@pytest.mark.parametrize(("to", "status"), [("/dev/full", 2), (">(exec true)", 0)])
+def test_help_that_nobody_can_read_is_no_traceback(to, status):
+    line = [sys.executable, "-c", "import sys; from eval.cli.main import main; sys.exit(main(['--help']))"]
+    ended = subprocess.run(["bash", "-c", f'"$@" > {to}', "bash", *line], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == status
+    assert ended.stderr == ("sdvar: error: stdout: No space left on device\n" if status else "")
+
+
 def test_an_unknown_command_names_the_nearest(capsys):
     assert main(["sweeep", "--out", "runs"]) == 2
     said = capsys.readouterr().err
