@@ -42,7 +42,9 @@ STEPS = (
     Step("selftest", "the checks of `python -m sdvar.selftest`, on the GPU", selftest.run),
     Step("graphs", "passes replayed as CUDA graphs, against those without", graphs.run),
     Step("kernel", "the Triton kernel that picks tokens, against torch's operations", kernel.run),
-    Step("blocks", "the Triton kernels between a block's products, against torch's operations", blocks.run),
+    Step(
+        "blocks", "the Triton kernels between products, of blocks and of f-hat, against torch's operations", blocks.run
+    ),
     Step("head", "the Triton kernel of the head, against torch's float32 product", head.run),
     Step("invariance", "an image is the same in every batch, and by Coupled as by Baseline", invariance.run),
     Step("devices", "a second GPU decodes what the first one does", devices.run),

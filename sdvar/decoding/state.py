@@ -66,14 +66,9 @@ class TokenMaps:
         rows = self._write(images, scale, tokens)
         last = scale + 1 == len(self.pyramid)
         if code is not None or not last:  # no input follows the last scale, and the image is decoded from the tokens
-            added = (
-                self.quantizer.contribution(tokens, scale)
-                if code is None
-                else self.quantizer.upsample_code(code, scale)
-            )
-            f_hat = self.f_hat[rows].add_(added)  # in place where these are all images
-            if not isinstance(rows, slice):
-                self.f_hat[rows] = f_hat
+            code = self.quantizer.embedding(tokens) if code is None else code
+            f_hat = self.quantizer.added(self.f_hat[rows], code, scale)
+            self._go_on_with(rows, f_hat)
         if not last:
             self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = self.quantizer.next_input(f_hat, scale + 1)
 
@@ -86,11 +81,14 @@ class TokenMaps:
             inputs: (n, n_k, C_vae) of the next scale.
         """
         rows = self._write(images, scale, tokens)
-        if isinstance(rows, slice):
+        self._go_on_with(rows, f_hat)
+        self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = inputs
+
+    def _go_on_with(self, rows: Tensor | slice, f_hat: Tensor) -> None:
+        if isinstance(rows, slice):  # all images
             self.f_hat = f_hat
         else:
             self.f_hat[rows] = f_hat
-        self.inputs[rows, self.pyramid.span(scale + 1, scale + 2)] = inputs
 
     def _write(self, images: Sequence[int], scale: int, tokens: Tensor) -> Tensor | slice:
         """Commit the tokens alone; returns what selects the images."""

@@ -17,7 +17,7 @@ from sdvar.sampling import Sampling, pick
 
 log = logging.getLogger("sdvar.kernels")
 
-PICK, BLOCKS, HEAD = "pick", "blocks", "head"
+PICK, BLOCKS, HEAD, F_HAT = PARTS = "pick", "blocks", "head", "f_hat"
 _without: ContextVar[frozenset[str]] = ContextVar("kernels_that_are_off", default=frozenset())
 
 
@@ -26,9 +26,9 @@ def torch_alone(*parts: str) -> Iterator[None]:
     """Within a block of code torch's operations do all work, so that a kernel can be compared.
 
     Args:
-        parts: of the work, `PICK`, `BLOCKS`, `HEAD`, if others may go on running by a kernel.
+        parts: of the work, from `PARTS`, if others may go on running by a kernel.
     """
-    token = _without.set(_without.get() | set(parts or (PICK, BLOCKS, HEAD)))
+    token = _without.set(_without.get() | set(parts or PARTS))
     try:
         yield
     finally:
@@ -75,6 +75,15 @@ def fused_head(device: torch.device, width: int, columns: int) -> Callable[..., 
     return None if device.type != "cuda" or HEAD in _without.get() else _tried_head(device, width, columns)
 
 
+def fused_f_hat(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
+    """`sdvar.kernels.f_hat.added` where it runs, else None: torch's operations give the same bits in more launches.
+
+    Args:
+        device, dtype: of f-hat.
+    """
+    return None if device.type != "cuda" or dtype != torch.float32 or F_HAT in _without.get() else _tried_f_hat(device)
+
+
 @functools.cache
 def _tried(device: torch.device, vocabulary: int) -> Callable[..., Any] | None:
     try:
@@ -117,6 +126,19 @@ def _tried_head(device: torch.device, width: int, columns: int) -> Callable[...,
         _say("the head multiplies by torch's product, which takes longer; the kernel does not run", error)
         return None
     return head.product
+
+
+@functools.cache
+def _tried_f_hat(device: torch.device) -> Callable[..., Any] | None:
+    try:
+        from sdvar.kernels import f_hat, trial
+
+        if problems := trial.f_hat_problems(f_hat, device):
+            raise ValueError("; ".join(problems))
+    except Exception as error:  # as above
+        _say("f-hat is summed by torch's operations, in more launches; the kernel does not run", error)
+        return None
+    return f_hat.added
 
 
 def _say(what: str, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The kernels of a block beside torch's operations, on random numbers."""
+"""The kernels of a block, and that of f-hat, beside torch's operations, on random numbers."""
 
 from __future__ import annotations
 
@@ -67,6 +67,17 @@ def _results(
         cache = LayerCache(*(numbers(held, heads, start + tokens + 1, width // heads) for _ in range(2)))
         yield "queries", kernels.heads(qkv, biases, scales, n, cache, CacheWindow(chosen, 0, start, start + tokens))
         yield from zip(("keys", "values"), cache)
+
+
+def f_hat_problems(kernel: ModuleType, device: torch.device) -> list[str]:
+    """What is wrong with the kernel of f-hat, `sdvar.kernels.f_hat`, as that of `problems`."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for batch, channels, side in ((2, 32, 16), (1, 5, 3)):
+        f_hat, h = (torch.randn(batch, channels, side, side, generator=generator).to(device) for _ in range(2))
+        convolved = torch.randn(batch, side, side, channels, generator=generator).to(device).permute(0, 3, 1, 2)
+        if not torch.equal(kernel.added(f_hat, h, convolved), torch.add(f_hat, h + convolved, alpha=0.5)):
+            found.append(f"f-hat of {channels} channels: other numbers than torch's")
+    return found
 
 
 def _error(ours: Tensor, expected: Tensor) -> float:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdvar.kernels.selection import fused_f_hat
 from sdvar.models.layers.initial import Embedding
 from sdvar.models.layers.linear import product
 from sdvar.pyramid import ScalePyramid
@@ -23,10 +24,20 @@ class Phi(nn.Conv2d):
         super().__init__(channels, channels, kernel_size=3, padding=1)
 
     def forward(self, h: Tensor) -> Tensor:
+        return torch.add(h.mul(1 - RESIDUAL_RATIO), self._convolved(h), alpha=RESIDUAL_RATIO)
+
+    def added(self, f_hat: Tensor, h: Tensor) -> Tensor:
+        """f_hat + phi(h), to the bit: with r = 1/2 it is f_hat + (h + conv(h)) / 2, and halving rounds nothing."""
+        convolved = self._convolved(h)
+        by_kernel = None if torch.is_grad_enabled() else fused_f_hat(h.device, h.dtype)
+        if by_kernel is not None:
+            return by_kernel(f_hat, h, convolved)
+        return torch.add(f_hat, h + convolved, alpha=RESIDUAL_RATIO)
+
+    def _convolved(self, h: Tensor) -> Tensor:
         # a product of every 3x3 patch: a convolution's last bits follow the number of images in the call
         patches = F.unfold(h, kernel_size=3, padding=1).transpose(1, 2)
-        convolved = product(patches, self.weight.flatten(1), self.bias).transpose(1, 2).reshape(h.shape)
-        return torch.add(h.mul(1 - RESIDUAL_RATIO), convolved, alpha=RESIDUAL_RATIO)
+        return product(patches, self.weight.flatten(1), self.bias).transpose(1, 2).reshape(h.shape)
 
 
 class PhiBank(nn.Module):
@@ -119,15 +130,30 @@ class MultiScaleQuantizer(nn.Module):
         Returns:
             (B, C_vae, S, S).
         """
-        return self.upsample_code(self.embedding(tokens), scale)
+        return self._phi(scale)(self._upsampled(self.embedding(tokens), scale))
 
-    def upsample_code(self, code: Tensor, scale: int) -> Tensor:
-        """phi(bicubic up(code)) of codebook vectors ``code`` (B, n_k, C_vae): (B, C_vae, S, S)."""
+    def added(self, f_hat: Tensor, code: Tensor, scale: int) -> Tensor:
+        """f-hat after a scale, from the one before it: f_hat + phi(bicubic up(code)).
+
+        Args:
+            f_hat: (B, C_vae, S, S).
+            code: (B, n_k, C_vae) codebook vectors.
+            scale: k, from 0.
+
+        Returns:
+            (B, C_vae, S, S).
+        """
+        return self._phi(scale).added(f_hat, self._upsampled(code, scale))
+
+    def _phi(self, scale: int) -> Phi:
+        return self.quant_resi.for_scale(scale, len(self.pyramid))
+
+    def _upsampled(self, code: Tensor, scale: int) -> Tensor:
         side = self.pyramid.patch_nums[scale]
         h = code.transpose(1, 2).reshape(-1, self.channels, side, side)
         if scale != len(self.pyramid) - 1:
             h = F.interpolate(h, size=(self.side, self.side), mode="bicubic")
-        return self.quant_resi.for_scale(scale, len(self.pyramid))(h)
+        return h
 
     def next_input(self, f_hat: Tensor, scale: int) -> Tensor:
         """Input of scale ``scale`` >= 1, before the word embedding: area down(f-hat of the scales before it).
@@ -164,6 +190,6 @@ class MultiScaleQuantizer(nn.Module):
         """f-hat after each scale: K tensors (B, C_vae, S, S)."""
         f_hat, all_scales = self.empty_f_hat(tokens[0].shape[0]), []
         for scale, map_tokens in enumerate(tokens):
-            f_hat = f_hat + self.contribution(map_tokens, scale)
+            f_hat = self.added(f_hat, self.embedding(map_tokens), scale)
             all_scales.append(f_hat)
         return all_scales

@@ -41,7 +41,7 @@ class Decoding(sdvar.VAR):
             logits = (1 + t) * logits[:B] - t * logits[B:]
             p = sdvar.filtered_probabilities(logits, top_k, top_p)
             tokens = WRONG(torch.multinomial(p.flatten(0, 1), 1).view(B, -1))
-            f_hat = f_hat + quantizer.upsample_code(quantizer.embedding(tokens), scale)
+            f_hat = f_hat + quantizer.contribution(tokens, scale)
             if scale + 1 < scales:
                 inputs = torch.cat((inputs, quantizer.next_input(f_hat, scale + 1).repeat(2, 1, 1)), dim=1)
         return self.proxy[0].decode_f_hat(f_hat).add(1).mul(0.5)

@@ -1,4 +1,4 @@
-"""Step: the Triton kernels that blocks run by between their products, against torch's operations."""
+"""Step: the Triton kernels between products, of blocks and of f-hat, against torch's operations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROWS, TOKENS = 5, 77
 def run(place: Place) -> Outcome:
     """Passed where they give torch's numbers but for rounding, and a token's alone; skipped where they do not run."""
     try:
-        from sdvar.kernels import blocks, trial
+        from sdvar.kernels import blocks, f_hat, trial
 
-        problems = []
+        problems = trial.f_hat_problems(f_hat, place.device)
         for dtype in DTYPES:
             for width, heads in SIZES:
                 name = f"{str(dtype).removeprefix('torch.')}, width {width}"
@@ -29,7 +29,9 @@ def run(place: Place) -> Outcome:
     except Exception as error:  # no Triton, no C compiler, an old driver, each with an error of its own
         reason = " ".join(str(error).split())[:300]
         return Outcome(f"they do not run here, torch's operations do the same, slower: {reason}", SKIPPED)
-    return judged(problems, f"norms, sums, heads and cache of {len(SIZES)} sizes in {len(DTYPES)} dtypes are torch's")
+    return judged(
+        problems, f"norms, sums, heads and cache of {len(SIZES)} sizes in {len(DTYPES)} dtypes are torch's, and f-hat"
+    )
 
 
 def _same_alone(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> bool:

@@ -52,7 +52,7 @@ class Drafted:
         """Append the next scale, int64 (n, n_k)."""
         scale = self.scale + len(self)
         self.tokens.append(tokens)
-        self.f_hat = self.f_hat + self.quantizer.contribution(tokens, scale)
+        self.f_hat = self.quantizer.added(self.f_hat, self.quantizer.embedding(tokens), scale)
         self.f_hats.append(self.f_hat)
         self.inputs.append(self.quantizer.next_input(self.f_hat, scale + 1))
 

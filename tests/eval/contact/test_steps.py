@@ -128,9 +128,12 @@ def test_wrong_kernels_of_blocks_are_found(place, monkeypatch):
     place = replace(place, device=torch.device("cpu"))
     for name in ("modulated", "added", "add", "heads"):
         monkeypatch.setattr(f"sdvar.kernels.blocks.{name}", getattr(reference, name))
+    monkeypatch.setattr("sdvar.kernels.f_hat.added", lambda f_hat, h, convolved: f_hat + (h + convolved) / 2)
     assert blocks.run(place).verdict == PASSED
     monkeypatch.setattr("sdvar.kernels.blocks.add", lambda x, branch, gain: x.add_(branch.view_as(x)))
     outcome = blocks.run(place)
     assert outcome.verdict == FAILED and "bfloat16, width 32: sum: off by" in outcome.finding
+    monkeypatch.setattr("sdvar.kernels.f_hat.added", lambda f_hat, h, convolved: f_hat)
+    assert "f-hat of 32 channels: other numbers than torch's" in blocks.run(place).finding
     monkeypatch.setattr("sdvar.kernels.blocks.added", lambda x, *others: torch.full((32, 32), len(x)))
     assert "a token's numbers change with the tokens beside it" in blocks.run(place).finding

@@ -72,13 +72,13 @@ def test_a_cache_that_started_blind(cfg):
 def test_what_follows_from_an_accepted_scale_is_computed_once(monkeypatch):
     """A draft that equals the target: it drafts scales 1 and 2; scale 3 is the bonus, and scale 4 the last."""
     pair, computed = random_pair((1, 2, 2, 3, 4), same=True), []
-    contribution = MultiScaleQuantizer.contribution
+    added = MultiScaleQuantizer.added
 
-    def noted(self, tokens, scale):
+    def noted(self, f_hat, code, scale):
         computed.append(scale)
-        return contribution(self, tokens, scale)
+        return added(self, f_hat, code, scale)
 
-    monkeypatch.setattr(MultiScaleQuantizer, "contribution", noted)
+    monkeypatch.setattr(MultiScaleQuantizer, "added", noted)
     maps = []
     for strategy, scales in ((sdvar.Speculative(2), [0, 1, 2, 3]), (sdvar.Baseline(), [0, 1, 2, 3])):
         state = DecodeState(pair, torch.tensor([1, 2]), torch.tensor([5, 6]), sdvar.Sampling())

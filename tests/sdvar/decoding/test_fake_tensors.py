@@ -39,7 +39,7 @@ def fake(monkeypatch):
         monkeypatch.setattr(module, kept, getattr(module, kept).__wrapped__)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    for tried in ("_tried", "_tried_blocks"):
+    for tried in ("_tried", "_tried_blocks", "_tried_f_hat"):
         monkeypatch.setattr(selection, tried, lambda *of_kernel: None)
     monkeypatch.setattr("sdvar.models.layers.linear._row_blocks", lambda kernel, threads: WholeCalls)
     monkeypatch.setattr(sdvar.VQVAE, "_calls", lambda vae, images: [images])

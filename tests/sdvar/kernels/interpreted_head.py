@@ -1,10 +1,10 @@
-"""The kernel of the head under Triton's interpreter; run by test_pick.py, in a process of its own."""
+"""The kernels of the head and of f-hat under Triton's interpreter; run by test_pick.py, in a process of its own."""
 
 import pytest
 import torch
 
 import sdvar
-from sdvar.kernels import head, head_trial, reference
+from sdvar.kernels import f_hat, head, head_trial, reference, trial
 from tests.random_pairs import close_pair, same_tokens
 
 CPU, PROOF = torch.device("cpu"), pytest.mark.proof
@@ -47,3 +47,9 @@ def test_coupled_is_the_baseline_with_the_kernel(monkeypatch):
     expected = sdvar.decode(pair, [1, 10], [3, 5], sdvar.Baseline(), sampling, images=False)
     ours = sdvar.decode(pair, [1, 10], [3, 5], sdvar.Speculative(2), sampling, images=False)
     assert same_tokens(ours, expected) and calls
+
+
+def test_f_hat_is_torchs_to_the_bit(monkeypatch):
+    assert trial.f_hat_problems(f_hat, CPU) == []
+    monkeypatch.setattr(f_hat, "added", lambda f_hat, h, convolved: f_hat + 0.4 * h + 0.6 * convolved)
+    assert len(trial.f_hat_problems(f_hat, CPU)) == 2

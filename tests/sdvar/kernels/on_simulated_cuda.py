@@ -43,6 +43,11 @@ def _compute(name: str, *arguments):
     return result
 
 
+def added(f_hat, h, convolved):
+    """In the place of `sdvar.kernels.f_hat.added`."""
+    return launched("f_hat", lambda *parts: torch.add(parts[0], parts[1] + parts[2], alpha=0.5), f_hat, h, convolved)
+
+
 def pick(logits, positions, offset, seeds, sampling, drafted=None, drafted_scales=0):
     """In the place of `sdvar.kernels.pick.pick`: one launch, and one that sets the counts to zero."""
     device, simulation = logits.device, SimulatedCuda.active
