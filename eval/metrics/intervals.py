@@ -24,6 +24,11 @@ def around(value: float, error: float) -> Interval:
     return [value - NORMAL_95 * error, value + NORMAL_95 * error]
 
 
+def stated(key: str, interval: Interval, count: int) -> dict[str, Interval]:
+    """A metric's interval under its key; none where there is one image or batch, whose spread nobody knows."""
+    return {f"{key}_interval": list(interval)} if count > 1 else {}
+
+
 def standard_error(influences: np.ndarray) -> float:
     """Of a mean of influences (N,); 0 for a single image."""
     return float(influences.std(ddof=1)) / math.sqrt(len(influences)) if len(influences) > 1 else 0.0

@@ -15,6 +15,7 @@ from eval.console import Page
 from eval.metrics.registry import columns
 from eval.report.words import (
     DIFFERENCE,
+    FAR,
     difference,
     first_network,
     further_networks,
@@ -27,6 +28,7 @@ from eval.report.words import (
 from lightning_modules.run.names import CLAIM
 
 WIDTH = 150  # of the page where stdout is not a terminal
+OF_FEATURES = {"Distances": "distance_to", "Inception Score": "inception_score_mean"}  # parts of their keys
 MOST_COMPARED = 8  # arms with a line of their own
 
 
@@ -84,12 +86,15 @@ def _heading(title: str) -> str:
 
 def _caption(metrics: dict[str, Any]) -> str:
     extractor = first_network(metrics["arms"])
+    having = {key for arm in metrics["arms"].values() for key, value in arm.items() if value is not None}
+    of_features = [title for title, part in OF_FEATURES.items() if any(part in key for key in having)]
     environment = metrics["environment"]
     reference = real_images(metrics)
     real = f"Reference: {reference}. " if reference else ""
-    features = f"Distances and Inception Score by {extractor}. " if extractor else ""
+    features = f"{' and '.join(of_features)} by {extractor}. " if of_features else ""
     reseeded = [name for name in metrics["arms"] if is_reseeded_baseline(metrics["arms"], name)]
-    floor = f"{reseeded[0]}: the baseline with other seeds, at the noise floor. " if reseeded else ""
+    where = ", at the noise floor" if FAR in having else ""
+    floor = f"{reseeded[0]}: the baseline with other seeds{where}. " if reseeded else ""
     threads = "" if environment["threads"] is None else f", threads {environment['threads']}"
     return (
         f"{real}{features}{floor}speed: the baseline's time over the arm's, median of batches of "

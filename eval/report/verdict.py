@@ -13,6 +13,7 @@ from eval.report.words import (
     DIFFERENCE,
     FAR,
     SPEED,
+    all_images,
     compared_arms,
     difference,
     images,
@@ -24,6 +25,7 @@ from eval.report.words import (
     share,
     shown,
     signed,
+    too_few_batches,
     too_few_images,
 )
 from lightning_modules.run.names import BASELINE
@@ -88,7 +90,7 @@ def _gains(arm: dict) -> bool:
 def _is_timed(arm: dict) -> bool:
     """Whether the speed is another one than the baseline's: in enough batches, by its 95 % interval."""
     low, high = arm.get(f"{SPEED}_interval") or (arm[SPEED], arm[SPEED])
-    return not low <= 1 <= high and not any(text.startswith("speed:") for text in arm["warnings"])
+    return not low <= 1 <= high and not too_few_batches(arm)
 
 
 def _drafts_nothing(arm: dict) -> bool:
@@ -148,7 +150,7 @@ def _verdict(run: Run, compared: list[str]) -> list[dict[str, str]]:
         names = [name for name in compared if states[name]["kind"] in kinds]
         if names:
             found.append((title, *sentence(run, names)))
-    if any(text.startswith("speed:") for name in compared for text in run.arms[name]["warnings"]):
+    if any(too_few_batches(run.arms[name]) for name in compared):
         found.append(("Caution", "", "There are too few batches to quote the speeds"))
     return [{"title": title, "arm": arm, "text": f"{text}."} for title, arm, text in found]
 
@@ -159,7 +161,8 @@ def _lossless(run: Run, names: list[str]) -> tuple[str, str]:
         text = f"{_kept(run.arms[arm])} and drafts nothing: speculation was not found to pay {_where(run)}"
     else:
         text = f"{_kept(run.arms[arm])} and {_speed(run.arms[arm])}"
-    return arm, text + (f"; it is the fastest of {len(names)} lossless arms" if len(names) > 1 else "")
+    fastest = len(names) > 1 and not too_few_batches(run.arms[arm])
+    return arm, text + (f"; it is the fastest of {len(names)} lossless arms" if fastest else "")
 
 
 def _where(run: Run) -> str:
@@ -197,6 +200,8 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     if far[names[0]] is not None and why and not within and not above:
         arm = _best(run, names, SPEED, max)
         text = f"{_speed(run.arms[arm])}, with {_article(run)} of {shown(FAR, far[arm])} to the baseline; {why}"
+        if too_few_batches(run.arms[arm]):
+            return arm, text + (f", and there are too few batches to rank the {count} lossy arms" if count > 1 else "")
         return arm, text + (f", so the {count} lossy arms are compared by their speed alone" if count > 1 else "")
     arm = _best(run, names, FAR, min) if above else _best(run, within or names, SPEED, max)
     speed, of_floor = _speed(run.arms[arm]), f"the noise floor of {shown(FAR, floor)}"
@@ -213,9 +218,11 @@ def _lossy(run: Run, names: list[str]) -> tuple[str, str]:
     else:
         text = f"{speed}, with {near}; this run has no noise floor to compare it with"
         rank = f"the fastest of {count} lossy arms"
+    if too_few_batches(run.arms[arm]):
+        rank = rank.replace("the fastest of the", "one of the") if within else rank if above else ""
     if DIFFERENCE in run.arms[arm]:
         text += f"; distance to the reference against the baseline's: {difference(run.arms[arm])}"
-    return arm, text + (f"; it is {rank}" if count > 1 else "")
+    return arm, text + (f"; it is {rank}" if count > 1 and rank else "")
 
 
 def _kept(arm: dict) -> str:
@@ -226,7 +233,7 @@ def _kept(arm: dict) -> str:
     if kind == "rounded":
         return f"keeps {share(arm['token_agreement_with_baseline'])} of the baseline's tokens in reduced precision"
     ties = f", up to near-ties in {differing:,} of them," if differing else ""
-    return f"keeps the baseline's tokens in all {images(arm['images'])}{ties}"
+    return f"keeps the baseline's tokens in {all_images(arm['images'])}{ties}"
 
 
 def _audited(arm: dict) -> str:
@@ -235,6 +242,8 @@ def _audited(arm: dict) -> str:
     if p_value is None:
         return ""
     seen = "no departure from the target seen" if p_value >= REFUTED else "the likelihood audit contradicts it"
+    if interval is None:
+        return f" ({seen}: p = {p_value:.2g})"
     low, high = (signed(COLUMNS["excess_nats_per_token"].number(bound)) for bound in interval)
     return f" ({seen}: p = {p_value:.2g}, excess of {low} … {high} nats per token)"
 

@@ -183,6 +183,16 @@ def images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
+def all_images(count: int) -> str:
+    """All of so many images, in words."""
+    return f"all {images(count)}" if count > 1 else "its one image"
+
+
+def too_few_batches(arm: dict) -> bool:
+    """Whether its speed comes from too few batches to be quoted, or to be ranked by."""
+    return any(text.startswith("speed:") for text in arm["warnings"])
+
+
 def real_images(metrics: dict) -> str | None:
     """The reference of a run and the number of its images; None without one."""
     reference = metrics.get("reference") or {}
@@ -231,4 +241,4 @@ def sameness(arm: dict) -> dict[str, str]:
     if differing:
         words = f"{differing:,} of {images(count)} {'differs' if differing == 1 else 'differ'}; {tokens}"
         return state("exact", f"is lossless up to near-ties in rounding ({words})")
-    return state("exact", f"is lossless: all {images(count)} have the baseline's tokens")
+    return state("exact", f"is lossless: {all_images(count)} {'have' if count > 1 else 'has'} the baseline's tokens")

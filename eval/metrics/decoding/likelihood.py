@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eval.metrics.intervals import stated
 from eval.metrics.metric import Column, Metric, Result
 
 IMAGES = 250  # of each arm, where nothing else is asked for: they cost little, and show most faults
@@ -25,8 +26,8 @@ def compute(scores: Scores) -> Result:
         return values, ["likelihood: every token is outside of the target's support"]
     for name in ("nats_per_token", "nats_per_image", "excess_per_token"):
         key = name.replace("excess", "excess_nats")
-        values[key], (low, high) = getattr(scores, name)
-        values[f"{key}_interval"] = [low, high]
+        values[key], interval = getattr(scores, name)
+        values |= stated(key, interval, scores.images)
     return values | {
         "entropy_per_token": scores.entropy_per_token,
         "likelihood_z": scores.z,

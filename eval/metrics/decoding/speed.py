@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from eval.metrics.intervals import bootstrap
+from eval.metrics.intervals import bootstrap, stated
 from eval.metrics.metric import ArmTables, Column, Metric, Result, Values
 
 FEW_BATCHES = 5  # a median of fewer says little on a machine that does other work too
@@ -17,16 +17,13 @@ def compute(tables: ArmTables) -> Result:
     batches, size = tables.batches, tables.batch_size
     of_batches = [float(row["seconds"]) for row in batches]
     seconds, (low, high) = median(of_batches), bootstrap(of_batches, _medians)
-    values: Values = {
-        "seconds_per_batch_median": seconds,
-        "seconds_per_batch_median_interval": [low, high],
-        "images_per_second": size / seconds,
-        "images_per_second_interval": [size / high, size / low],
-    }
+    values: Values = {"seconds_per_batch_median": seconds, "images_per_second": size / seconds}
+    values |= stated("seconds_per_batch_median", [low, high], len(batches))
+    values |= stated("images_per_second", [size / high, size / low], len(batches))
     relative = [float(row["baseline_seconds"]) / float(row["seconds"]) for row in batches if row["baseline_seconds"]]
     if relative:
         values["speed_relative_to_baseline"] = median(relative)
-        values["speed_relative_to_baseline_interval"] = bootstrap(relative, _medians)
+        values |= stated("speed_relative_to_baseline", bootstrap(relative, _medians), len(relative))
     count = len(relative or batches)
     return values, [f"speed: too few batches to quote it ({count})"] if count < FEW_BATCHES else []
 

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.metrics.intervals import around, standard_error
+from eval.metrics.intervals import around, standard_error, stated
 from eval.metrics.metric import Column, Metric, Result
 
 if TYPE_CHECKING:
@@ -93,11 +93,8 @@ def compute(pairs: ImagePairs, weights: Path) -> Result:
             found.append(network(ours, theirs, normalize=True).flatten().cpu())
     distances = torch.cat(found).double().numpy()
     mean = float(np.mean(distances))
-    return {
-        "lpips_mean": mean,
-        "lpips_mean_interval": around(mean, standard_error(distances)),
-        "lpips_network": name,
-    }, []
+    interval = stated("lpips_mean", around(mean, standard_error(distances)), len(distances))
+    return {"lpips_mean": mean, **interval, "lpips_network": name}, []
 
 
 PERCEPTUAL = Metric(

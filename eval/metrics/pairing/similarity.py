@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from eval.metrics.intervals import around, standard_error
+from eval.metrics.intervals import around, standard_error, stated
 from eval.metrics.metric import Column, Metric, Result
 from lightning_modules.run.names import BASELINE
 
@@ -23,7 +23,8 @@ def compute(ours: Features, others: Mapping[str, Features]) -> Result:
     pairs = (features.of("fid").double() for features in (ours, baseline))
     cosines = torch.nn.functional.cosine_similarity(*pairs, dim=1).cpu().numpy()
     mean = float(cosines.mean())
-    return {"feature_cosine_mean": mean, "feature_cosine_mean_interval": around(mean, standard_error(cosines))}, []
+    interval = stated("feature_cosine_mean", around(mean, standard_error(cosines)), len(cosines))
+    return {"feature_cosine_mean": mean, **interval}, []
 
 
 SIMILARITY = Metric(

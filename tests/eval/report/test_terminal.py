@@ -25,3 +25,15 @@ def test_table_has_the_values_and_every_warning_once(capsys):
     assert text.count("against the baseline's:") == 1 and said in text
     claim, report = text.splitlines()[-2:]
     assert report == "report: runs/fid/report.html" and claim.startswith("claim: runs/fid/claim.json (eval/verify.py")
+
+
+def test_the_caption_speaks_of_what_the_table_has(capsys):
+    features = ("distance", "inception")
+    bare = {name: {key: value for key, value in arm.items() if not any(part in key for part in features)}
+            for name, arm in arms().items()}  # fmt: skip
+    for name, expected in (("bare", False), ("full", True)):
+        metrics = {"arms": bare if name == "bare" else arms(), "environment": {"device": "cpu", "threads": 1}}
+        print_table(metrics | {"batch_size": 64}, Path("report.html"))
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("Distances and Inception Score by" in text) is expected
+        assert ("at the noise floor" in text) is expected

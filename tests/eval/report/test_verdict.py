@@ -177,6 +177,26 @@ def test_speeds_from_few_batches_are_not_quoted_without_a_word():
     assert section(run_of(run))["verdict"][-1]["text"] == "There are too few batches to quote the speeds."
 
 
+UNTIMED = {"warnings": ["speed: too few batches to quote it (1)"]}
+
+
+def test_arms_are_not_ranked_by_speeds_from_few_batches():
+    for far in ({}, {"frechet_distance_to_baseline": None}):  # too few images, or no distance at all
+        arms_of_a_batch = {name: lossy(**UNTIMED, **far) for name in ("one", "two")}
+        text = section(run_of(some(**arms_of_a_batch)))["verdict"][0]["text"]
+        assert "fastest" not in text and "alone" not in text
+        assert far or text.endswith("there are too few batches to rank the 2 lossy arms.")
+    exact = dict.fromkeys(("one", "two"), EXACT | UNTIMED)
+    assert "fastest" not in section(run_of(some(**exact)))["verdict"][0]["text"]
+
+
+def test_one_image_is_one():
+    run = {name: arm | {"images": 1, "images_differing_from_baseline": 0} for name, arm in some("speculative").items()}
+    words = section(run_of(run))
+    assert "keeps the baseline's tokens in its one image" in words["verdict"][0]["text"]
+    assert any("its one image has the baseline's tokens" in said(sentence) for sentence in words["lines"])
+
+
 INTERVAL = "speed_relative_to_baseline_interval"
 
 

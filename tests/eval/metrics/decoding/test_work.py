@@ -66,6 +66,12 @@ def test_speed_is_the_median_over_batches(count, warned):
     assert warnings == ([f"speed: too few batches to quote it ({count})"] if warned else [])
 
 
+def test_one_batch_has_no_interval():
+    one = [{"seconds": "2", "baseline_seconds": "3"}]
+    assert not [key for key in speed.compute(tables(batches=one))[0] if key.endswith("_interval")]
+    assert len([key for key in speed.compute(tables(batches=one * 2))[0] if key.endswith("_interval")]) == 3
+
+
 def test_without_a_baseline_there_is_no_relative_speed():
     values, _ = speed.compute(tables(batches=[{"seconds": "1", "baseline_seconds": ""}]))
     assert "speed_relative_to_baseline" not in values
