@@ -36,8 +36,15 @@ class Phi(nn.Conv2d):
 
     def _convolved(self, h: Tensor) -> Tensor:
         # a product of every 3x3 patch: a convolution's last bits follow the number of images in the call
-        patches = F.unfold(h, kernel_size=3, padding=1).transpose(1, 2)
-        return product(patches, self.weight.flatten(1), self.bias).transpose(1, 2).reshape(h.shape)
+        return product(_patches(h), self.weight.flatten(1), self.bias).transpose(1, 2).reshape(h.shape)
+
+
+def _patches(h: Tensor) -> Tensor:
+    """The 3x3 neighbourhood of each position, zeros outside: (B, C, S, S) -> (B, S * S, 9 C)."""
+    if h.is_cuda and len(h) > 2:  # torch's own launches a kernel for each image
+        patches = F.pad(h, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)  # (B, C, S, S, 3, 3)
+        return patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    return F.unfold(h, kernel_size=3, padding=1).transpose(1, 2)
 
 
 class PhiBank(nn.Module):

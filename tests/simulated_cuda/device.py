@@ -28,6 +28,7 @@ ON_A_GPU = {
     "_addmm_activation": lambda bias, x, weight, use_gelu: F.gelu(torch.addmm(bias, x, weight), approximate="tanh")
 }
 LAUNCHES = {"constant_pad_nd": 2}  # fills, then copies
+PER_IMAGE = frozenset(("im2col",))  # torch launches a kernel for each image
 # Their result's shape follows from numbers on the device: the host waits for them
 DATA_DEPENDENT = frozenset(("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"))
 INDEXING = frozenset(("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"))
@@ -196,7 +197,8 @@ class SimulatedCuda(TorchDispatchMode):
         """Count an operation that ran, and record it if its device captures."""
         self.contexts.add(device.index)
         recorded = self.recording is not None and self.recording.device == device.index
-        for _ in range(LAUNCHES.get(name, 0 if name in NO_LAUNCH else 1)):
+        count = len(result) if name in PER_IMAGE else LAUNCHES.get(name, 0 if name in NO_LAUNCH else 1)
+        for _ in range(count):
             self.note("launch in a graph" if recorded else "launch", name)
         if recorded:
             self.recording.add(function, name not in NO_LAUNCH, args, kwargs, result)

@@ -101,8 +101,8 @@ def test_a_speculative_decode_waits_once_a_round(cuda, pair, groups, batch, laun
     [
         (1, sdvar.Baseline(), 113),
         pytest.param(1, sdvar.Speculative(2), 149, marks=pytest.mark.proof),
-        pytest.param(64, sdvar.Baseline(), 123, marks=pytest.mark.proof),
-        pytest.param(64, sdvar.Speculative(2), 670, marks=pytest.mark.proof),
+        pytest.param(64, sdvar.Baseline(), 132, marks=pytest.mark.proof),
+        pytest.param(64, sdvar.Speculative(2), 707, marks=pytest.mark.proof),
     ],
     ids=repr,
 )

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, unfold
 
 import sdvar
 from sdvar.models.encoder_decoder import group_norm
+from sdvar.models.quantizer import _patches
 from tests.random_pairs import close_pair
 from tests.simulated_cuda import CudaTensor, moved
 
@@ -85,3 +86,11 @@ def test_a_label_out_of_range_is_found_before_anything_runs(cuda, on_device):
     with pytest.raises(ValueError, match="labels: expected 0 to 9, or 10 for the null class, got 11"):
         sdvar.decode(pair, labels.to("cuda:0") if on_device else labels, [4, 5, 6], sdvar.Baseline())
     assert cuda.count("launch") == int(on_device)  # the test's own copy
+
+
+@pytest.mark.parametrize(("images", "launches"), [(1, 1), (2, 2), (5, 3)])
+def test_patches_of_many_images_take_few_launches(cuda, images, launches):
+    h = torch.randn(images, 3, 4, 4)
+    patches = _patches(h.to("cuda:0"))
+    assert torch.equal(patches.held, unfold(h, kernel_size=3, padding=1).transpose(1, 2))
+    assert cuda.count("launch") - 1 == launches  # the first one copied the images
