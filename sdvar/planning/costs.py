@@ -18,8 +18,8 @@ class Step(NamedTuple):
     Attributes:
         op: "draft" or "target", a pass of that model; "begin_draft" or "begin_target", its class prefixes; "noise", the
             random numbers of all scales; "propose", the draft's pick and the input that follows from it; "settle", the
-            target's pick, the rule and the commit of a drafted scale; "commit", a pick and the commit of a scale that
-            no rule judges.
+            target's pick, the rule and the commit of a drafted scale, always as one whose f-hat is made again, which
+            the commit of an accepted one saves; "commit", a pick and the commit of a scale that no rule judges.
         first, last: the scales; none for what runs once per decode.
         wanted: of a pass, the first scale whose logits are made.
     """
