@@ -133,7 +133,7 @@ def make(options: Namespace) -> None:
     finally:
         lock.release()
     if trainer.is_global_zero:
-        print(f"{folder}: {missing:,} images more, {task.images:,} in all; give it as --tokens")
+        print(f"{folder}: {missing:,} image{'s' * (missing != 1)} more, {task.images:,} in all; give it as --tokens")
 
 
 class Task(NamedTuple):

@@ -18,6 +18,7 @@ from lightning_modules.options.command_line import ArgumentParser, Threads, numb
 from lightning_modules.options.sampling import BUNDLED_SAMPLING, RELEASED_SAMPLING, complete_sampling, in_long_form
 from lightning_modules.options.sampling import add_sampling as add_sampling
 from lightning_modules.pair_source import PRECISIONS
+from lightning_modules.run.formats.records import check_recordable
 from lightning_modules.write_pool import default_threads
 from sdvar import Engine
 from sdvar.drafts import of_target
@@ -133,7 +134,7 @@ def complete(given: Namespace, processes: int = 1, kept_precision: str | None = 
     """
     pair = _pair(given)
     sampling = complete_sampling(given.sampling, BUNDLED_SAMPLING if pair else RELEASED_SAMPLING)
-    return Options(
+    options = Options(
         given,
         pair=pair,
         sampling=Options(Namespace(**sampling)),
@@ -141,6 +142,8 @@ def complete(given: Namespace, processes: int = 1, kept_precision: str | None = 
         precision=resolve(given.precision, given.accelerator, kept_precision),
         **completed,
     )
+    check_recordable(plain_options(options))
+    return options
 
 
 def _pair(given: Namespace) -> str | None:

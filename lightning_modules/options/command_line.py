@@ -12,10 +12,11 @@ import jsonargparse
 from jsonargparse.typing import restricted_number_type
 
 from lightning_modules.options import plain_yaml
-from lightning_modules.options.wording import reword
+from lightning_modules.options.wording import TOO_LARGE, reword
 from sdvar.system.command_line import OneLineErrors, expand_home, join_flags
 
 PROG = "python -m lightning_modules"
+MOST = 10**15  # of what is counted, images or bytes: the files that record it hold numbers of 64 bits
 
 plain_yaml.use_in_parsers()
 
@@ -36,6 +37,8 @@ def number(words: str, kind: type, *bounds: tuple[str, float]) -> Any:
         if isinstance(value, str) and "_" in value:  # Python reads 1_0 as 10
             raise ValueError(f"{value} not a number")
         within_bounds(cls, value)
+        if kind is int and int(value) > MOST:
+            raise ValueError(f"{value} {TOO_LARGE}")
 
     made._validation_fn = check
     return made

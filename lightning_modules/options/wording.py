@@ -22,6 +22,7 @@ WITHIN_CLASS = re.compile(r"Problem with given class_path '[\w.]+': (.*?)(?= - E
 FROM_CLASS = re.compile(r"(?:^|- )([a-z_]+: expected .*?)(?= - Expected a |$)")  # what a constructor raised
 WORDS = {"int": "an int", "float": "a number", "bool": "true or false", "str": "a text", "dict": "a mapping"}
 WORDS |= {"list": "a list", "tuple": "a list", "ClosedUnitInterval": "a number from 0 to 1"}
+TOO_LARGE = "is more than can be counted"  # of an int that a type of number refuses
 SHOWN = 60  # characters of a value: a list may have a thousand names
 
 
@@ -71,8 +72,10 @@ def _expected_one_of(allowed: str, given: str | None) -> str:
 
 
 def _expected_number(found: re.Match[str]) -> str:
+    if TOO_LARGE in found[0]:
+        return f"expected at most 10^15{_got(found['value'] or found['given'])}"
     if of_type := re.search(r"not '(\w+)'$", found[0]):
-        return f"expected {_named(found[1])}, got {_named(of_type[1])}"
+        return f"expected {_named(found[1])}, got {'null' if of_type[1] == 'NoneType' else _named(of_type[1])}"
     quoted = re.search(r"'(.*)'$", found[0])  # invalid literal for int() with base 10: 'x'
     return f"expected {_named(found[1])}{_got(found['value'] or (quoted[1] if quoted else found['given']))}"
 

@@ -25,6 +25,7 @@ from lightning_modules.run.contents import (
     why_no_run,
 )
 from lightning_modules.run.formats.packed_tokens import most_bytes, pack, unpack
+from lightning_modules.run.formats.records import check_recordable
 from lightning_modules.run.formats.tables import Table
 from lightning_modules.run.lock import RunLock
 from lightning_modules.run.names import LOCKS, OF_IMAGES, SETTINGS
@@ -111,6 +112,7 @@ class RunFolder:
         Raises:
             ValueError: the folder cannot be written, holds something else than a run, or a run with other settings.
         """
+        check_recordable(settings)
         check_writable(self.path)
         if not self.path.exists():
             return

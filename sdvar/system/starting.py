@@ -73,6 +73,7 @@ def usual() -> None:
 
 
 if threading.current_thread() is threading.main_thread() and command():
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which what it starts may lack; a command shows no window
     gc.disable()
     sys.excepthook = name_missing
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may ignore it, as under nohup

@@ -33,6 +33,8 @@ from eval import fid
             ["--strategy", "baseline_reseeded=Handoff", "--strategy.entry", "2", "--noise_floor"],
             "--noise_floor: another arm is called 'baseline_reseeded'",
         ),
+        (["OPTIONS", "--strategy", f"Speculative({2**64})"], "init_args.gamma: expected a number of 64 bits, got 1844"),
+        (["OPTIONS", "--batch_size", f"{2**64}"], "batch_size: expected a number of 64 bits, got 1844"),
         (["OPTIONS", "--reference", "nowhere"], "nowhere does not exist"),
         (["OPTIONS", "--feature_extractor", "eyes"], "feature_extractor"),
         (["OPTIONS", "--feature_extractor", "vgg16"], "the weights of vgg16 are not on this machine; give the file"),

@@ -72,6 +72,19 @@ def check_plain(file: Path, content: object) -> None:
             raise ValueError(f"{file}: expected at most {MOST_VALUES:,} values, got more")
 
 
+def check_recordable(record: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number too large for any record, named by its keys; better now than when it is read."""
+    waiting: list[tuple[str, Any]] = [("", record)]
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{where}.{key}" if where else str(key), inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(where, inner) for inner in value]
+        elif isinstance(value, int | float) and math.isfinite(value) and abs(value) >= LARGEST:
+            raise ValueError(f"{where}: expected a number of 64 bits, got {_short(value)}")
+
+
 def expect(where: object, record: Mapping[str, Any], **types: type | tuple[type, ...]) -> None:
     """Checks values of a mapping.
 

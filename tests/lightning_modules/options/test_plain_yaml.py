@@ -105,6 +105,7 @@ def test_a_leading_zero_makes_no_octal_number(tmp_path):
         ("sampling: {cfg: 1_5}", "sampling.cfg: expected a number, or one per scale such as 1.5,1.5,0; got '1_5'"),
         ("sampling: {temperature: '1_0,1'}", "sampling.temperature: expected a number, or one per scale"),
         ("repeats: [1, 2]", "repeats: expected an int >= 1, got a list"),
+        (f"likelihood_images: {2**64}", "likelihood_images: expected at most 10^15, got 18446744073709551616"),
         ("print_config: true", "print_config is no key of a config, but an option of the command line alone"),
         ("a: &a [*a]", "config: aliases make more than 1,000,000 values of it, or one that holds itself"),
         ("sampling: {temperature: [a]}", "sampling.temperature: expected a number, a list or a text, got ['a']"),

@@ -59,3 +59,11 @@ def test_a_traceback_is_left_to_python():
 def test_output_that_cannot_be_written_is_no_success():
     with open("/dev/full", "w") as full:
         assert end_of("return None", stdout=full)[0] != 0
+
+
+def test_a_notebooks_backend_of_matplotlib_does_not_reach_a_command(monkeypatch):
+    """The notebook names a package that need not be where the command runs, and importing matplotlib would fail."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    body = "import os; print(os.environ.get('MPLBACKEND'))"
+    assert end_of(body) == (0, "done\nNone\nasked for\n", "")
+    assert "matplotlib_inline" in end_of(body, script="somewhere/fid.py")[1]
