@@ -33,6 +33,8 @@ def save_images(images: DecodeResult | Tensor, folder: str | os.PathLike) -> lis
         raise TypeError(f"images: expected the result of sdvar.decode, or floats (B, 3, H, W); got {_kind(images)}")
     if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise ValueError(f"images: expected (B, 3, H, W), got {tuple(images.shape)}")
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise ValueError(f"folder: expected the path of a folder, got {folder!r:.60}")
     path = Path(folder).expanduser()
     path.mkdir(parents=True, exist_ok=True)
     pixels = rounded(images).cpu()

@@ -53,10 +53,13 @@ def leave(number: int, frame: Any) -> None:
 
 
 def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The hook for errors: a package that `sdvar` alone does not install is named, in one line."""
-    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] in PACKAGES:
+    """The hook for errors: a package that is missing, or that the system cannot load, is named in one line."""
+    if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] in PACKAGES:
         sys.__excepthook__(kind, error, trace)
         return
+    if not isinstance(error, ModuleNotFoundError):  # too little memory for a library, or one of another system
+        os.write(2, f"{command()}: error: a library cannot be loaded: {' '.join(str(error).split())}\n".encode())
+        os._exit(2)
     from sdvar.system.command_line import needs
 
     os.write(2, f"{command()}: error: {needs(error)}\n".encode())

@@ -36,6 +36,12 @@ def test_what_is_no_image_is_named(images, error, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("folder", ["", None, 3])
+def test_what_is_no_folder_is_named(folder):
+    with pytest.raises(ValueError, match=f"folder: expected the path of a folder, got {folder!r}"):
+        sdvar.save_images(torch.zeros(1, 3, 4, 4), folder)
+
+
 def test_a_pair_in_a_few_words(pair):
     text = repr(pair)
     assert text.startswith("ModelPair(draft VAR of depth 1 (float32, ") and "\n" not in text and len(text) < 240

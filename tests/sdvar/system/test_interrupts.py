@@ -121,6 +121,15 @@ def test_where_ctrl_c_is_ignored_a_missing_package_is_one_line_all_the_same(monk
     assert sys.excepthook is starting.name_missing
 
 
+def test_a_library_that_the_system_cannot_load_is_one_line():
+    """As torch's, where the memory of a process is limited."""
+    code = "import sys; sys.argv = ['eval/fid.py']; import sdvar.system.starting\n"
+    code += "raise ImportError('libtorch.so: cannot map segment\\nfrom shared object', name='torch._C')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    expected = "eval/fid.py: error: a library cannot be loaded: libtorch.so: cannot map segment from shared object\n"
+    assert (result.returncode, result.stderr) == (2, expected)
+
+
 def test_ctrl_c_that_a_library_turns_into_an_error_is_one_line(capsys):
     def importing() -> None:
         try:
