@@ -44,7 +44,7 @@ def _setting(strategy: str) -> str:
     """A strategy's repr without arguments that have their default values."""
     for default in (", prefix='block_causal'", ", acceptance=Coupled()"):
         strategy = strategy.replace(default, "")
-    return re.sub(r"\b(gamma|acceptance|scales|entry)=", "", strategy)
+    return re.sub(r"\b(gamma|acceptance|scales|entry|model|spans)=", "", strategy)
 
 
 def _number(value: float | None, digits: int) -> str:
