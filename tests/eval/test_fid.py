@@ -173,7 +173,7 @@ def test_the_table_of_strategies(finished):
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == 2 + len(ARMS)
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| `Baseline(model='target')` |") and lines[3].startswith("| `Speculative(")
+    assert lines[2].startswith("| `Baseline('target')` |") and lines[3].startswith("| `Speculative(")
     assert lines[5].startswith("| `Handoff(2, first='target')` |")
 
 
