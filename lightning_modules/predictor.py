@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import sdvar
 from lightning_modules import pair_source
 from lightning_modules.arms.arm import Arm
-from lightning_modules.arms.tuning import timed_by_tuning, tune, unresolved
+from lightning_modules.arms.tuning import tune, unresolved
 from lightning_modules.columns import PER_IMAGE, PER_ROUND, PER_SCALE
 from lightning_modules.data.image_list import RESEED_OFFSET
 from lightning_modules.data.labels import ClassLabelDataModule
@@ -186,9 +186,7 @@ class SDVARPredictor(LightningModule):
                 batches = data.batches / processes
                 tuned = tune(self.arms, self.pairs, self.sampling, data.batch_size, batches)
             if device.type == "cpu":  # a GPU has passes to capture, as many as a decode takes
-                for arm, asked in zip(tuned, self.arms):
-                    if unresolved(asked):
-                        self._warm |= {_passes(arm, strategy) for strategy in timed_by_tuning(arm, self.pair)}
+                self._warm |= {_passes(arm) for arm, asked in zip(tuned, self.arms) if unresolved(asked)}
             self.arms = tuned
 
     def on_predict_start(self) -> None:
@@ -311,6 +309,6 @@ class SDVARPredictor(LightningModule):
             ours.score_gap = sdvar.first_differences(self.pair, *inputs, ours.tokens, baseline)
 
 
-def _passes(arm: Arm, strategy: sdvar.Strategy | None = None) -> str:
-    """The same for arms that run the same passes; with another strategy, what they would be."""
-    return repr((strategy or arm.decoding, arm.draft, arm.sampling))
+def _passes(arm: Arm) -> str:
+    """The same for arms that run the same passes."""
+    return repr((arm.decoding, arm.draft, arm.sampling))

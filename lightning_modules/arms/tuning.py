@@ -10,7 +10,7 @@ import sdvar
 from lightning_modules.arms.arm import Arm, is_auto
 from lightning_modules.arms.strategies import as_config, from_config, own_classes
 from lightning_modules.options import plain_yaml
-from sdvar.planning.tuning import MOST_SECONDS, choose, decodes
+from sdvar.planning.tuning import MOST_SECONDS, choose
 from sdvar.system import steps
 
 
@@ -70,10 +70,3 @@ def tune(
             arm = dataclasses.replace(arm, resolved=choice.strategy)
         tuned.append(arm)
     return tuned
-
-
-def timed_by_tuning(arm: Arm, pair: sdvar.ModelPair) -> list[sdvar.Strategy]:
-    """What `tune` has decoded with to the end, of an arm that it chose for: its choice, and plain decoding."""
-    if not decodes(arm.strategy, pair):
-        return []
-    return [arm.decoding, *([sdvar.Baseline()] if arm.strategy.verify_scales is None else [])]

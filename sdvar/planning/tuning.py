@@ -144,8 +144,8 @@ def choose(
         batches: decodes of the run, if known: of a short one less time is spent.
     """
     check_fit(asked, sampling, len(pair.pyramid))
-    plain = with_gamma(asked, NOTHING, asked.verify_scales)
-    if not decodes(asked, pair):
+    plain, end = with_gamma(asked, NOTHING, asked.verify_scales), asked.verify_scales
+    if (len(pair.pyramid) if end is None else end) < 3:  # the first one takes no pass, the last is never drafted
         return Choice(plain, "of fewer than three scales nothing can be drafted", measured=False)
     with set_aside(pair.device):
         started = time.perf_counter()
@@ -167,11 +167,6 @@ def choose(
         strategies = {BASELINE: plain} | {one.name: one.strategy for one in hopeful}
         timed = compare(strategies, pair, sampling, batch, left - taken * len(strategies), TURNS)
     return decide(strategies, timed, batch)
-
-
-def decodes(asked: Speculative, pair: ModelPair) -> bool:
-    """Whether `choose` has a choice, and decodes for it: the first scale takes no pass, the last is never drafted."""
-    return (len(pair.pyramid) if asked.verify_scales is None else asked.verify_scales) > 2
 
 
 def shortlist(candidates: Sequence[Candidate], fitting: int) -> list[Candidate]:

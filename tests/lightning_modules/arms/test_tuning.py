@@ -76,16 +76,6 @@ def test_without_a_folder_the_predictor_chooses(pair, asked):
     assert len(asked) == 1
 
 
-def test_what_tuning_has_decoded_with_is_warm(pair, asked, monkeypatch):
-    decoded = []
-    decode = SDVARPredictor._decode
-    monkeypatch.setattr(
-        SDVARPredictor, "_decode", lambda self, arm, *rest: (decoded.append(arm.name), decode(self, arm, *rest))[1]
-    )
-    predict(pair, None, (BASELINE, AUTO, Arm("handoff", sdvar.Handoff(1))))
-    assert decoded == ["handoff", "baseline", "speculative", "handoff", "speculative", "handoff", "baseline"]
-
-
 def test_arms_share_the_time_and_each_has_its_own_sampling(pair, asked):
     own = Arm("own", sdvar.Speculative(redraft="target"), sampling=sdvar.Sampling(cfg=3.0))
     arms = tune([BASELINE, AUTO, own], {None: pair}, sdvar.Sampling(), 4, batches=10)
